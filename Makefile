@@ -1,0 +1,61 @@
+# Every target makes what it needs. On a Debian machine that has only python3 (3.11), make and git, as root:
+#   make lint     make test     make drill
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/bash
+PY := .venv/bin/python
+DRILL ?= first-light
+ARGS ?=
+
+.PHONY: help setup lint format test test-unit test-packaging test-integration drill bench engine-up engine-down bare-check clean venv
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -nE 's/^([a-z-]+):.*## (.*)/  \1	\2/p' $(MAKEFILE_LIST)
+
+setup: ## Debian packages (as root) and .venv; does only what is missing
+	@scripts/setup
+
+venv:
+	@scripts/setup --venv-only
+
+lint: venv ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict irkit tests
+
+format: venv ## let ruff format the code
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+test: setup test-unit test-packaging test-integration ## all tests: unit, packaging, integration (root: with a private engine)
+
+test-unit: venv ## unit tests, without a network; ARGS="-k name" for some of them
+	scripts/no-net $(PY) -m pytest tests/unit $(ARGS)
+
+test-packaging: venv
+	$(PY) -m pytest tests/packaging $(ARGS)
+
+test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
+	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
+
+drill: venv ## play a drill, on your engine if one answers, else on a private one
+	scripts/with-engine --pick --images web .venv/bin/irkit drill run $(DRILL)
+
+bench: venv ## measure, with the private engine
+	scripts/with-engine --images all $(PY) -m bench
+
+engine-up: ## start this checkout's private engine and make its images
+	@scripts/engine-up
+	@scripts/make-images all
+
+engine-down: ## stop it; nothing is left running
+	@scripts/engine-down
+
+bare-check: ## prove `make drill` and `make test` in a bare Debian tree (root)
+	scripts/bare-check
+
+clean: ## remove what was made here: .venv, caches, the private engine with its images
+	scripts/engine-down --purge
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

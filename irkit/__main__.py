@@ -1,0 +1,6 @@
+"""``python -m irkit``."""
+
+from irkit.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The filesystem collectors: changed files as an OCI layer with a list of changes, and the contents of tmpfs mounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+from irkit.acquire.beneath import facts_of, open_folder, walk
+from irkit.acquire.host import HostView, Mount
+from irkit.acquire.overlay import Layers, scan
+from irkit.acquire.taker import DigestTaker, TarTaker
+from irkit.evidence.writer import BundleWriter, Origin, Sink
+from irkit.models import Change
+
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
+LINES_TYPE = "application/jsonl"
+MASKED = ("/proc", "/sys")
+"""The engine covers files here with empty read-only tmpfs mounts (masked paths)."""
+
+
+def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Callable[[Change], None]) -> int:
+    """Write ``filesystem/layer.tar.zst`` and ``filesystem/changes.jsonl.zst``; how many changes there are."""
+    collector = "filesystem"
+    method = f"host-side read of the upper directory ({layers.source})"
+
+    def note(path: str, why: str) -> None:
+        writer.gap(collector, path.encode("utf-8", "backslashreplace").decode(), why)
+
+    count = 0
+    with (
+        writer.sink("filesystem/changes.jsonl", Origin(collector, "overlay upper directory against the image's layers", method, LINES_TYPE)) as lines,
+        writer.sink("filesystem/originals.tar", Origin(collector, "the image's versions of changed configuration files", method, LAYER_TYPE)) as old,
+        writer.sink("filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE)) as sink,
+    ):
+        originals = TarTaker(old, note, limit)
+        taker = TarTaker(sink, note, limit, originals)
+        for change in scan(layers, taker, note):
+            _write_line(lines, change)
+            seen(change)
+            count += 1
+        taker.close()
+        originals.close()
+    return count
+
+
+def _write_line(sink: Sink, change: Change) -> None:
+    sink.write(json.dumps(change.to_json(), separators=(",", ":")).encode() + b"\n")
+
+
+def live_changes(layers: Layers | str, view: HostView | None, note: Callable[[str, str], None]) -> Iterator[Change]:
+    """The same list without storing anything: for ``irkit diff`` of a container."""
+    taker = DigestTaker(note)
+    if isinstance(layers, str):
+        note("/", layers)
+    else:
+        yield from scan(layers, taker, note)
+    if view is not None:
+        for mount in tmpfs_mounts(view):
+            yield from _tmpfs_entries(view, mount, taker, note)
+
+
+def tmpfs_mounts(view: HostView) -> Iterator[Mount]:
+    """The tmpfs mounts that a process of the container can write to; the engine's masks are left out."""
+    seen = set()
+    for mount in view.mounts:
+        masked = any(mount.point == base or mount.point.startswith(base + "/") for base in MASKED)
+        if mount.fstype == "tmpfs" and not masked and mount.point not in seen:
+            seen.add(mount.point)
+            yield mount
+
+
+def acquire_tmpfs(view: HostView, writer: BundleWriter, limit: int, seen: Callable[[Change], None]) -> int:
+    """Write ``tmpfs/contents.tar.zst`` and ``tmpfs/entries.jsonl.zst``: neither export nor diff ever shows these."""
+    collector = "tmpfs"
+    mounts = list(tmpfs_mounts(view))
+
+    def note(path: str, why: str) -> None:
+        writer.gap(collector, path.encode("utf-8", "backslashreplace").decode(), why)
+
+    source = ", ".join(mount.point for mount in mounts).encode("utf-8", "backslashreplace").decode()
+    origin = Origin(collector, f"tmpfs mounts: {source}", "host-side read beneath the container's root", LAYER_TYPE)
+    count = 0
+    with (
+        writer.sink("tmpfs/entries.jsonl", Origin(collector, origin.source, origin.method, LINES_TYPE)) as lines,
+        writer.sink("tmpfs/contents.tar", origin) as sink,
+    ):
+        taker = TarTaker(sink, note, limit)
+        for mount in mounts:
+            for change in _tmpfs_entries(view, mount, taker, note):
+                _write_line(lines, change)
+                seen(change)
+                count += 1
+        taker.close()
+    return count
+
+
+def _tmpfs_entries(view: HostView, mount: Mount, taker: DigestTaker | TarTaker, note: Callable[[str, str], None]) -> Iterator[Change]:
+    import os
+
+    def failed(path: str, error: OSError) -> None:
+        note(path, f"can't be read: {error.strerror}")
+
+    point = mount.point.rstrip("/")
+    try:
+        with open_folder(view.root, point) as folder:
+            device = os.fstat(folder).st_dev
+            for entry in walk(folder, point, failed, device):
+                if not _runtime_made(entry.path, entry.kind):
+                    yield Change(entry.path, "added", None, facts_of(entry, taker.take(entry)), origin="tmpfs")
+    except OSError as error:
+        failed(point or "/", error)
+
+
+_DEV_NODES = frozenset({"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "stdin", "stdout", "stderr", "fd", "core", "fuse"})
+
+
+def _runtime_made(path: str, kind: str) -> bool:
+    """The links, nodes and mount points that the runtime puts into every container's ``/dev`` (OCI runtime-spec, "Default Devices")."""
+    name = path.removeprefix("/dev/")
+    if name in _DEV_NODES:
+        return kind in ("char", "symlink")
+    return path in ("/dev/shm", "/dev/mqueue", "/dev/pts") and kind == "directory"  # noqa: S108

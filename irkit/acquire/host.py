@@ -1,0 +1,149 @@
+"""The target as its host sees it: its processes by cgroup and namespace, its mounts, whether it is frozen."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from irkit.engine.interface import Container
+
+PROC = "/proc"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of ``mountinfo`` (proc(5))."""
+
+    point: str
+    fstype: str
+    options: dict[str, str]
+    root: str = "/"
+
+
+def unescape(field: str) -> str:
+    """Undo ``mountinfo``'s octal escapes (space, tab, newline, backslash)."""
+    if "\\" not in field:
+        return field
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, char)
+    return field
+
+
+def parse_mountinfo(text: str) -> tuple[Mount, ...]:
+    """The mounts of one ``/proc/PID/mountinfo``, in its order; lines that are not of its form are passed over."""
+    found = []
+    for line in text.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, rest = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 6 or len(rest) < 3:
+            continue
+        options = dict(item.partition("=")[::2] for item in rest[2].split(","))
+        found.append(Mount(unescape(fields[4]), rest[0], options, unescape(fields[3])))
+    return tuple(found)
+
+
+class HostView:
+    """A running container's first process, seen from its host."""
+
+    def __init__(self, container_id: str, pid: int) -> None:
+        self.container_id = container_id
+        self.pid = pid
+
+    @property
+    def root(self) -> str:
+        """Its root folder, as a path that only :mod:`irkit.acquire.beneath` may be given."""
+        return f"{PROC}/{self.pid}/root"
+
+    @property
+    def netns(self) -> str:
+        """Its network namespace."""
+        return f"{PROC}/{self.pid}/ns/net"
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        """Its mounts."""
+        return parse_mountinfo(read_text(f"{PROC}/{self.pid}/mountinfo"))
+
+    def pids(self) -> list[int]:
+        """Every process of the container: by its cgroup, and by its pid namespace (which a process can't leave)."""
+        found = set(self._by_cgroup())
+        own, mine = _link(f"{PROC}/{self.pid}/ns/pid"), _link(f"{PROC}/self/ns/pid")
+        if own and own != mine:
+            found.update(pid for pid in all_pids() if _link(f"{PROC}/{pid}/ns/pid") == own)
+        found.add(self.pid)
+        return sorted(found)
+
+    def _by_cgroup(self) -> Iterator[int]:
+        for folder in self.cgroups():
+            for parent, _, _ in os.walk(folder):
+                for line in read_text(f"{parent}/cgroup.procs").split():
+                    if line.isdigit() and line != "0":
+                        yield int(line)
+            return
+
+    def cgroups(self) -> Iterator[str]:
+        """Its cgroup folders that name it, the freezer's first (v1), or the only one (v2)."""
+        rows = [line.split(":", 2) for line in read_text(f"{PROC}/{self.pid}/cgroup").splitlines()]
+        rows = [row for row in rows if len(row) == 3 and self.container_id in row[2]]
+        mounts = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"))
+        for _, controllers, path in sorted(rows, key=lambda row: row[1] != "freezer"):
+            for mount in mounts:
+                fits = mount.fstype == "cgroup2" if not controllers else mount.fstype == "cgroup" and set(controllers.split(",")) <= set(mount.options)
+                folder = mount.point + path
+                if fits and os.path.isdir(folder):  # noqa: PTH112 - a hot path of plain strings
+                    yield folder
+
+    def frozen(self) -> bool | None:
+        """Whether the kernel says that all of it is frozen; ``None`` when it can't be asked."""
+        for folder in self.cgroups():
+            state = read_text(f"{folder}/freezer.state").strip()
+            if state:
+                return state == "FROZEN"
+            events = read_text(f"{folder}/cgroup.events")
+            if events:
+                return "frozen 1" in events
+        return None
+
+
+def locate(container: Container) -> HostView | str:
+    """The container's processes on this host, or the reason why they can't be seen from here."""
+    if not container.running or not container.pid:
+        return "the container is not running: it has no processes, sockets, memory or tmpfs"
+    lines = read_text(f"{PROC}/{container.pid}/cgroup")
+    if container.id not in lines:
+        return "the engine's processes can't be seen from here: it runs on another host, or irkit runs inside a container"
+    if not os.access(f"{PROC}/{container.pid}/ns/net", os.R_OK):
+        return "no right to read the processes of the container: run irkit as root"
+    return HostView(container.id, container.pid)
+
+
+def all_pids() -> list[int]:
+    """Every process of this host."""
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]  # noqa: PTH208
+
+
+def read_text(path: str) -> str:
+    """A file of ``/proc`` or ``/sys``; empty when it is gone or can't be read."""
+    try:
+        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def boot_time() -> float:
+    """When this host booted, seconds since the epoch."""
+    for line in read_text(f"{PROC}/stat").splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

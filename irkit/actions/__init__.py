@@ -1,0 +1,1 @@
+"""A playbook's verbs: thin, each calls one capability."""

@@ -1,0 +1,123 @@
+"""Acquisition: each verb calls one collector; what can't be seen is a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irkit import documents, resources
+from irkit.actions.context import Context, Result
+from irkit.errors import PlaybookInvalid
+from irkit.models import Change
+
+COLLECTORS = ("filesystem", "tmpfs")
+
+
+def processes(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Processes, their environments, and programs that exist only in memory."""
+    from irkit.acquire.processes import acquire_processes
+
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "processes")
+    ctx.facts.processes = acquire_processes(view, ctx.writer)
+    return Result("succeeded", f"{len(ctx.facts.processes)} processes", {"count": len(ctx.facts.processes)})
+
+
+def network(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Sockets and tables."""
+    from irkit.acquire.netstate import acquire_network
+
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "network-state")
+    ctx.facts.sockets = acquire_network(view, ctx.writer, ctx.facts.processes)
+    return Result("succeeded", f"{len(ctx.facts.sockets)} sockets", {"count": len(ctx.facts.sockets)})
+
+
+def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """Files that exist only in memory."""
+    from irkit.acquire.filesystem import acquire_tmpfs
+
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "tmpfs")
+    before = len(ctx.writer.gaps)
+    count = acquire_tmpfs(view, ctx.writer, _limit(args, "tmpfs"), _ignore)
+    return _counted(ctx, before, count, "entries")
+
+
+def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """Changed files."""
+    from irkit.acquire.filesystem import acquire_changes
+    from irkit.acquire.overlay import find_layers
+
+    layers = find_layers(ctx.before, ctx.host_view)
+    before = len(ctx.writer.gaps)
+    if isinstance(layers, str):
+        ctx.writer.gap("filesystem", "changed files", layers)
+        return Result("degraded", layers)
+    ctx.facts.changes = acquire_changes(layers, ctx.writer, _limit(args, "filesystem"), _ignore)
+    return _counted(ctx, before, ctx.facts.changes, "changes")
+
+
+def logs(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """What it printed."""
+    from irkit.acquire.logs import acquire_logs
+
+    before = len(ctx.writer.gaps)
+    return _counted(ctx, before, acquire_logs(ctx.engine, ctx.before, ctx.writer), "bytes")
+
+
+def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """What the engine knows of it."""
+    from irkit.acquire.logs import acquire_engine_state
+    from irkit.engine.interface import Container
+
+    raw = ctx.case.read_json("container.json")
+    before = len(ctx.writer.gaps)
+    acquire_engine_state(ctx.engine, Container(raw) if raw else ctx.before, ctx.writer)
+    return _counted(ctx, before, sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state"), "documents")
+
+
+def _counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
+    missing = len(ctx.writer.gaps) - gaps_before
+    if missing:
+        return Result("degraded", f"{count} {what}, {missing} {'gap' if missing == 1 else 'gaps'}: {ctx.writer.gaps[-1].why}", {"count": count})
+    return Result("succeeded", f"{count} {what}", {"count": count})
+
+
+def _unseen(ctx: Context, collector: str) -> Result:
+    ctx.writer.gap(collector, "everything", ctx.facts.not_seen)
+    return Result("skipped", ctx.facts.not_seen)
+
+
+def _ignore(change: Change) -> None:
+    """Nobody needs to see the changes while they are written."""
+
+
+def _limit(args: Mapping[str, Any], collector: str) -> int:
+    """A collector's limit, in bytes, by the profile."""
+    return read_profile(str(args["profile"]))[collector]
+
+
+def read_profile(name: str) -> dict[str, int]:
+    """``collector → limit in bytes`` of an acquisition profile.  Raises ``PlaybookInvalid``."""
+    doc, _ = documents.load(resources.find("forensics/profiles", name))
+    doc.choice("apiVersion", ("irkit/v1",))
+    doc.choice("kind", ("Profile",))
+    doc.text("id")
+    doc.text("description", "")
+    limits = {}
+    collectors = doc.mapping("collectors")
+    for collector in COLLECTORS:
+        entry = collectors.mapping(collector)
+        limits[collector] = entry.integer("limit_bytes")
+        if limits[collector] < 0:
+            raise PlaybookInvalid(f"{name}: the limit of {collector} is negative")
+        entry.done()
+    collectors.done()
+    doc.done()
+    return limits
+
+

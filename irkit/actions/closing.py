@@ -1,0 +1,73 @@
+"""Closing the evidence: seal, verify, findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from irkit.actions.context import Context, Result
+from irkit.errors import EvidenceAltered
+from irkit.evidence.writer import Origin
+
+if TYPE_CHECKING:
+    from irkit.evidence.seal import Sealed
+
+
+def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Sign what was acquired; ``partial`` when an acquisition failed or broke off."""
+    sealed = seal_now(ctx, partial=is_partial(ctx))
+    return Result("degraded" if sealed.status == "partial" else "succeeded", f"sealed ({sealed.status}): {sealed.digest}", {"digest": sealed.digest, "path": str(sealed.path)})
+
+
+def is_partial(ctx: Context) -> bool:
+    """Whether an acquisition failed or broke off."""
+    failed = any(step["outcome"] == "failed" and str(step["uses"]).startswith("acquire.") for step in ctx.steps)
+    return failed or any(not one.complete for one in ctx.writer.artifacts)
+
+
+def seal_now(ctx: Context, partial: bool) -> Sealed:
+    """Add the run's own record to the evidence, then seal it."""
+    from irkit.evidence.seal import seal_bundle
+
+    run = {
+        "schema": "irkit.run-record/v1", "case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json(), "timeline": ctx.facts.timeline,
+        "steps": ctx.steps, "opened": ctx.case.opened, "opened_by": ctx.case.opened_by,
+        "quarantine": {"state": ctx.facts.quarantine_state, "network": ctx.facts.quarantine_network, "note": ctx.facts.quarantine_note},
+    }  # fmt: skip
+    ctx.writer.add_json("run/run.json", run, Origin("run", ctx.run, "irkit's own record, up to the seal"))
+    journal = (ctx.run_folder / "journal.jsonl").read_bytes()
+    ctx.writer.add("run/journal.jsonl", (journal,), Origin("run", "journal", "copied, up to the seal", "application/jsonl"), compress=False)
+    calls = b"".join(json.dumps(call.to_json()).encode() + b"\n" for call in ctx.engine.calls)
+    ctx.writer.add("run/engine-calls.jsonl", (calls,), Origin("run", ctx.engine.endpoint, "every call that irkit made", "application/jsonl"), compress=False)
+    facts = {"case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json()}
+    ctx.facts.sealed = seal_bundle(ctx.writer, facts, "partial" if partial else "complete", ctx.signer())
+    return ctx.facts.sealed
+
+
+def verify(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Read everything back from the disk and hold it against the seal."""
+    from irkit.evidence.verify import verify_bundle
+
+    sealed = ctx.facts.sealed
+    if sealed is None:
+        raise EvidenceAltered("there is no sealed bundle to verify")
+    found = verify_bundle(sealed.path, [ctx.signer().public])
+    if not found.ok:
+        first = found.problems[0]
+        raise EvidenceAltered(f"the bundle does not verify: {first.file}: {first.problem}")
+    ctx.mark("bundled")
+    return Result("succeeded", f"{found.files} files, {found.size} bytes, all as sealed", {"files": found.files})
+
+
+def findings(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """What the evidence means, by the rules."""
+    from irkit.compare.findings import bundle_findings
+    from irkit.evidence.reader import BundleReader
+
+    sealed = ctx.facts.sealed
+    if sealed is None:
+        return Result("skipped", "there is no sealed bundle to read")
+    ctx.facts.findings = list(bundle_findings(BundleReader(sealed.path)))
+    count = len(ctx.facts.findings)
+    return Result("succeeded", f"{count} {'finding' if count == 1 else 'findings'}", {"count": count})

@@ -1,0 +1,97 @@
+"""What a run knows, handed to every action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irkit.acquire.host import HostView
+from irkit.cases import Case
+from irkit.clock import now
+from irkit.engine.interface import Container, Engine
+from irkit.events import Event, Observer
+from irkit.evidence.writer import BundleWriter
+from irkit.models import Finding, Probe, Target
+
+if TYPE_CHECKING:
+    from irkit.evidence.keys import Signer
+    from irkit.evidence.seal import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action did.  ``outcome``: succeeded, degraded (done, with gaps) or skipped (nothing to do)."""
+
+    outcome: str
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the steps of a run found out, for later steps and for the run's result."""
+
+    timeline: dict[str, str] = field(default_factory=dict)
+    view: HostView | None = None
+    not_seen: str = ""
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    sockets: list[dict[str, Any]] = field(default_factory=list)
+    quarantine_state: str = ""
+    quarantine_network: str = ""
+    quarantine_note: str = ""
+    bridge: str = ""
+    probes: tuple[Probe, ...] = ()
+    sealed: Sealed | None = None
+    findings: list[Finding] = field(default_factory=list)
+    changes: int = 0
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Context:
+    """One run on one target."""
+
+    engine: Engine
+    case: Case
+    run: str
+    target: Target
+    before: Container
+    writer: BundleWriter
+    observer: Observer
+    checkpoint: Callable[[], None]
+    signer: Callable[[], Signer]
+    facts: Facts = field(default_factory=Facts)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    vars: Mapping[str, Any] = field(default_factory=dict)
+
+    def mark(self, moment: str) -> None:
+        """Note a moment of the timeline."""
+        self.facts.timeline[moment] = now()
+
+    def warn(self, message: str) -> None:
+        """Tell the responder."""
+        self.observer(Event("warning", message))
+
+    def note(self, message: str) -> None:
+        """Tell the responder."""
+        self.observer(Event("note", message))
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the journal lies."""
+        return self.case.folder / "runs" / self.run
+
+    @property
+    def host_view(self) -> HostView | None:
+        """The target's processes as seen from here, or ``None``: ``facts.not_seen`` says why."""
+        if self.facts.view is None and not self.facts.not_seen:
+            from irkit.acquire.host import locate
+
+            found = locate(self.before)
+            if isinstance(found, HostView):
+                self.facts.view = found
+            else:
+                self.facts.not_seen = found
+        return self.facts.view

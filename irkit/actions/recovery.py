@@ -1,0 +1,49 @@
+"""Verify an image, rebuild from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irkit.actions.context import Context, Result
+from irkit.errors import NotFound, Refused
+
+
+def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """The image must be signed by a key that is trusted for images."""
+    from irkit.evidence.keys import trusted_keys
+    from irkit.trust.image import verify_image as check
+
+    signature = Path(str(args["signature"])) if args["signature"] else None
+    good = check(ctx.engine, str(args["image"]), trusted_keys("image"), signature)
+    ctx.facts.result["image"] = good.to_json()
+    return Result("succeeded", f"signed by {good.key_name} for this repository; {len(good.content.layers)} layers read and as signed", {"image_id": good.image_id})
+
+
+def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """Only a target that can do no more harm, and whose evidence is sealed, is replaced."""
+    from irkit.engine.interface import Container
+    from irkit.recover.config import recipe
+    from irkit.recover.rebuild import rebuild as run
+
+    raw = ctx.case.read_json("container.json")
+    if raw is None or ctx.case.state != "contained":
+        raise Refused(f"{ctx.target.name} is not contained", hint=f"`irkit contain {ctx.target.name}` first: evidence before recovery")
+    if not ctx.case.bundles:
+        raise Refused(f"the case {ctx.case.id} has no sealed evidence", hint=f"`irkit contain {ctx.target.name} --again`")
+    before = Container(raw)
+    try:
+        old_image = ctx.engine.image(before.image_id)
+    except NotFound:
+        old_image = None
+    plan = recipe(before, old_image, str(args["image_id"]))
+    current = ctx.engine.container(ctx.target.id)
+    aside = f"{before.name}-compromised-{ctx.case.id.rpartition('-')[2]}"
+    if current.name == aside:
+        raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
+    done = run(ctx.engine, current, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
+    for note in plan.notes:
+        ctx.warn(note)
+    ctx.facts.result["rebuilt"] = {"id": done.id, "name": done.name, "old_name": done.old_name, "health": done.health, "notes": list(plan.notes)}
+    return Result("succeeded", f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}", {"id": done.id})

@@ -1,0 +1,108 @@
+"""The entry point: commands loaded only when they are called, and the one place that catches errors."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from irkit import __version__
+from irkit.errors import ExitCode, IrkitError
+from irkit.text import printable
+
+COMMANDS = {
+    "contain": "Freeze, isolate and prove it, acquire signed evidence.",
+    "snapshot": "Acquire signed evidence without containing.",
+    "diff": "What changed, in a container or in a bundle.",
+    "release": "Give a contained container its former place back.",
+    "rebuild": "A clean container from a signed image in place of a compromised one.",
+    "report": "One HTML page from a bundle.",
+    "bundle": "Verify and show evidence bundles.",
+    "case": "List and show cases.",
+    "image": "Sign and verify images.",
+    "key": "Make, trust and list keys.",
+    "playbook": "List and check playbooks.",
+    "drill": "Play a staged compromise.",
+    "doctor": "What will work on this machine, and how to mend the rest.",
+}
+
+
+class LazyGroup(click.Group):
+    """Commands by name, imported when they are needed: every import counts before the target is frozen."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a responder needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load ``irkit.cli.NAME``."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"irkit.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Help without loading every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Shell completion: eval \"$(_IRKIT_COMPLETE=bash_source irkit)\"  (or zsh_source, fish_source)",
+)
+@click.version_option(__version__, prog_name="irkit")
+def cli() -> None:
+    """Incident response for containers.
+
+    A container is compromised: `irkit contain NAME` freezes it, isolates it and proves that, and acquires signed
+    evidence. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check did not hold, 4 done with gaps, 5 refused,
+    6 interrupted, 7 waiting for an approval.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """The exit code of one command.  Everything that goes wrong ends here, in a sentence."""
+    try:
+        result: Any = cli.main(args=None if argv is None else list(argv), prog_name="irkit", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except click.Abort:
+        return _say("aborted", None, ExitCode.REFUSED)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except IrkitError as error:
+        if os.environ.get("IRKIT_DEBUG"):
+            raise
+        return _say(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted", None, ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except OSError as error:
+        if os.environ.get("IRKIT_DEBUG"):
+            raise
+        return _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None, ExitCode.FAILED)
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _say(message: str, hint: str | None, code: int) -> int:
+    click.echo(f"irkit: {printable(message)}", err=True)
+    if hint:
+        click.echo(f"  hint: {printable(hint)}", err=True)
+    return code

@@ -1,0 +1,160 @@
+"""Running a playbook on a target: what contain, snapshot, release and rebuild share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irkit import cases, resources
+from irkit.actions.context import Context
+from irkit.cases import Case
+from irkit.engine.connect import open_engine
+from irkit.engine.interface import Container
+from irkit.errors import KeyProblem, StorageError
+from irkit.events import Event, Observer
+from irkit.evidence.writer import BundleWriter
+from irkit.home import Ballast, write_json
+from irkit.models import Target
+from irkit.playbook.journal import Journal
+from irkit.playbook.model import Playbook, load_playbook
+from irkit.playbook.runner import Outcome, Runner
+
+if TYPE_CHECKING:
+    from irkit.cli.options import Signals
+    from irkit.evidence.keys import Signer
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What the command line said."""
+
+    target: str
+    playbook: str
+    engine: str | None
+    key: str
+    passphrase: Callable[[str], bytes | None]
+    observer: Observer
+    variables: Mapping[str, Any]
+    needs_key: bool = True
+    can_ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run and all that it found."""
+
+    outcome: Outcome
+    context: Context
+    playbook: Playbook
+
+    def to_json(self) -> dict[str, Any]:
+        """``irkit.run/v1``."""
+        facts = self.context.facts
+        moments = ("started", "frozen", "sealed_off", "proven", "bundled", "finished")
+        result: dict[str, Any] = {
+            "schema": "irkit.run/v1", "case": self.context.case.id, "run": self.context.run, "status": self.outcome.status,
+            "target": self.context.target.to_json(),
+            "playbook": {"id": self.playbook.id, "digest": self.playbook.digest},
+            "timeline": {moment: facts.timeline.get(moment) for moment in moments},
+            "steps": [{name: value for name, value in step.items() if name not in ("name", "seconds")} for step in self.context.steps],
+            "quarantine": {
+                "state": facts.quarantine_state or None, "network": facts.quarantine_network or None,
+                "probes": [probe.to_json() for probe in facts.probes],
+            },
+            "bundle": {"path": str(facts.sealed.path), "digest": facts.sealed.digest, "status": facts.sealed.status} if facts.sealed else None,
+            "findings": [finding.to_json() for finding in facts.findings],
+            "gaps": [gap.to_json() for gap in self.context.writer.gaps],
+        }  # fmt: skip
+        result.update(facts.result)
+        if self.outcome.error is not None:
+            result["error"] = {"message": self.outcome.error.message, "hint": self.outcome.error.hint}
+        return result
+
+
+def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | None, Container], None]) -> Finished:
+    """Resolve the target, open or continue its case, and run.  ``admit`` may refuse, given the open case.
+
+    Raises the error tree for what happens before the first step.
+    """
+    playbook = load_playbook(resources.find("playbooks", config.playbook))
+    variables = playbook.bind(config.variables)
+    engine = open_engine(config.engine)
+    container = engine.container(config.target)
+    target = Target(container.id, container.name, container.image_ref, container.image_id, engine.endpoint)
+    config.observer(Event("note", f"target {target.name} ({target.id[:12]}, image {target.image}) on {target.engine}"))
+    if config.needs_key:
+        _check_key(config)
+    with cases.target_lock(target.id, target.name):
+        admit(cases.active_case(target.id), container)
+        case = cases.open_case(target)
+        run, folder = case.new_run()
+        config.observer(Event("note", f"case {case.id}, run {run}"))
+        ballast = Ballast(folder)
+        ballast.take()
+        try:
+            writer = BundleWriter(case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
+            context = Context(
+                engine, case, run, target, container, writer, config.observer, signals.checkpoint, _signer(config)
+            )
+            journal = Journal(folder / "journal.jsonl", ballast.drop)
+            try:
+                outcome = Runner(playbook, context, journal, variables, signals.shield).run()
+            finally:
+                journal.close()
+            finished = Finished(outcome, context, playbook)
+            ballast.drop()
+            _save(folder, finished)
+        finally:
+            ballast.drop()
+            _drop_empty(case.folder / "bundles" / run)
+        return finished
+
+
+def _save(folder: Path, finished: Finished) -> None:
+    try:
+        write_json(folder / "result.json", finished.to_json())
+    except StorageError as error:
+        finished.context.warn(f"the run's result could not be saved: {error.message}")
+
+
+def _drop_empty(folder: Path) -> None:
+    """A run that acquires nothing (release, rebuild) leaves no empty bundle."""
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        (folder / "data").rmdir()
+        folder.rmdir()
+
+
+def _check_key(config: RunConfig) -> None:
+    """A key that can't be opened is said before anything is touched.  Cheap: the key is not parsed yet."""
+    from irkit.home import home
+
+    plain = config.key.removeprefix("file:")
+    path = Path(plain) if "/" in plain else home() / "keys" / f"{plain}.key"
+    if not path.is_file():
+        if config.key != "default":
+            raise KeyProblem(f"no private key {config.key!r}", hint="`irkit key list` shows the keys; `irkit key generate` makes one")
+        return
+    if b"ENCRYPTED" in path.read_bytes()[:64] and not config.can_ask:
+        raise KeyProblem(f"the key {config.key!r} needs a passphrase", hint="--passphrase-file FILE, --passphrase-fd N, or use a terminal")
+
+
+def _signer(config: RunConfig) -> Callable[[], Signer]:
+    """The signing key, opened when it is first needed; a default one is made when there is none."""
+    opened: list[Signer] = []
+
+    def get() -> Signer:
+        if not opened:
+            from irkit.evidence import keys
+
+            if config.key == keys.DEFAULT_NAME and not keys.private_path(config.key).exists():
+                opened.append(keys.generate(keys.DEFAULT_NAME))
+                config.observer(Event("warning", "there was no key: made the key 'default', without a passphrase; keep a copy of its public part elsewhere"))
+            else:
+                opened.append(keys.load_signer(config.key, "evidence", config.passphrase))
+        return opened[0]
+
+    return get

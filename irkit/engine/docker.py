@@ -1,0 +1,280 @@
+"""A Docker Engine: the hot calls over :mod:`irkit.engine.wire`, all others through the Docker SDK, loaded when needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from irkit.clock import rfc3339
+from irkit.engine.docker_config import endpoint_config
+from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
+from irkit.engine.wire import TIMEOUT, Wire, error_for
+from irkit.errors import EngineError, EnginePermission, EngineUnreachable
+
+if TYPE_CHECKING:
+    from docker import APIClient
+    from requests import Response
+
+CHUNK = 1024 * 1024
+
+
+class DockerEngine:
+    """The engine at ``endpoint`` (``unix://``, ``tcp://``, ``ssh://``)."""
+
+    def __init__(self, endpoint: str, *, use_wire: bool = True, tls: Any = None) -> None:
+        self._endpoint = endpoint
+        self._calls: list[Call] = []
+        self._client: APIClient | None = None
+        self._tls = tls
+        self._wire = Wire(endpoint.removeprefix("unix://"), self._calls) if use_wire and self.local else None
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that is talked to."""
+        return self._endpoint
+
+    @property
+    def local(self) -> bool:
+        """A unix socket."""
+        return self._endpoint.startswith("unix://")
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """Every call so far."""
+        return tuple(self._calls)
+
+    # -- the two ways to call ---------------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, body: object | None = None, **query: str) -> Any:
+        if self._wire is not None:
+            return self._wire.call(method, path, body, **query)
+        response = self._response(method, path, body, **query)
+        content: bytes = response.content
+        return json.loads(content) if content else None
+
+    def _response(self, method: str, path: str, body: object | None = None, *, stream: bool = False, **query: str) -> Response:
+        """One call by the SDK's session: recorded, its errors turned into the tree."""
+        import requests
+
+        client = self._sdk()
+        started, status = time.time(), 0
+        try:
+            response: Response = client.request(
+                method, f"{client.base_url}/v{client.api_version}{path}", params=query or None, json=body, stream=stream, timeout=TIMEOUT
+            )
+            status = response.status_code
+        except requests.exceptions.RequestException as error:
+            raise _unreachable(self._endpoint, error) from error
+        finally:
+            self._calls.append(Call(method, f"/v{client.api_version}{path}", status, rfc3339(started), round((time.time() - started) * 1000, 3)))
+        if status >= 300:
+            raise error_for(status, _reason(response))
+        return response
+
+    def _stream(self, method: str, path: str, body: object | None = None, **query: str) -> Iterator[bytes]:
+        import requests
+        import urllib3
+
+        response = self._response(method, path, body, stream=True, **query)
+        try:
+            yield from response.iter_content(CHUNK)
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise EngineError(f"the engine broke off while sending {path}: {error}") from error
+        finally:
+            response.close()
+
+    def _sdk(self) -> APIClient:
+        if self._client is None:
+            from docker import APIClient
+            from docker.errors import DockerException
+
+            try:
+                self._client = APIClient(base_url=self._endpoint, version="auto", timeout=int(TIMEOUT), tls=self._tls or False)
+            except DockerException as error:
+                raise _unreachable(self._endpoint, error) from error
+        return self._client
+
+    # -- the engine -------------------------------------------------------------------------------------------
+
+    def info(self) -> EngineInfo:
+        """``GET /info`` and ``GET /version``."""
+        return EngineInfo(self._call("GET", "/info"), self._call("GET", "/version"))
+
+    def container(self, ref: str) -> Container:
+        """``GET /containers/{ref}/json``."""
+        return Container(self._call("GET", f"/containers/{_segment(ref)}/json"))
+
+    def containers(self, label: str = "") -> tuple[str, ...]:
+        """``GET /containers/json?all=1``."""
+        rows = self._call("GET", "/containers/json", all="1", filters=_label_filter(label))
+        return tuple(row["Id"] for row in rows)
+
+    def pause(self, container: str) -> None:
+        """``POST /containers/{id}/pause``."""
+        self._call("POST", f"/containers/{_segment(container)}/pause")
+
+    def unpause(self, container: str) -> None:
+        """``POST /containers/{id}/unpause``."""
+        self._call("POST", f"/containers/{_segment(container)}/unpause")
+
+    def start(self, container: str) -> None:
+        """``POST /containers/{id}/start``; 304 (already started) is no error."""
+        self._unless_already(lambda: self._call("POST", f"/containers/{_segment(container)}/start"))
+
+    def stop(self, container: str, grace: int = 10) -> None:
+        """``POST /containers/{id}/stop?t=…``; 304 (already stopped) is no error."""
+        self._unless_already(lambda: self._call("POST", f"/containers/{_segment(container)}/stop", t=str(grace)))
+
+    @staticmethod
+    def _unless_already(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except EngineError as error:
+            if error.status != 304:
+                raise
+
+    def rename(self, container: str, name: str) -> None:
+        """``POST /containers/{id}/rename``."""
+        self._call("POST", f"/containers/{_segment(container)}/rename", name=name)
+
+    def remove(self, container: str, force: bool = False) -> None:
+        """``DELETE /containers/{id}``, volumes kept."""
+        self._call("DELETE", f"/containers/{_segment(container)}", force="1" if force else "0", v="0")
+
+    def set_restart_policy(self, container: str, policy: Json) -> None:
+        """``POST /containers/{id}/update``."""
+        self._call("POST", f"/containers/{_segment(container)}/update", {"RestartPolicy": dict(policy)})
+
+    def create(self, config: Json, name: str) -> str:
+        """``POST /containers/create``."""
+        return str(self._call("POST", "/containers/create", dict(config), name=name)["Id"])
+
+    # -- networks ---------------------------------------------------------------------------------------------
+
+    def network(self, ref: str) -> Network:
+        """``GET /networks/{ref}``."""
+        return Network(self._call("GET", f"/networks/{_segment(ref)}"))
+
+    def networks(self, label: str = "") -> tuple[Network, ...]:
+        """``GET /networks``."""
+        return tuple(Network(row) for row in self._call("GET", "/networks", filters=_label_filter(label)))
+
+    def create_network(self, spec: NetworkSpec) -> str:
+        """``POST /networks/create``."""
+        body: dict[str, Any] = {
+            "Name": spec.name, "CheckDuplicate": True, "Driver": "bridge", "Internal": spec.internal, "EnableIPv6": False,
+            "Options": dict(spec.options), "Labels": dict(spec.labels),
+        }  # fmt: skip
+        if spec.subnet:
+            body["IPAM"] = {"Driver": "default", "Config": [{"Subnet": spec.subnet}]}
+        return str(self._call("POST", "/networks/create", body)["Id"])
+
+    def remove_network(self, network: str) -> None:
+        """``DELETE /networks/{id}``."""
+        self._call("DELETE", f"/networks/{_segment(network)}")
+
+    def connect(self, network: str, container: str, endpoint: Endpoint | None = None) -> None:
+        """``POST /networks/{id}/connect``."""
+        body: dict[str, Any] = {"Container": container}
+        if endpoint is not None:
+            body["EndpointConfig"] = endpoint_config(endpoint)
+        self._call("POST", f"/networks/{_segment(network)}/connect", body)
+
+    def disconnect(self, network: str, container: str) -> None:
+        """``POST /networks/{id}/disconnect``."""
+        self._call("POST", f"/networks/{_segment(network)}/disconnect", {"Container": container, "Force": False})
+
+    # -- images -----------------------------------------------------------------------------------------------
+
+    def image(self, ref: str) -> Image:
+        """``GET /images/{ref}/json``."""
+        return Image(self._call("GET", f"/images/{_segment(ref)}/json"))
+
+    def image_history(self, ref: str) -> tuple[Json, ...]:
+        """``GET /images/{ref}/history``."""
+        return tuple(self._call("GET", f"/images/{_segment(ref)}/history"))
+
+    def image_save(self, ref: str) -> Iterator[bytes]:
+        """``GET /images/{ref}/get``."""
+        return self._stream("GET", f"/images/{_segment(ref)}/get")
+
+    # -- what a container left --------------------------------------------------------------------------------
+
+    def changes(self, container: str) -> tuple[Json, ...]:
+        """``GET /containers/{id}/changes``."""
+        return tuple(self._call("GET", f"/containers/{_segment(container)}/changes") or ())
+
+    def logs(self, container: str, stream: str) -> Iterator[bytes]:
+        """``GET /containers/{id}/logs`` for one stream; the frames are taken off when there is no TTY."""
+        tty = bool(self.container(container).config.get("Tty"))
+        wanted = {"stdout": "1" if stream == "stdout" else "0", "stderr": "1" if stream == "stderr" else "0"}
+        raw = self._stream("GET", f"/containers/{_segment(container)}/logs", timestamps="1", **wanted)
+        return raw if tty else unframe(raw)
+
+    def exec(self, container: str, argv: Sequence[str], *, detach: bool = False, user: str = "") -> tuple[int, bytes]:
+        """``POST /containers/{id}/exec`` and ``POST /exec/{id}/start``."""
+        body = {"AttachStdout": not detach, "AttachStderr": not detach, "Cmd": list(argv), "User": user}
+        exec_id = str(self._call("POST", f"/containers/{_segment(container)}/exec", body)["Id"])
+        start = {"Detach": detach, "Tty": False}
+        if detach:
+            self._call("POST", f"/exec/{exec_id}/start", start)
+            return 0, b""
+        output = b"".join(unframe(self._stream("POST", f"/exec/{exec_id}/start", start)))
+        return int(self._call("GET", f"/exec/{exec_id}/json").get("ExitCode") or 0), output
+
+
+def unframe(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Take the 8-byte headers off the engine's multiplexed stream (API: "Attach to a container", stream format).
+
+    Yields payload as it comes; raises ``EngineError`` when the stream ends inside a frame.
+    """
+    buffer = bytearray()
+    left = 0
+    for chunk in chunks:
+        buffer += chunk
+        out = bytearray()
+        while buffer:
+            if left == 0:
+                if len(buffer) < 8:
+                    break
+                left = int.from_bytes(buffer[4:8], "big")
+                del buffer[:8]
+                continue
+            take = min(left, len(buffer))
+            out += buffer[:take]
+            del buffer[:take]
+            left -= take
+        if out:
+            yield bytes(out)
+    if left or buffer:
+        raise EngineError("the engine's stream ended in the middle of a frame")
+
+
+def _segment(ref: str) -> str:
+    from urllib.parse import quote
+
+    return quote(ref, safe=":@/") if "/" in ref else quote(ref, safe=":@")
+
+
+def _label_filter(label: str) -> str:
+    return json.dumps({"label": [label]} if label else {})
+
+
+def _reason(response: Response) -> str:
+    try:
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200].strip() or f"HTTP {response.status_code}"
+
+
+def _unreachable(endpoint: str, error: Exception) -> EngineError:
+    text = str(error)
+    if "Permission denied" in text or "PermissionError" in text:
+        return EnginePermission(f"no right to talk to the engine at {endpoint}")
+    if "Read timed out" in text:
+        return EngineUnreachable(f"the engine at {endpoint} does not answer within {TIMEOUT:.0f} s")
+    if "FileNotFoundError" in text or "No such file" in text:
+        return EngineUnreachable(f"no engine at {endpoint}: there is no such socket")
+    return EngineUnreachable(f"no engine at {endpoint}: {text.splitlines()[0][:200]}")

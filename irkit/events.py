@@ -1,0 +1,24 @@
+"""Progress as an observer: the library never prints, the command line decides how to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth telling: ``kind`` is ``step-started``, ``step-finished``, ``note``, ``warning`` or ``progress``."""
+
+    kind: str
+    message: str
+    step: str = ""
+    outcome: str = ""
+    seconds: float = 0.0
+
+
+Observer = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """An observer that tells nobody."""

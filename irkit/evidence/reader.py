@@ -1,0 +1,89 @@
+"""Reading what lies in a bundle, as a stream, checked against its digest as it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from irkit.errors import EvidenceAltered, UsageProblem
+from irkit.evidence import names
+
+BLOCK = 1024 * 1024
+
+
+class BundleReader:
+    """A bundle's index and artifacts.  Verify the bundle first; this only checks what it reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.index: dict[str, Any] = json.loads((path / names.INDEX).read_bytes())
+            self._by_path = {str(row["path"]): row for row in self.index["artifacts"]}
+        except FileNotFoundError:
+            raise UsageProblem(f"{path} holds no bundle") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EvidenceAltered(f"the index of {path} can't be read: {error}") from error
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """The index entry of ``data/NAME`` or ``data/NAME.zst``."""
+        return self._by_path.get(f"data/{name}") or self._by_path.get(f"data/{name}.zst")
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        """The raw bytes of an artifact.  Raises ``EvidenceAltered`` at the end when they are not the recorded ones."""
+        entry = self.find(name)
+        if entry is None:
+            raise UsageProblem(f"the bundle holds no {name}", hint="`irkit report BUNDLE` lists what it holds, and its gaps")
+        path = str(entry["path"])
+        if not names.is_payload(path):
+            raise EvidenceAltered(f"the index names a file that irkit would never write: {path!r}")
+        digest = hashlib.sha256()
+        try:
+            with os.fdopen(os.open(self.path / path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                for block in _decoded(file, str(entry["encoding"])):
+                    digest.update(block)
+                    yield block
+        except OSError as error:
+            raise EvidenceAltered(f"{path} can't be read: {error.strerror}") from error
+        if digest.hexdigest() != entry["raw"]["sha256"]:
+            raise EvidenceAltered(f"{path} is not what was recorded: its sha256 differs")
+
+    def json(self, name: str) -> Any:
+        """A JSON artifact."""
+        try:
+            return json.loads(b"".join(self.stream(name)))
+        except ValueError as error:
+            raise EvidenceAltered(f"{name} is not JSON: {error}") from error
+
+    def lines(self, name: str) -> Iterator[Any]:
+        """The objects of a JSON Lines artifact, one by one."""
+        rest = b""
+        for block in self.stream(name):
+            *whole, rest = (rest + block).split(b"\n")
+            for line in whole:
+                yield _json_line(line, name)
+        if rest:
+            yield _json_line(rest, name)
+
+
+def _json_line(line: bytes, name: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise EvidenceAltered(f"{name} holds a line that is not JSON: {error}") from error
+
+
+def _decoded(file: Any, encoding: str) -> Iterator[bytes]:
+    if encoding == "zstd":
+        import zstandard
+
+        try:
+            yield from zstandard.ZstdDecompressor().read_to_iter(file, read_size=BLOCK, write_size=BLOCK)
+        except zstandard.ZstdError as error:
+            raise EvidenceAltered(f"a stored stream can't be decompressed: {error}") from error
+        return
+    while block := file.read(BLOCK):
+        yield block

@@ -1,0 +1,172 @@
+"""Verifying a bundle: the seal first, then every byte it speaks of, then that there is nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from irkit.errors import CheckFailed, UsageProblem
+from irkit.evidence import dsse, names
+from irkit.evidence.keys import PublicKey
+from irkit.evidence.seal import PREDICATE_TYPE
+
+SMALL = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What does not hold, and of which file."""
+
+    file: str
+    problem: str
+
+    def to_json(self) -> dict[str, str]:
+        """As in ``irkit bundle verify --json``."""
+        return {"file": self.file, "problem": self.problem}
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outcome.  ``status`` and what follows it are empty unless the seal's signature held."""
+
+    path: Path
+    problems: tuple[Problem, ...]
+    digest: str = ""
+    status: str = ""
+    sealed: str = ""
+    key: str = ""
+    key_name: str = ""
+    files: int = 0
+    size: int = 0
+    predicate: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit bundle verify --json``."""
+        return {
+            "schema": "irkit.verify/v1", "ok": self.ok, "path": str(self.path), "digest": self.digest, "status": self.status,
+            "sealed": self.sealed, "key": {"id": self.key, "name": self.key_name}, "files": self.files, "size": self.size,
+            "problems": [one.to_json() for one in self.problems],
+        }  # fmt: skip
+
+
+def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
+    """Check a bundle folder against its seal.  Raises ``UsageProblem`` when ``path`` is no bundle at all."""
+    if not path.is_dir():
+        raise UsageProblem(f"{path} is not a bundle's folder")
+    if not (path / names.SEAL).exists() and not (path / names.BAGIT).exists():
+        raise UsageProblem(f"{path} holds no bundle", hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles")
+    try:
+        key, payload = dsse.parse(_read(path / names.SEAL)).open_with(list(keys))
+        subjects, predicate = dsse.parse_statement(payload, PREDICATE_TYPE)
+    except CheckFailed as error:
+        return Verification(path, (Problem(names.SEAL, error.message), *_unsigned_check(path)))
+    files = dict(_files(path))
+    problems = [*_check_files(path, files, subjects), *_check_manifests(path, subjects), *_check_second_seal(path, payload, key)]
+    return Verification(
+        path, tuple(problems), f"sha256:{subjects.get(names.TAG_MANIFEST, '')}", str(predicate.get("status", "")),
+        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> bytes:
+    """A small file of the bundle, never through a link.  Raises ``CheckFailed``."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise CheckFailed("not a regular file")
+            data = file.read(SMALL + 1)
+    except OSError as error:
+        raise CheckFailed(f"can't be read: {error.strerror}") from error
+    if len(data) > SMALL:
+        raise CheckFailed("too large to be what it claims to be")
+    return data
+
+
+def _files(root: Path) -> Iterator[tuple[str, int]]:
+    """Every entry that is not a folder: its name in the bundle and its size, -1 when it is no regular file."""
+    for parent, folders, files in os.walk(root):
+        for name in files + [folder for folder in folders if (Path(parent) / folder).is_symlink()]:
+            entry = Path(parent) / name
+            facts = entry.lstat()
+            yield str(entry.relative_to(root)), facts.st_size if stat.S_ISREG(facts.st_mode) else -1
+
+
+def _digest(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(root: Path, files: dict[str, int], subjects: dict[str, str]) -> Iterator[Problem]:
+    for name, size in sorted(files.items()):
+        if size < 0:
+            yield Problem(name, "not a regular file")
+        elif name not in subjects and name not in names.TOP_LEVEL:
+            yield Problem(name, "added: the seal does not know it")
+    for name, expected in sorted(subjects.items()):
+        if not names.is_payload(name) and name != names.TAG_MANIFEST:
+            yield Problem(name, "the seal names a file that irkit would never write")
+        elif name not in files:
+            yield Problem(name, "missing")
+        elif files[name] >= 0 and _digest(root / name) != expected:
+            yield Problem(name, "altered: its sha256 is not the sealed one")
+
+
+def _check_manifests(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
+    payload = {name: digest for name, digest in subjects.items() if name != names.TAG_MANIFEST}
+    try:
+        tags = names.parse_manifest(_read(root / names.TAG_MANIFEST).decode("ascii"))
+        if set(tags) != set(names.TAGGED):
+            yield Problem(names.TAG_MANIFEST, "does not list exactly the three tag files")
+    except (CheckFailed, ValueError) as error:
+        yield Problem(names.TAG_MANIFEST, str(error))
+        return
+    for name, expected in tags.items():
+        try:
+            data = _read(root / name)
+            if hashlib.sha256(data).hexdigest() != expected:
+                yield Problem(name, "altered: its sha256 is not the one in the tag manifest")
+            elif name == names.MANIFEST and names.parse_manifest(data.decode("ascii")) != payload:
+                yield Problem(name, "lists other payload files or digests than the seal")
+        except (CheckFailed, ValueError) as error:
+            yield Problem(name, str(error))
+
+
+def _check_second_seal(root: Path, payload: bytes, key: PublicKey) -> Iterator[Problem]:
+    try:
+        _, second = dsse.from_sigstore_bundle(_read(root / names.SIGSTORE_SEAL)).open_with([key])
+        if second != payload:
+            yield Problem(names.SIGSTORE_SEAL, "is a seal over something else")
+    except CheckFailed as error:
+        yield Problem(names.SIGSTORE_SEAL, error.message)
+
+
+def _unsigned_check(root: Path) -> Iterator[Problem]:
+    """Without a good seal the manifests prove nothing, but they can still tell what was altered by accident."""
+    try:
+        listed = names.parse_manifest(_read(root / names.MANIFEST).decode("ascii"))
+    except (CheckFailed, ValueError) as error:
+        yield Problem(names.MANIFEST, str(error))
+        return
+    files = dict(_files(root))
+    yield from _check_files(root, files, {name: digest for name, digest in listed.items() if names.is_payload(name)})
+
+
+def claimed_key(path: Path) -> str:
+    """The key id that an unverified seal claims, for a hint only."""
+    try:
+        predicate = json.loads(dsse.parse(_read(path / names.SEAL)).payload)["predicate"]
+        return str(predicate["key"])[:80]
+    except (CheckFailed, ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -1,0 +1,232 @@
+"""Writing a bundle: each artifact once, in one pass: sha256 (raw) → zstd → sha256 (stored) → disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from irkit import __version__
+from irkit.clock import now
+from irkit.errors import IrkitError, StorageError, storage_error
+from irkit.evidence import names
+from irkit.home import private_folder, sync_folder
+from irkit.models import Gap
+
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an artifact comes from: which collector, what it read, and how."""
+
+    collector: str
+    source: str
+    method: str
+    media_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored artifact.  ``raw`` is what was read, ``stored`` what lies in the bundle; sizes in bytes."""
+
+    path: str
+    origin: Origin
+    encoding: str
+    raw_size: int
+    raw_sha256: str
+    stored_size: int
+    stored_sha256: str
+    started: str
+    finished: str
+    complete: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``data/index.json``."""
+        return {
+            "path": self.path, "collector": self.origin.collector, "source": self.origin.source, "method": self.origin.method,
+            "media_type": self.origin.media_type, "encoding": self.encoding,
+            "raw": {"size": self.raw_size, "sha256": self.raw_sha256},
+            "stored": {"size": self.stored_size, "sha256": self.stored_sha256},
+            "started": self.started, "finished": self.finished, "complete": self.complete,
+        }  # fmt: skip
+
+
+class Sink:
+    """An artifact while it is written."""
+
+    def __init__(self, file: BinaryIO, compress: bool, checkpoint: Callable[[], None]) -> None:
+        self._file = file
+        self._checkpoint = checkpoint
+        self._raw = hashlib.sha256()
+        self._stored = hashlib.sha256()
+        self.raw_size = 0
+        self.stored_size = 0
+        self._compressor = _zstd() if compress else None
+        self.failed = False
+
+    def write(self, data: bytes) -> int:
+        """Add bytes.  Raises ``Interrupted`` when the run was interrupted, ``StorageError`` when the disk is full."""
+        self._checkpoint()
+        self._raw.update(data)
+        self.raw_size += len(data)
+        self._put(self._compressor.compress(data) if self._compressor else data)
+        return len(data)
+
+    def _put(self, data: bytes) -> None:
+        if not data:
+            return
+        self._stored.update(data)
+        self.stored_size += len(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.failed = True
+            raise storage_error(error, "can't write evidence") from error
+
+    def close(self) -> None:
+        """End the stream.  Raises ``StorageError``."""
+        if self._compressor:
+            self._put(self._compressor.flush())
+        try:
+            self._file.flush()
+        except OSError as error:
+            self.failed = True
+            raise storage_error(error, "can't write evidence") from error
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """sha256 of the raw and of the stored bytes."""
+        return self._raw.hexdigest(), self._stored.hexdigest()
+
+
+def _zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+
+
+class BundleWriter:
+    """A bundle being filled.  Not sealed until :func:`irkit.evidence.seal.seal_bundle` has run."""
+
+    def __init__(self, folder: Path, checkpoint: Callable[[], None] = lambda: None, on_full: Callable[[], bool] = lambda: False) -> None:
+        self.folder = private_folder(folder)
+        private_folder(folder / "data")
+        self.checkpoint = checkpoint
+        self.on_full = on_full
+        self.artifacts: list[Artifact] = []
+        self.gaps: list[Gap] = []
+        self._unsynced: list[str] = []
+
+    def gap(self, collector: str, what: str, why: str) -> None:
+        """Record what could not be captured."""
+        self.gaps.append(Gap(collector, what, why))
+
+    @contextmanager
+    def sink(self, name: str, origin: Origin, *, compress: bool = True) -> Iterator[Sink]:
+        """Write one artifact ``data/NAME`` (``.zst`` is added when compressed).
+
+        When the body raises, what was read so far stays, marked incomplete, with a gap; the error goes on.  When the
+        disk is full the half-written file is removed to make room, the gap says so, and ``StorageError`` is raised.
+        The bytes are on the disk after :meth:`sync`, which a run calls as soon as the target is isolated.
+        """
+        path = f"data/{name}.zst" if compress else f"data/{name}"
+        if not names.is_payload(path) or any(one.path == path for one in self.artifacts):
+            raise IrkitError(f"not a new artifact name: {path}")
+        target = self.folder / path
+        private_folder(target.parent)
+        started = now()
+        try:
+            file = target.open("xb", buffering=BLOCK)
+        except OSError as error:
+            self._lost(path, origin, error.strerror or str(error))
+            raise storage_error(error, f"can't write {target}") from error
+        sink = Sink(file, compress, self.checkpoint)
+        try:
+            yield sink
+            sink.close()
+        except BaseException as error:
+            self._rescue(path, origin, compress, sink, started, error)
+            raise
+        else:
+            self._record(path, origin, compress, sink, started, complete=True)
+        finally:
+            _close_quietly(file)
+
+    def _rescue(self, path: str, origin: Origin, compress: bool, sink: Sink, started: str, error: BaseException) -> None:
+        """Keep what was read so far, unless its own file could not be written."""
+        if not sink.failed:
+            with contextlib.suppress(StorageError):
+                sink.close()
+        if sink.failed:
+            (self.folder / path).unlink(missing_ok=True)
+            self._lost(path, origin, str(error))
+            return
+        self._record(path, origin, compress, sink, started, complete=False)
+        self.gap(origin.collector, path, f"incomplete, {sink.raw_size} bytes were read: {error or type(error).__name__}")
+
+    def _lost(self, path: str, origin: Origin, why: str) -> None:
+        self.gap(origin.collector, path, f"could not be written: {why}")
+        self.on_full()
+
+    def sync(self) -> None:
+        """Put on the disk what is not yet there.  Raises ``StorageError``."""
+        pending, self._unsynced = self._unsynced, []
+        for path in pending:
+            try:
+                descriptor = os.open(self.folder / path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except OSError as error:
+                raise storage_error(error, f"can't write {path}") from error
+
+    def _record(self, path: str, origin: Origin, compress: bool, sink: Sink, started: str, *, complete: bool) -> None:
+        raw, stored = sink.digests
+        self._unsynced.append(path)
+        self.artifacts.append(
+            Artifact(
+                path, origin, "zstd" if compress else "identity", sink.raw_size, raw, sink.stored_size, stored, started, now(), complete
+            )
+        )
+
+    def add(self, name: str, chunks: Iterable[bytes], origin: Origin, *, compress: bool = True) -> Artifact:
+        """One artifact from a stream."""
+        with self.sink(name, origin, compress=compress) as sink:
+            for chunk in chunks:
+                sink.write(chunk)
+        return self.artifacts[-1]
+
+    def add_json(self, name: str, value: object, origin: Origin) -> Artifact:
+        """One JSON document, stored as it is so that any tool can read it."""
+        data = json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+        return self.add(name, (data,), Origin(origin.collector, origin.source, origin.method, "application/json"), compress=False)
+
+    def index(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """``data/index.json``."""
+        return {
+            "schema": "irkit.index/v1",
+            "tool": {"name": "irkit", "version": __version__},
+            **facts,
+            "artifacts": [one.to_json() for one in self.artifacts],
+            "gaps": [one.to_json() for one in self.gaps],
+        }
+
+
+def _close_quietly(file: BinaryIO) -> None:
+    """Close without a second complaint: what could not be flushed has been dealt with."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
+def sync_tree(folder: Path) -> None:
+    """Put every folder entry of a bundle on the disk."""
+    for parent, _, _ in os.walk(folder):
+        sync_folder(Path(parent))

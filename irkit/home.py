@@ -1,0 +1,86 @@
+"""Where irkit keeps its cases and keys, and how it writes there so that a crash leaves no half file."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from irkit.errors import storage_error
+
+BALLAST = 4 * 1024 * 1024
+
+
+def home() -> Path:
+    """``IRKIT_HOME``, or ``irkit`` in the XDG data folder."""
+    named = os.environ.get("IRKIT_HOME")
+    if named:
+        return Path(named).absolute()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "irkit"
+
+
+def private_folder(path: Path) -> Path:
+    """Make ``path`` and its parents, mode 0700.  Raises ``StorageError``."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, f"can't make {path}") from error
+    return path
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` in one step, on the disk before this returns.  Raises ``StorageError``."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, f"can't write {path}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """:func:`write_file` of one JSON object."""
+    write_file(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def sync_folder(path: Path) -> None:
+    """Put a folder's entries on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Ballast:
+    """A few megabytes kept in reserve, so that a full disk still leaves room for the journal and the seal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".ballast"
+
+    def take(self) -> None:
+        """Occupy the space.  Raises ``StorageError`` when there is none."""
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, BALLAST)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            raise storage_error(error, f"can't reserve {BALLAST} bytes in {self.path.parent}") from error
+
+    def drop(self) -> bool:
+        """Give the space back; whether there was any."""
+        existed = self.path.exists()
+        self.path.unlink(missing_ok=True)
+        return existed

@@ -1,0 +1,171 @@
+"""Frozen types that more than one package speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from irkit.text import text_fields, text_from
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A container on an engine."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str
+    engine: str
+
+    def to_json(self) -> dict[str, str]:
+        """As in ``irkit contain --json``."""
+        return {"id": self.id, "name": self.name, "image": self.image, "image_id": self.image_id, "engine": self.engine}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Target:
+        """The reverse of :meth:`to_json`."""
+        return cls(**{name: str(raw[name]) for name in ("id", "name", "image", "image_id", "engine")})
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that could not be captured, checked or undone: never silently skipped."""
+
+    collector: str
+    what: str
+    why: str
+
+    def to_json(self) -> dict[str, str]:
+        """As in ``data/index.json``."""
+        return {"collector": self.collector, "what": self.what, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One try to get out of, or into, a quarantined namespace.
+
+    ``result``: ``blocked`` (tried, and a control shows that the try was a real one), ``reached``, ``unknown``.
+    """
+
+    path: str
+    direction: str
+    result: str
+    detail: str
+    time: str
+    milliseconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit contain --json``."""
+        return {
+            "path": self.path, "direction": self.direction, "result": self.result, "detail": self.detail,
+            "time": self.time, "ms": round(self.milliseconds, 3),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is known of one file, before or after.  Times in nanoseconds since the epoch; sizes in bytes."""
+
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    sha256: str = ""
+    target: str = ""
+    rdev: str = ""
+    nlink: int = 1
+    xattrs: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what applies to its kind."""
+        row: dict[str, Any] = {
+            "kind": self.kind, "mode": f"{self.mode:04o}", "uid": self.uid, "gid": self.gid, "size": self.size,
+            "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns, "nlink": self.nlink,
+        }  # fmt: skip
+        if self.sha256:
+            row["sha256"] = self.sha256
+        if self.kind == "symlink":
+            row.update(text_fields("target", self.target))
+        if self.rdev:
+            row["rdev"] = self.rdev
+        if self.xattrs:
+            row["xattrs"] = dict(self.xattrs)
+        return row
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> FileFacts:
+        """The reverse of :meth:`to_json`."""
+        return cls(
+            kind=str(raw["kind"]), mode=int(raw["mode"], 8), uid=int(raw["uid"]), gid=int(raw["gid"]), size=int(raw["size"]),
+            mtime_ns=int(raw.get("mtime_ns", 0)), ctime_ns=int(raw.get("ctime_ns", 0)), sha256=str(raw.get("sha256", "")),
+            target=text_from(raw, "target") if raw["kind"] == "symlink" else "", rdev=str(raw.get("rdev", "")),
+            nlink=int(raw.get("nlink", 1)), xattrs=dict(raw.get("xattrs", {})),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk) or ``tmpfs``."""
+
+    path: str
+    change: str
+    before: FileFacts | None
+    after: FileFacts | None
+    origin: str = "layer"
+
+    @property
+    def kind(self) -> str:
+        """``file``, ``directory``, ``symlink``, ``fifo``, ``socket``, ``char``, ``block``."""
+        facts = self.after or self.before
+        return facts.kind if facts else "unknown"
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit diff --json``."""
+        return {
+            **text_fields("path", self.path),
+            "change": self.change,
+            "kind": self.kind,
+            "origin": self.origin,
+            "before": self.before.to_json() if self.before else None,
+            "after": self.after.to_json() if self.after else None,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Change:
+        """The reverse of :meth:`to_json`."""
+        return cls(
+            path=text_from(raw, "path"),
+            change=str(raw["change"]),
+            before=FileFacts.from_json(raw["before"]) if raw["before"] else None,
+            after=FileFacts.from_json(raw["after"]) if raw["after"] else None,
+            origin=str(raw.get("origin", "layer")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A change, process or socket with a meaning.  ``severity``: critical, high, medium, low, info."""
+
+    rule: str
+    severity: str
+    title: str
+    reason: str
+    attack: tuple[str, ...]
+    subject: str
+    next: str
+    kind: str = "change"
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit contain --json``; ``attack`` holds MITRE ATT&CK technique ids."""
+        return {
+            "rule": self.rule, "severity": self.severity, "title": self.title, "reason": self.reason,
+            "attack": list(self.attack), "kind": self.kind, **text_fields("subject", self.subject), "next": self.next,
+        }  # fmt: skip
+
+
+SEVERITIES = ("critical", "high", "medium", "low", "info")

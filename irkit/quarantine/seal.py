@@ -1,0 +1,96 @@
+"""Sealing off: the case's own network, and nothing else.
+
+A quarantine network that is merely ``--internal`` leaves five doors open (docs/quarantine.md); the options below close
+those that measurements found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irkit.engine.interface import Container, Engine, Network, NetworkSpec
+from irkit.errors import Conflict, EngineError, NotFound
+from irkit.quarantine.state import SavedState
+
+LABEL = "dev.irkit.case"
+ROLE = "dev.irkit.role"
+OPTIONS = {
+    "com.docker.network.bridge.inhibit_ipv4": "true",  # the host has no address on it: no way to the host, none from it
+    "com.docker.network.bridge.enable_icc": "false",  # quarantined neighbours can't talk
+    "com.docker.network.bridge.enable_ip_masquerade": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SealedOff:
+    """What was done.  ``network`` is empty when the target stays where it is: ``reason`` says why."""
+
+    network: str
+    network_id: str
+    bridge: str
+    left: tuple[str, ...]
+    reason: str = ""
+
+
+def network_name(case_id: str) -> str:
+    """The case's quarantine network."""
+    return f"irkit-{case_id}"
+
+
+def prepare_network(engine: Engine, case_id: str) -> Network:
+    """The case's quarantine network, made when there is none.
+
+    Raises ``Conflict`` when a network of that name exists that is not irkit's or has other options.
+    """
+    name = network_name(case_id)
+    try:
+        network = engine.network(name)
+    except NotFound:
+        engine.create_network(NetworkSpec(name, True, OPTIONS, {LABEL: case_id, ROLE: "quarantine"}))
+        network = engine.network(name)
+    options = network.raw.get("Options") or {}
+    if network.labels.get(LABEL) != case_id or not network.raw.get("Internal") or any(options.get(key) != value for key, value in OPTIONS.items()):
+        raise Conflict(f"the network {name} is there already, but it is no quarantine of this case", hint=f"look at it with `docker network inspect {name}`, then remove or rename it")
+    return network
+
+
+def seal_off(engine: Engine, saved: SavedState, network: Network | None) -> SealedOff:
+    """Leave every network, then join the quarantine: in this order, so that published ports are closed first.
+
+    Can be repeated.  Raises ``EngineError`` when the target is still on another network afterwards.
+    """
+    if saved.cannot_leave or network is None:
+        return SealedOff("", "", "", (), saved.cannot_leave or "it has no network")
+    stop_restarts(engine, saved)
+    left = []
+    for endpoint in engine.container(saved.container_id).endpoints:
+        if endpoint.network != network.name:
+            _leave(engine, endpoint.network_id or endpoint.network, saved.container_id)
+            left.append(endpoint.network)
+    now_on = engine.container(saved.container_id).endpoints
+    if network.name not in {one.network for one in now_on}:
+        engine.connect(network.id, saved.container_id)
+    _check(engine.container(saved.container_id), network.name)
+    return SealedOff(network.name, network.id, network.bridge, tuple(left))
+
+
+def stop_restarts(engine: Engine, saved: SavedState) -> None:
+    """The engine must not start the target again by itself: a restarted container is not frozen."""
+    if saved.restart_policy.get("Name") not in ("", "no") and not saved.auto_remove:
+        engine.set_restart_policy(saved.container_id, {"Name": "no", "MaximumRetryCount": 0})
+
+
+def _leave(engine: Engine, network: str, container: str) -> None:
+    try:
+        engine.disconnect(network, container)
+    except NotFound:
+        return  # the network or the endpoint is gone already
+    except EngineError as error:
+        if "is not connected to" not in error.message:
+            raise
+
+
+def _check(container: Container, wanted: str) -> None:
+    names = [one.network for one in container.endpoints]
+    if names != [wanted]:
+        raise EngineError(f"{container.name} is on {', '.join(names) or 'no network'} after sealing off, not on {wanted} alone")

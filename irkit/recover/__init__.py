@@ -1,0 +1,1 @@
+"""Recovery: a clean container in place of the compromised one."""

@@ -1,0 +1,86 @@
+"""Rebuild: the old container steps aside under another name; the new one must run before irkit calls it done."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from irkit.engine.interface import Container, Engine
+from irkit.errors import EngineError, IrkitError, NotFound
+from irkit.recover.config import Recipe
+from irkit.text import printable
+
+SETTLE = 1.5
+POLL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The new container, and where the old one is."""
+
+    id: str
+    name: str
+    old_name: str
+    health: str
+
+
+def rebuild(engine: Engine, old: Container, plan: Recipe, aside: str, timeout: float, checkpoint: Callable[[], None]) -> Rebuilt:
+    """Make and start the new container under the old one's name.
+
+    When anything fails, the new container is removed, the old one has its name back, and the error says so.
+    """
+    name = old.name
+    engine.rename(old.id, aside)
+    new_id = ""
+    try:
+        new_id = engine.create(plan.body, name)
+        for endpoint in plan.networks:
+            engine.connect(endpoint.network, new_id, endpoint)
+        engine.start(new_id)
+        health = wait_healthy(engine, new_id, timeout, checkpoint)
+    except BaseException as error:
+        said = _last_words(engine, new_id)
+        _step_back(engine, old.id, name, new_id)
+        if isinstance(error, IrkitError):
+            error.message = f"{error.message}; {name} is as it was before{said}"
+            error.args = (error.message,)
+        raise
+    return Rebuilt(new_id, name, aside, health)
+
+
+def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Callable[[], None]) -> str:
+    """Wait for the health check, or without one for a moment of steady running.  Raises ``EngineError``."""
+    began = time.monotonic()
+    while True:
+        checkpoint()
+        state = engine.container(container).state
+        health = (state.get("Health") or {}).get("Status") or "none"
+        spent = time.monotonic() - began
+        if not state.get("Running") or state.get("Restarting"):
+            raise EngineError(f"the new container ended with exit code {state.get('ExitCode')} {state.get('Error') or ''}".rstrip())
+        if health == "unhealthy":
+            raise EngineError("the new container's health check fails")
+        if health == "healthy" or (health == "none" and spent >= SETTLE):
+            return "healthy" if health == "healthy" else "running"
+        if spent > timeout:
+            raise EngineError(f"the new container is not healthy after {timeout:.0f} s")
+        time.sleep(POLL)
+
+
+def _last_words(engine: Engine, container: str) -> str:
+    if not container:
+        return ""
+    with contextlib.suppress(EngineError, IrkitError):
+        tail = b"".join(engine.logs(container, "stderr"))[-300:]
+        if tail.strip():
+            return f"; the new container's last words: {printable(tail.strip(), 300)}"
+    return ""
+
+
+def _step_back(engine: Engine, old: str, name: str, new: str) -> None:
+    if new:
+        with contextlib.suppress(NotFound):
+            engine.remove(new, force=True)
+    engine.rename(old, name)

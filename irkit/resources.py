@@ -1,0 +1,48 @@
+"""Playbooks and forensics data: the user's own folder first, then what is shipped in the package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from irkit.errors import UsageProblem
+from irkit.home import home
+
+KINDS = ("playbooks", "forensics/profiles", "forensics/rules", "forensics/scenarios")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def shipped(kind: str) -> Path:
+    """The shipped folder of a kind.  irkit is installed as files (wheel, editable, checkout), so this is a path."""
+    return Path(str(files("irkit.data") / kind))
+
+
+def folders(kind: str) -> tuple[Path, ...]:
+    """The user's own folder, then the shipped one."""
+    return home() / kind, shipped(kind)
+
+
+def find(kind: str, name: str) -> Path:
+    """A document by name, or by a path that the user wrote.  Raises ``UsageProblem``."""
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise UsageProblem(f"no such file: {name}")
+    if NAME.fullmatch(name):
+        for folder in folders(kind):
+            if (folder / f"{name}.yaml").is_file():
+                return folder / f"{name}.yaml"
+    known = ", ".join(sorted({path.stem for path in every(kind)}))
+    raise UsageProblem(f"no {kind.rpartition('/')[2].rstrip('s')} {name!r}", hint=f"there are: {known}")
+
+
+def every(kind: str) -> Iterator[Path]:
+    """Every document of a kind; a user's own hides a shipped one of the same name."""
+    seen = set()
+    for folder in folders(kind):
+        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+            if path.name not in seen:
+                seen.add(path.name)
+                yield path

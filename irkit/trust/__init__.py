@@ -1,0 +1,1 @@
+"""Which images are clean: signatures by trusted keys over what an image really contains."""
