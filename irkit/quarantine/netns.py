@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -84,4 +85,14 @@ def local_ipv6(if_inet6: str) -> list[tuple[str, str]]:
         fields = line.split()
         if len(fields) == 6 and fields[5] != "lo":
             found.append((socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0])), fields[5]))
+    return found
+
+
+def default_gateways(route: str) -> set[tuple[str, str]]:
+    """``(gateway, interface)`` of each IPv4 default route in ``/proc/PID/net/route`` (addresses in host order)."""
+    found = set()
+    for line in route.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) >= 8 and fields[1] == "00000000" and fields[7] == "00000000":
+            found.add((socket.inet_ntoa(struct.pack("=I", int(fields[2], 16))), fields[0]))
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from irkit.clock import now
 from irkit.engine.interface import PortBinding
 from irkit.models import Probe
-from irkit.quarantine.netns import in_netns, interfaces, local_ipv4, local_ipv6
+from irkit.quarantine.netns import default_gateways, in_netns, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.tries import Answerer, Try, run_tries
 
 METADATA = "169.254.169.254"
@@ -156,11 +156,18 @@ def _nowhere_tries(scene: Scene, victim: str) -> list[Try]:
 
 
 def _nobody_home(pid: int, address: str, device: str) -> Callable[[], str]:
+    """Silence is a proof when the next hop, the address itself or the default gateway, did not even answer ARP."""
+
     def explain() -> str:
+        gateways = default_gateways(_read(f"/proc/{pid}/net/route"))
         for line in _read(f"/proc/{pid}/net/arp").splitlines()[1:]:
             fields = line.split()
-            if len(fields) == 6 and fields[0] == address and fields[5] == device:
-                return f"nobody on {device} answers ARP for it" if fields[2] == "0x0" else ""
+            if len(fields) != 6 or fields[2] != "0x0" or (device and fields[5] != device):
+                continue
+            if (fields[0], fields[5]) in gateways:
+                return f"the way out is by {fields[0]} on {fields[5]}, and nobody answers ARP for it"
+            if fields[0] == address:
+                return f"nobody on {fields[5]} answers ARP for it"
         return ""
 
     return explain

@@ -1,0 +1,36 @@
+"""``irkit snapshot``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from irkit.cli.options import catching_signals, engine_option, json_option, parse_vars, passphrase_source, print_json, show_event, signing_options
+from irkit.cli.running import RunConfig, run_playbook
+
+
+@click.command(epilog="\b\nExample:\n  irkit snapshot web-1 --var profile=quick")
+@click.argument("target")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
+@signing_options
+@engine_option
+@json_option
+def command(
+    target: str, variables: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool
+) -> int:
+    """Acquire signed evidence of TARGET without containing it: it goes on running."""
+    config = RunConfig(
+        target, "snapshot", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
+        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+    )  # fmt: skip
+    with catching_signals() as signals:
+        finished = run_playbook(config, signals, lambda case, container: None)
+    if as_json:
+        print_json(finished.to_json())
+    elif finished.context.facts.sealed is not None:
+        click.echo(str(finished.context.facts.sealed.path))
+    if finished.outcome.error is not None:
+        raise finished.outcome.error
+    return finished.outcome.exit_code
