@@ -22,7 +22,7 @@ venv:
 lint: venv ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict irkit tests
+	.venv/bin/mypy --strict irkit
 
 format: venv ## let ruff format the code
 	.venv/bin/ruff check --fix-only .

@@ -94,7 +94,10 @@ class Case:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise IrkitError(f"can't read {self.folder / name}: {error}", hint="the file was changed or damaged outside of irkit") from error
+            raise IrkitError(
+                f"can't read {self.folder / name}: {error}",
+                hint="the file was changed or damaged outside of irkit",
+            ) from error
         return value
 
     def new_run(self) -> tuple[str, Path]:
@@ -118,12 +121,16 @@ def load_case(case_id: str) -> Case:
     """A case by its id or a unique beginning of it.  Raises ``UsageProblem`` when there is none."""
     folder = home() / "cases"
     if CASE_NAME.fullmatch(case_id):
-        matches = [entry for entry in sorted(folder.iterdir()) if entry.name.startswith(case_id)] if folder.is_dir() else []
+        matches = (
+            [entry for entry in sorted(folder.iterdir()) if entry.name.startswith(case_id)] if folder.is_dir() else []
+        )
         exact = [entry for entry in matches if entry.name == case_id] or matches
         if len(exact) == 1:
             return _read(exact[0])
         if exact:
-            raise UsageProblem(f"{len(exact)} cases begin with {case_id!r}", hint="give more of the id; `irkit case list`")
+            raise UsageProblem(
+                f"{len(exact)} cases begin with {case_id!r}", hint="give more of the id; `irkit case list`"
+            )
     raise UsageProblem(f"no case {case_id!r}", hint="`irkit case list` shows all")
 
 
@@ -131,7 +138,9 @@ def _read(folder: Path) -> Case:
     try:
         return _from_json(json.loads((folder / "case.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IrkitError(f"can't read the case in {folder}: {error}", hint="its journal and bundles can still be read") from error
+        raise IrkitError(
+            f"can't read the case in {folder}: {error}", hint="its journal and bundles can still be read"
+        ) from error
 
 
 def list_cases() -> tuple[Case, ...]:
@@ -189,7 +198,8 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(descriptor, 400).decode("utf-8", "replace") or "another process"
             raise Refused(
-                f"a run is under way on {name}: {holder}", hint="wait for it, or look at it with `irkit case list`"
+                f"a run is under way on {name}: {holder}",
+                hint="wait for it, or look at it with `irkit case list`",
             ) from None
         _write_holder(descriptor)
         yield

@@ -111,7 +111,11 @@ class KeyProblem(IrkitError):
     """A key is missing, unreadable, of the wrong kind, or its passphrase is wrong."""
 
 
-_DISK = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "read-only file system"}
+_DISK = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "read-only file system",
+}
 
 
 def storage_error(error: OSError, doing: str) -> StorageError:

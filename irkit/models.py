@@ -21,7 +21,13 @@ class Target:
 
     def to_json(self) -> dict[str, str]:
         """As in ``irkit contain --json``."""
-        return {"id": self.id, "name": self.name, "image": self.image, "image_id": self.image_id, "engine": self.engine}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "image": self.image,
+            "image_id": self.image_id,
+            "engine": self.engine,
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Target:

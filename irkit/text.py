@@ -49,7 +49,10 @@ def text_fields(name: str, value: str) -> dict[str, str]:
     if is_utf8(value):
         return {name: value}
     raw = value.encode("utf-8", "surrogateescape")
-    return {name: raw.decode("utf-8", "backslashreplace"), f"{name}_b64": base64.b64encode(raw).decode("ascii")}
+    return {
+        name: raw.decode("utf-8", "backslashreplace"),
+        f"{name}_b64": base64.b64encode(raw).decode("ascii"),
+    }
 
 
 def text_from(fields: Mapping[str, object], name: str) -> str:

@@ -81,12 +81,17 @@ class Entry:
         """Extended attributes.  Read by the folder's descriptor, and never through a link."""
         path = f"/proc/self/fd/{self.folder}/{self.name}"
         try:
-            return {name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)}
+            return {
+                name: os.getxattr(path, name, follow_symlinks=False)
+                for name in os.listxattr(path, follow_symlinks=False)
+            }
         except OSError:
             return {}
 
 
-def walk(folder: int, prefix: str, on_error: Callable[[str, OSError], None], device: int | None = None) -> Iterator[Entry]:
+def walk(
+    folder: int, prefix: str, on_error: Callable[[str, OSError], None], device: int | None = None
+) -> Iterator[Entry]:
     """Every entry beneath an open folder, parents first, names sorted; with ``device``, never onto another one.
 
     An entry's folder descriptor is open only until the next entry is asked for.

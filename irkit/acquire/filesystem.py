@@ -28,8 +28,14 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
 
     count = 0
     with (
-        writer.sink("filesystem/changes.jsonl", Origin(collector, "overlay upper directory against the image's layers", method, LINES_TYPE)) as lines,
-        writer.sink("filesystem/originals.tar", Origin(collector, "the image's versions of changed configuration files", method, LAYER_TYPE)) as old,
+        writer.sink(
+            "filesystem/changes.jsonl",
+            Origin(collector, "overlay upper directory against the image's layers", method, LINES_TYPE),
+        ) as lines,
+        writer.sink(
+            "filesystem/originals.tar",
+            Origin(collector, "the image's versions of changed configuration files", method, LAYER_TYPE),
+        ) as old,
         writer.sink("filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE)) as sink,
     ):
         originals = TarTaker(old, note, limit)
@@ -94,7 +100,9 @@ def acquire_tmpfs(view: HostView, writer: BundleWriter, limit: int, seen: Callab
     return count
 
 
-def _tmpfs_entries(view: HostView, mount: Mount, taker: DigestTaker | TarTaker, note: Callable[[str, str], None]) -> Iterator[Change]:
+def _tmpfs_entries(
+    view: HostView, mount: Mount, taker: DigestTaker | TarTaker, note: Callable[[str, str], None]
+) -> Iterator[Change]:
     import os
 
     def failed(path: str, error: OSError) -> None:
@@ -111,7 +119,24 @@ def _tmpfs_entries(view: HostView, mount: Mount, taker: DigestTaker | TarTaker, 
         failed(point or "/", error)
 
 
-_DEV_NODES = frozenset({"null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "stdin", "stdout", "stderr", "fd", "core", "fuse"})
+_DEV_NODES = frozenset(
+    {
+        "null",
+        "zero",
+        "full",
+        "random",
+        "urandom",
+        "tty",
+        "console",
+        "ptmx",
+        "stdin",
+        "stdout",
+        "stderr",
+        "fd",
+        "core",
+        "fuse",
+    }
+)
 
 
 def _runtime_made(path: str, kind: str) -> bool:

@@ -92,7 +92,11 @@ class HostView:
         mounts = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"))
         for _, controllers, path in sorted(rows, key=lambda row: row[1] != "freezer"):
             for mount in mounts:
-                fits = mount.fstype == "cgroup2" if not controllers else mount.fstype == "cgroup" and set(controllers.split(",")) <= set(mount.options)
+                fits = (
+                    mount.fstype == "cgroup2"
+                    if not controllers
+                    else mount.fstype == "cgroup" and set(controllers.split(",")) <= set(mount.options)
+                )
                 folder = mount.point + path
                 if fits and os.path.isdir(folder):  # noqa: PTH112 - a hot path of plain strings
                     yield folder
@@ -115,7 +119,9 @@ def locate(container: Container) -> HostView | str:
         return "the container is not running: it has no processes, sockets, memory or tmpfs"
     lines = read_text(f"{PROC}/{container.pid}/cgroup")
     if container.id not in lines:
-        return "the engine's processes can't be seen from here: it runs on another host, or irkit runs inside a container"
+        return (
+            "the engine's processes can't be seen from here: it runs on another host, or irkit runs inside a container"
+        )
     if not os.access(f"{PROC}/{container.pid}/ns/net", os.R_OK):
         return "no right to read the processes of the container: run irkit as root"
     return HostView(container.id, container.pid)

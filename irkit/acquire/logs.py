@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin
@@ -14,7 +16,12 @@ def acquire_logs(engine: Engine, container: Container, writer: BundleWriter) -> 
     driver = str((container.host_config.get("LogConfig") or {}).get("Type") or "")
     total = 0
     for stream in ("stdout", "stderr"):
-        origin = Origin("logs", f"log driver {driver or 'unknown'}, {stream}", f"engine API: logs, {stream}, timestamps", "text/plain")
+        origin = Origin(
+            "logs",
+            f"log driver {driver or 'unknown'}, {stream}",
+            f"engine API: logs, {stream}, timestamps",
+            "text/plain",
+        )
         try:
             total += writer.add(f"logs/{stream}.log", engine.logs(container.id, stream), origin).raw_size
         except EngineError as error:
@@ -24,8 +31,12 @@ def acquire_logs(engine: Engine, container: Container, writer: BundleWriter) -> 
 
 def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter) -> None:
     """Write what the engine says: the container (as it was before irkit touched it, and now), image, networks, engine."""
-    writer.add_json("engine/container-before.json", before.raw, Origin("engine-state", f"container {before.id}", "engine API: inspect, before the first change"))
-    queries = {
+    writer.add_json(
+        "engine/container-before.json",
+        before.raw,
+        Origin("engine-state", f"container {before.id}", "engine API: inspect, before the first change"),
+    )
+    queries: dict[str, Callable[[], object]] = {
         "container-now": lambda: engine.container(before.id).raw,
         "image": lambda: engine.image(before.image_id).raw,
         "image-history": lambda: list(engine.image_history(before.image_id)),

@@ -60,7 +60,15 @@ def parse_unix(text: str) -> list[dict[str, Any]]:
         fields = line.split(None, 7)
         if len(fields) >= 7 and fields[6].isdigit():
             path = fields[7] if len(fields) > 7 else ""
-            rows.append({"protocol": "unix", "type": fields[4], "state": fields[5], "inode": int(fields[6]), "path": path.encode("utf-8", "backslashreplace").decode()})
+            rows.append(
+                {
+                    "protocol": "unix",
+                    "type": fields[4],
+                    "state": fields[5],
+                    "inode": int(fields[6]),
+                    "path": path.encode("utf-8", "backslashreplace").decode(),
+                }
+            )
     return rows
 
 
@@ -90,7 +98,11 @@ def collect_sockets(view: HostView, processes: list[dict[str, Any]]) -> tuple[li
 def acquire_network(view: HostView, writer: BundleWriter, processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Write the sockets and the raw tables."""
     rows, raw = collect_sockets(view, processes)
-    writer.add_json("network/sockets.json", rows, Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host, with the owners of each inode"))
+    writer.add_json(
+        "network/sockets.json",
+        rows,
+        Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host, with the owners of each inode"),
+    )
     text = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in raw.items()}
     writer.add_json("network/proc-net.json", text, Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host"))
     return rows

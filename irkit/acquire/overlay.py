@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from irkit.acquire.beneath import Entry, facts_of, lookup, open_folder, sha256_of, walk
 from irkit.acquire.host import HostView
@@ -19,7 +20,12 @@ from irkit.engine.interface import Container
 from irkit.models import Change, FileFacts
 
 OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-REDIRECTS = ("trusted.overlay.redirect", "trusted.overlay.metacopy", "user.overlay.redirect", "user.overlay.metacopy")
+REDIRECTS = (
+    "trusted.overlay.redirect",
+    "trusted.overlay.metacopy",
+    "user.overlay.redirect",
+    "user.overlay.metacopy",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +45,16 @@ def find_layers(container: Container, view: HostView | None) -> Layers | str:
     """
     data = container.graph_data
     if data.get("UpperDir"):
-        layers = Layers(data["UpperDir"], tuple(filter(None, data.get("LowerDir", "").split(":"))), "GraphDriver of the engine")
-        return layers if os.path.isdir(layers.upper) else f"{layers.upper} is not readable here: the engine runs on another host, or irkit lacks rights"  # noqa: PTH112
+        layers = Layers(
+            data["UpperDir"],
+            tuple(filter(None, data.get("LowerDir", "").split(":"))),
+            "GraphDriver of the engine",
+        )
+        return (
+            layers
+            if Path(layers.upper).is_dir()
+            else f"{layers.upper} is not readable here: the engine runs on another host, or irkit lacks rights"
+        )
     for mount in view.mounts if view else ():
         if mount.point == "/" and mount.fstype == "overlay" and "upperdir" in mount.options:
             lower = tuple(mount.options.get("lowerdir", "").split(":"))
@@ -82,7 +96,7 @@ class Lower:
         for folder in self._folders:
             try:
                 with open_folder(folder, path) as inner:
-                    for name in sorted(os.listdir(inner)):
+                    for name in sorted(os.listdir(inner)):  # noqa: PTH208 - by descriptor
                         info = os.stat(name, dir_fd=inner, follow_symlinks=False)
                         found.setdefault(name, not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0))
             except OSError:
@@ -112,7 +126,10 @@ def _opened(layers: Layers, note: Callable[[str, str], None]) -> Iterator[tuple[
             try:
                 folders.append(stack.enter_context(open_folder(path)))
             except OSError as error:
-                note("/", f"a layer of the image can't be read ({path}: {error.strerror}): what lay in it counts as added")
+                note(
+                    "/",
+                    f"a layer of the image can't be read ({path}: {error.strerror}): what lay in it counts as added",
+                )
         yield upper, Lower(folders)
 
 
@@ -137,7 +154,10 @@ def _changes_of(entry: Entry, lower: Lower, taker: Taker, note: Callable[[str, s
         taker.opaque(entry.path)
         yield from _hidden_by(entry, lower)
     if any(name in REDIRECTS for name in entry.xattrs()):
-        note(entry.path, "the overlay redirects this name (redirect or metacopy): only the upper part was taken")
+        note(
+            entry.path,
+            "the overlay redirects this name (redirect or metacopy): only the upper part was taken",
+        )
     after = facts_of(entry, taker.take(entry))
     before = lower.facts(entry.path, see=taker.original)
     if before is None:
@@ -150,7 +170,7 @@ def _hidden_by(entry: Entry, lower: Lower) -> Iterator[Change]:
     """What an opaque folder hides and does not bring anew."""
     try:
         with open_folder(entry.folder, entry.name) as folder:
-            own = set(os.listdir(folder))
+            own = set(os.listdir(folder))  # noqa: PTH208 - by descriptor
     except OSError:
         own = set()
     for name in lower.children(entry.path):

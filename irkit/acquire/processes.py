@@ -74,7 +74,9 @@ class ProcessCollector:
     def _environ(self, pid: int) -> list[str]:
         """Names for the process list; values only into an artifact of their own."""
         pairs = [item.partition("=") for item in _split_nul(read_text(f"{PROC}/{pid}/environ"))]
-        self.environ[str(pid)] = [{**text_fields("name", name), **text_fields("value", value)} for name, _, value in pairs]
+        self.environ[str(pid)] = [
+            {**text_fields("name", name), **text_fields("value", value)} for name, _, value in pairs
+        ]
         return [text_fields("name", name)["name"] for name, _, _ in pairs]
 
     def _exe(self, base: str) -> dict[str, Any]:
@@ -95,7 +97,11 @@ class ProcessCollector:
         """Whether the program lives in a memfd or on a tmpfs."""
         if link.startswith("/memfd:"):
             return True
-        points = [mount for mount in self.view.mounts if mount.fstype == "tmpfs" and link.startswith(mount.point.rstrip("/") + "/")]
+        points = [
+            mount
+            for mount in self.view.mounts
+            if mount.fstype == "tmpfs" and link.startswith(mount.point.rstrip("/") + "/")
+        ]
         for mount in points:
             try:
                 if os.stat(f"{self.view.root}{mount.point}").st_dev == info.st_dev:  # noqa: PTH116
@@ -116,8 +122,16 @@ def acquire_processes(view: HostView, writer: BundleWriter) -> list[dict[str, An
     """Write the process list, environments, and the bytes of programs that exist only in memory or are deleted."""
     collector = ProcessCollector(view, writer.gap)
     rows = collector.collect()
-    writer.add_json("process/processes.json", rows, Origin(COLLECTOR, f"{PROC}/PID of {len(rows)} processes", "read from the host"))
-    writer.add_json("process/environ.json", collector.environ, Origin(COLLECTOR, f"{PROC}/PID/environ", "read from the host"))
+    writer.add_json(
+        "process/processes.json",
+        rows,
+        Origin(COLLECTOR, f"{PROC}/PID of {len(rows)} processes", "read from the host"),
+    )
+    writer.add_json(
+        "process/environ.json",
+        collector.environ,
+        Origin(COLLECTOR, f"{PROC}/PID/environ", "read from the host"),
+    )
     saved: set[str] = set()
     for row in rows:
         exe = row["exe"]
@@ -133,13 +147,17 @@ def _save_exe(pid: int, exe: dict[str, Any], writer: BundleWriter) -> None:
         writer.gap(COLLECTOR, path, f"the program is larger than {EXE_LIMIT} bytes and was not saved")
         return
     try:
-        file = Path(path).open("rb", buffering=0)
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below
     except OSError as error:
         writer.gap(COLLECTOR, path, f"the program can't be read: {error.strerror}")
         return
     with file:
         blocks = iter(lambda: file.read(BLOCK), b"")
-        writer.add(f"process/exe-{pid}.bin", blocks, Origin(COLLECTOR, path, "read from the host", "application/x-executable"))
+        writer.add(
+            f"process/exe-{pid}.bin",
+            blocks,
+            Origin(COLLECTOR, path, "read from the host", "application/x-executable"),
+        )
 
 
 def _split_nul(text: str) -> list[str]:

@@ -100,7 +100,7 @@ class TarTaker:
         self._budget = budget
         self._seen: dict[tuple[int, int], tuple[str, str]] = {}
         self._tar = tarfile.open(  # noqa: SIM115 - closed by close(), the sink belongs to the caller
-            mode="w|", fileobj=cast(IO[bytes], sink), format=tarfile.PAX_FORMAT, bufsize=BLOCK, copybufsize=BLOCK
+            mode="w|", fileobj=cast(IO[bytes], sink), format=tarfile.PAX_FORMAT, bufsize=BLOCK
         )
 
     def close(self) -> None:
@@ -158,7 +158,10 @@ class TarTaker:
             measured = _Measured(cast(IO[bytes], file), member.size)
             self._tar.addfile(member, cast(IO[bytes], measured))
             if measured.missing:
-                self._gap(entry.path, f"the last {measured.missing} bytes could not be read (it shrank?): they are zeros")
+                self._gap(
+                    entry.path,
+                    f"the last {measured.missing} bytes could not be read (it shrank?): they are zeros",
+                )
             elif file.read(1):
                 self._gap(entry.path, f"it grew while it was read: only the first {member.size} bytes were taken")
         self._budget -= member.size

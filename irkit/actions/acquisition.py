@@ -77,13 +77,22 @@ def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
     raw = ctx.case.read_json("container.json")
     before = len(ctx.writer.gaps)
     acquire_engine_state(ctx.engine, Container(raw) if raw else ctx.before, ctx.writer)
-    return _counted(ctx, before, sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state"), "documents")
+    return _counted(
+        ctx,
+        before,
+        sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state"),
+        "documents",
+    )
 
 
 def _counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
     missing = len(ctx.writer.gaps) - gaps_before
     if missing:
-        return Result("degraded", f"{count} {what}, {missing} {'gap' if missing == 1 else 'gaps'}: {ctx.writer.gaps[-1].why}", {"count": count})
+        return Result(
+            "degraded",
+            f"{count} {what}, {missing} {'gap' if missing == 1 else 'gaps'}: {ctx.writer.gaps[-1].why}",
+            {"count": count},
+        )
     return Result("succeeded", f"{count} {what}", {"count": count})
 
 
@@ -119,5 +128,3 @@ def read_profile(name: str) -> dict[str, int]:
     collectors.done()
     doc.done()
     return limits
-
-

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Sign what was acquired; ``partial`` when an acquisition failed or broke off."""
     sealed = seal_now(ctx, partial=is_partial(ctx))
-    return Result("degraded" if sealed.status == "partial" else "succeeded", f"sealed ({sealed.status}): {sealed.digest}", {"digest": sealed.digest, "path": str(sealed.path)})
+    return Result(
+        "degraded" if sealed.status == "partial" else "succeeded",
+        f"sealed ({sealed.status}): {sealed.digest}",
+        {"digest": sealed.digest, "path": str(sealed.path)},
+    )
 
 
 def is_partial(ctx: Context) -> bool:
@@ -37,9 +41,19 @@ def seal_now(ctx: Context, partial: bool) -> Sealed:
     }  # fmt: skip
     ctx.writer.add_json("run/run.json", run, Origin("run", ctx.run, "irkit's own record, up to the seal"))
     journal = (ctx.run_folder / "journal.jsonl").read_bytes()
-    ctx.writer.add("run/journal.jsonl", (journal,), Origin("run", "journal", "copied, up to the seal", "application/jsonl"), compress=False)
+    ctx.writer.add(
+        "run/journal.jsonl",
+        (journal,),
+        Origin("run", "journal", "copied, up to the seal", "application/jsonl"),
+        compress=False,
+    )
     calls = b"".join(json.dumps(call.to_json()).encode() + b"\n" for call in ctx.engine.calls)
-    ctx.writer.add("run/engine-calls.jsonl", (calls,), Origin("run", ctx.engine.endpoint, "every call that irkit made", "application/jsonl"), compress=False)
+    ctx.writer.add(
+        "run/engine-calls.jsonl",
+        (calls,),
+        Origin("run", ctx.engine.endpoint, "every call that irkit made", "application/jsonl"),
+        compress=False,
+    )
     facts = {"case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json()}
     ctx.facts.sealed = seal_bundle(ctx.writer, facts, "partial" if partial else "complete", ctx.signer())
     return ctx.facts.sealed

@@ -23,8 +23,13 @@ SAVED = "quarantine.json"
 def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Pause, and ask the kernel whether it is so."""
     if not ctx.before.running:
-        ctx.writer.gap("freeze", ctx.target.name, "it is not running: there is nothing to freeze, and no volatile state to acquire")
+        ctx.writer.gap(
+            "freeze",
+            ctx.target.name,
+            "it is not running: there is nothing to freeze, and no volatile state to acquire",
+        )
         return Result("skipped", "not running: nothing to freeze")
+    _save_once(ctx)
     message = "frozen"
     if ctx.before.paused:
         message = "was frozen already"
@@ -38,10 +43,16 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     view = ctx.host_view
     seen = view.frozen() if view else None
     if seen is False:
-        raise EngineError(f"the engine says that {ctx.target.name} is paused, but the kernel says that it is not frozen")
+        raise EngineError(
+            f"the engine says that {ctx.target.name} is paused, but the kernel says that it is not frozen"
+        )
     ctx.mark("frozen")
     ctx.facts.quarantine_state = "frozen-only"
-    return Result("succeeded", f"{message}; {'the kernel confirms it' if seen else 'by the word of the engine'}", {"kernel": seen})
+    return Result(
+        "succeeded",
+        f"{message}; {'the kernel confirms it' if seen else 'by the word of the engine'}",
+        {"kernel": seen},
+    )
 
 
 def thaw(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -56,19 +67,33 @@ def thaw(ctx: Context, _: Mapping[str, Any]) -> Result:
 def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Save what a release needs, then leave every network and join the quarantine."""
     saved = _save_once(ctx)
+    if ctx.case.read_json("container.json") is None:
+        write_json(ctx.case.folder / "container.json", dict(ctx.before.raw))
     needs_network = not saved.cannot_leave and saved.network_mode != "none"
     network = sealing.prepare_network(ctx.engine, ctx.case.id) if needs_network else None
     done = sealing.seal_off(ctx.engine, saved, network)
-    ctx.facts.quarantine_network, ctx.facts.bridge, ctx.facts.quarantine_note = done.network, done.bridge, done.reason
+    ctx.facts.quarantine_network, ctx.facts.bridge, ctx.facts.quarantine_note = (
+        done.network,
+        done.bridge,
+        done.reason,
+    )
     ctx.mark("sealed_off")
     if saved.auto_remove:
-        ctx.writer.gap("quarantine", "--rm", "the engine removes this container by itself as soon as it stops: keep it frozen")
+        ctx.writer.gap(
+            "quarantine",
+            "--rm",
+            "the engine removes this container by itself as soon as it stops: keep it frozen",
+        )
     if saved.cannot_leave:
         sealing.stop_restarts(ctx.engine, saved)
         ctx.writer.gap("quarantine", "network", f"{saved.cannot_leave}: being frozen is its isolation")
         return Result("degraded", f"{saved.cannot_leave}: it stays frozen, and that is its isolation", {"network": ""})
     left = ", ".join(done.left) or "no network"
-    return Result("succeeded", f"left {left}; on {done.network} alone" if done.network else "has no network", {"network": done.network})
+    return Result(
+        "succeeded",
+        f"left {left}; on {done.network} alone" if done.network else "has no network",
+        {"network": done.network},
+    )
 
 
 def _save_once(ctx: Context) -> SavedState:
@@ -77,7 +102,6 @@ def _save_once(ctx: Context) -> SavedState:
     if raw is not None:
         return SavedState.from_json(raw)
     saved = SavedState.of(ctx.before)
-    write_json(ctx.case.folder / "container.json", dict(ctx.before.raw))
     write_json(ctx.case.folder / SAVED, saved.to_json())
     return saved
 
@@ -85,7 +109,10 @@ def _save_once(ctx: Context) -> SavedState:
 def _saved(ctx: Context) -> SavedState:
     raw = ctx.case.read_json(SAVED)
     if raw is None:
-        raise Refused(f"{ctx.target.name} was never sealed off by this case", hint="`irkit case show` tells what was done")
+        raise Refused(
+            f"{ctx.target.name} was never sealed off by this case",
+            hint="`irkit case show` tells what was done",
+        )
     return SavedState.from_json(raw)
 
 
@@ -98,8 +125,16 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
         "schema": "irkit.proof/v1", "state": proof.state, "network": ctx.facts.quarantine_network, "note": ctx.facts.quarantine_note,
         "probes": [probe.to_json() for probe in proof.probes],
     }  # fmt: skip
-    ctx.writer.add_json("quarantine/proof.json", document, Origin("quarantine", "probes", "sockets made by the host in the network namespaces"))
-    ctx.writer.add_json("quarantine/saved-state.json", saved.to_json(), Origin("quarantine", "engine", "inspect before the first change"))
+    ctx.writer.add_json(
+        "quarantine/proof.json",
+        document,
+        Origin("quarantine", "probes", "sockets made by the host in the network namespaces"),
+    )
+    ctx.writer.add_json(
+        "quarantine/saved-state.json",
+        saved.to_json(),
+        Origin("quarantine", "engine", "inspect before the first change"),
+    )
     data = {"state": proof.state, "probes": len(proof.probes)}
     if proof.state == "proven":
         ctx.mark("proven")
@@ -125,11 +160,33 @@ def _frozen_only(ctx: Context, saved: SavedState) -> proving.Proof:
     view = ctx.host_view
     frozen = view.frozen() if view else None
     if frozen:
-        return proving.Proof("frozen-only", (Probe("processes of the target", "out", "blocked", "the kernel says that all of them are frozen", now()),))
+        return proving.Proof(
+            "frozen-only",
+            (
+                Probe(
+                    "processes of the target",
+                    "out",
+                    "blocked",
+                    "the kernel says that all of them are frozen",
+                    now(),
+                ),
+            ),
+        )
     if not ctx.engine.container(ctx.target.id).running:
         return _unknown(ctx, f"{saved.cannot_leave}; it is not running now")
     result = "reached" if frozen is False else "unknown"
-    return proving.Proof("open" if frozen is False else "unproven", (Probe("processes of the target", "out", result, "they are not frozen" if frozen is False else "the kernel can't be asked whether they are frozen", now()),))
+    return proving.Proof(
+        "open" if frozen is False else "unproven",
+        (
+            Probe(
+                "processes of the target",
+                "out",
+                result,
+                "they are not frozen" if frozen is False else "the kernel can't be asked whether they are frozen",
+                now(),
+            ),
+        ),
+    )
 
 
 def _unknown(ctx: Context, why: str) -> proving.Proof:
@@ -146,7 +203,9 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> proving.S
         network = _network(ctx, endpoint.network_id)
         if network is None:
             continue
-        gateways += [address for address in (endpoint.gateway, *network.gateways) if address and address not in gateways]
+        gateways += [
+            address for address in (endpoint.gateway, *network.gateways) if address and address not in gateways
+        ]
         if network.driver == "bridge":
             old += [(address, network.bridge) for address in (endpoint.ipv4, endpoint.ipv6) if address]
         peers += _peers(ctx, network)
@@ -176,7 +235,11 @@ def _peers(ctx: Context, network: Network) -> list[proving.Peer]:
             if pid and address:
                 found.append(proving.Peer(member.name, pid, address))
     if len(members) > PEER_LIMIT:
-        ctx.writer.gap("quarantine", f"network {network.name}", f"{len(members) - PEER_LIMIT} of {len(members)} peers were not probed")
+        ctx.writer.gap(
+            "quarantine",
+            f"network {network.name}",
+            f"{len(members) - PEER_LIMIT} of {len(members)} peers were not probed",
+        )
     return found
 
 
@@ -193,4 +256,7 @@ def release(ctx: Context, _: Mapping[str, Any]) -> Result:
     done = releasing.give_back(ctx.engine, saved, ctx.case.id)
     ctx.facts.result["problems"] = list(done.differences)
     networks = ", ".join(done.networks) or "none"
-    return Result("degraded" if done.differences else "succeeded", f"back on {networks}" + "".join(f"; {one}" for one in done.differences))
+    return Result(
+        "degraded" if done.differences else "succeeded",
+        f"back on {networks}" + "".join(f"; {one}" for one in done.differences),
+    )

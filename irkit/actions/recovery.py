@@ -18,7 +18,11 @@ def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
     signature = Path(str(args["signature"])) if args["signature"] else None
     good = check(ctx.engine, str(args["image"]), trusted_keys("image"), signature)
     ctx.facts.result["image"] = good.to_json()
-    return Result("succeeded", f"signed by {good.key_name} for this repository; {len(good.content.layers)} layers read and as signed", {"image_id": good.image_id})
+    return Result(
+        "succeeded",
+        f"signed by {good.key_name} for this repository; {len(good.content.layers)} layers read and as signed",
+        {"image_id": good.image_id},
+    )
 
 
 def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -29,9 +33,15 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
 
     raw = ctx.case.read_json("container.json")
     if raw is None or ctx.case.state != "contained":
-        raise Refused(f"{ctx.target.name} is not contained", hint=f"`irkit contain {ctx.target.name}` first: evidence before recovery")
+        raise Refused(
+            f"{ctx.target.name} is not contained",
+            hint=f"`irkit contain {ctx.target.name}` first: evidence before recovery",
+        )
     if not ctx.case.bundles:
-        raise Refused(f"the case {ctx.case.id} has no sealed evidence", hint=f"`irkit contain {ctx.target.name} --again`")
+        raise Refused(
+            f"the case {ctx.case.id} has no sealed evidence",
+            hint=f"`irkit contain {ctx.target.name} --again`",
+        )
     before = Container(raw)
     try:
         old_image = ctx.engine.image(before.image_id)
@@ -45,5 +55,15 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     done = run(ctx.engine, current, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
     for note in plan.notes:
         ctx.warn(note)
-    ctx.facts.result["rebuilt"] = {"id": done.id, "name": done.name, "old_name": done.old_name, "health": done.health, "notes": list(plan.notes)}
-    return Result("succeeded", f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}", {"id": done.id})
+    ctx.facts.result["rebuilt"] = {
+        "id": done.id,
+        "name": done.name,
+        "old_name": done.old_name,
+        "health": done.health,
+        "notes": list(plan.notes),
+    }
+    return Result(
+        "succeeded",
+        f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}",
+        {"id": done.id},
+    )

@@ -16,9 +16,16 @@ def command() -> None:
     """Verify and show evidence bundles."""
 
 
-@command.command("verify", epilog="\b\nExamples:\n  irkit bundle verify BUNDLE\n  irkit bundle verify BUNDLE --key responder.pub --json")
+@command.command(
+    "verify",
+    epilog="\b\nExamples:\n  irkit bundle verify BUNDLE\n  irkit bundle verify BUNDLE --key responder.pub --json",
+)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust this public key, and only it.",
+)
 @json_option
 def verify(path: Path, key: Path | None, as_json: bool) -> int:
     """Check that nothing in the bundle at PATH was altered, dropped or added since a trusted key sealed it."""
@@ -29,14 +36,19 @@ def verify(path: Path, key: Path | None, as_json: bool) -> int:
     if as_json:
         print_json(found.to_json())
     elif found.ok:
-        click.echo(f"{click.style('VERIFIED', fg='green')}  {found.files} files, {human_size(found.size)}, {found.status}")
+        click.echo(
+            f"{click.style('VERIFIED', fg='green')}  {found.files} files, {human_size(found.size)}, {found.status}"
+        )
         click.echo(f"  sealed {found.sealed} by {found.key_name} ({found.key})\n  {found.digest}")
     else:
         click.echo(click.style(f"NOT VERIFIED: {len(found.problems)} problems", fg="red"))
         for problem in found.problems:
             click.echo(f"  {printable(problem.file)}: {printable(problem.problem)}")
         if not found.key and (claimed := claimed_key(path)):
-            click.echo(f"  hint: the seal claims the key {printable(claimed)}; give its public part with --key, or `irkit key trust`", err=True)
+            click.echo(
+                f"  hint: the seal claims the key {printable(claimed)}; give its public part with --key, or `irkit key trust`",
+                err=True,
+            )
     return ExitCode.DONE if found.ok else ExitCode.CHECK_FAILED
 
 
@@ -52,7 +64,9 @@ def list_(path: Path, as_json: bool) -> int:
         print_json(index)
         return ExitCode.DONE
     for row in index["artifacts"]:
-        click.echo(f"{row['raw']['size']:>12}  {row['raw']['sha256'][:12]}  {printable(row['path'])}  {printable(row['source'], 60)}")
+        click.echo(
+            f"{row['raw']['size']:>12}  {row['raw']['sha256'][:12]}  {printable(row['path'])}  {printable(row['source'], 60)}"
+        )
     for gap in index["gaps"]:
         click.echo(f"gap: {printable(gap['collector'])}: {printable(gap['what'])}: {printable(gap['why'])}")
     return ExitCode.DONE

@@ -27,7 +27,9 @@ def list_(as_json: bool) -> int:
         click.echo("no cases yet: `irkit contain NAME` opens one", err=True)
     else:
         for case in found:
-            click.echo(f"{case.id:<44} {case.state:<10} {printable(case.target.name):<24} {case.opened[:19]}Z  {printable(case.opened_by)}")
+            click.echo(
+                f"{case.id:<44} {case.state:<10} {printable(case.target.name):<24} {case.opened[:19]}Z  {printable(case.opened_by)}"
+            )
     return ExitCode.DONE
 
 
@@ -37,7 +39,8 @@ def list_(as_json: bool) -> int:
 def show(case_id: str, as_json: bool) -> int:
     """One case: its target, its runs with what each step did, its bundles.  The journals' chains are checked."""
     case = cases.load_case(case_id)
-    runs, broken = [], False
+    runs: list[dict[str, object]] = []
+    broken = False
     for run in case.runs:
         records: list[dict[str, object]] = []
         problem = ""
@@ -52,7 +55,9 @@ def show(case_id: str, as_json: bool) -> int:
     if as_json:
         print_json({**case.to_json(), "folder": str(case.folder), "runs": runs, "bundles": bundles})
     else:
-        click.echo(f"{case.id}  {case.state}\n  target  {printable(case.target.name)} ({case.target.id[:12]}) on {printable(case.target.engine)}")
+        click.echo(
+            f"{case.id}  {case.state}\n  target  {printable(case.target.name)} ({case.target.id[:12]}) on {printable(case.target.engine)}"
+        )
         click.echo(f"  opened  {case.opened} by {printable(case.opened_by)}")
         for row in runs:
             _show_run(row)
@@ -67,7 +72,9 @@ def _show_run(row: dict[str, object]) -> None:
     ended = False
     for record in records if isinstance(records, list) else ():
         if record["type"] == "step-finished":
-            click.echo(f"            {record['outcome']:<11} {record['id']:<14} {printable(str(record['message']), 140)}")
+            click.echo(
+                f"            {record['outcome']:<11} {record['id']:<14} {printable(str(record['message']), 140)}"
+            )
         ended = ended or record["type"] in ("run-finished", "run-interrupted")
         if record["type"] in ("run-finished", "run-interrupted"):
             click.echo(f"            {record['type']} {record['time']} {record.get('status', '')}")

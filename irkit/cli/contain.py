@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from irkit.cases import Case
-from irkit.cli.options import catching_signals, engine_option, json_option, parse_vars, passphrase_source, print_json, show_event, signing_options
+from irkit.cli.options import (
+    catching_signals,
+    engine_option,
+    json_option,
+    parse_vars,
+    passphrase_source,
+    print_json,
+    show_event,
+    signing_options,
+)
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.interface import Container
 from irkit.errors import Refused
@@ -25,8 +34,18 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("target")
 @click.option("--playbook", default="contain", show_default=True, metavar="NAME|FILE", help="The playbook to run.")
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook (`irkit playbook show contain`).")
-@click.option("--again", is_flag=True, help="Run although the target is contained already: a new proof and a new bundle in the same case.")
+@click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A variable of the playbook (`irkit playbook show contain`).",
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Run although the target is contained already: a new proof and a new bundle in the same case.",
+)
 @signing_options
 @engine_option
 @json_option

@@ -19,7 +19,11 @@ MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "
 
 @click.command(epilog="\b\nExamples:\n  irkit diff web-1\n  irkit diff ~/.local/share/irkit/cases/…/bundles/… --json")
 @click.argument("subject", metavar="TARGET|BUNDLE")
-@click.option("--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key for the bundle.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust this public key for the bundle.",
+)
 @engine_option
 @json_option
 def command(subject: str, key: Path | None, engine: str | None, as_json: bool) -> int:
@@ -29,7 +33,11 @@ def command(subject: str, key: Path | None, engine: str | None, as_json: bool) -
     of it.
     """
     gaps: list[Gap] = []
-    changes = _of_bundle(Path(subject), key, gaps) if "/" in subject or Path(subject).is_dir() else _of_container(subject, engine, gaps)
+    changes = (
+        _of_bundle(Path(subject), key, gaps)
+        if "/" in subject or Path(subject).is_dir()
+        else _of_container(subject, engine, gaps)
+    )
     (_print_json if as_json else _print)(subject, changes, gaps)
     return ExitCode.GAPS if gaps else ExitCode.DONE
 
@@ -43,7 +51,10 @@ def _of_bundle(path: Path, key: Path | None, gaps: list[Gap]) -> Iterator[Change
     found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"))
     if not found.ok:
         first = found.problems[0]
-        raise EvidenceAltered(f"the bundle does not verify: {first.file}: {first.problem}", hint="`irkit bundle verify` lists all problems")
+        raise EvidenceAltered(
+            f"the bundle does not verify: {first.file}: {first.problem}",
+            hint="`irkit bundle verify` lists all problems",
+        )
     reader = BundleReader(path)
     gaps += [Gap(**one) for one in reader.index["gaps"] if one["collector"] in ("filesystem", "tmpfs")]
     return bundle_changes(reader)
@@ -91,8 +102,13 @@ def _words(change: Change) -> str:
     if change.before is None or change.after is None:
         facts = change.after or change.before
         return _facts(facts) if facts else ""
-    pairs = [(name, getattr(change.before, name), getattr(change.after, name)) for name in ("kind", "mode", "uid", "gid", "size", "target")]
-    words = [f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after]
+    pairs = [
+        (name, getattr(change.before, name), getattr(change.after, name))
+        for name in ("kind", "mode", "uid", "gid", "size", "target")
+    ]
+    words = [
+        f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after
+    ]
     if change.before.sha256 != change.after.sha256:
         words.append(f"sha256 {change.before.sha256[:12] or '-'} → {change.after.sha256[:12] or '-'}")
     return ", ".join(words) or "times or attributes"

@@ -46,7 +46,13 @@ def command(engine: str | None, as_json: bool) -> int:
     """What will work on this machine, what won't, and how to mend it.  Changes nothing."""
     checks = [*_engine(engine), *_host()]
     if as_json:
-        print_json({"schema": "irkit.doctor/v1", "version": __version__, "checks": [check.to_json() for check in checks]})
+        print_json(
+            {
+                "schema": "irkit.doctor/v1",
+                "version": __version__,
+                "checks": [check.to_json() for check in checks],
+            }
+        )
     else:
         for check in checks:
             mark, colour = {"ok": ("✓", "green"), "warn": ("~", "yellow"), "fail": ("✗", "red")}[check.result]
@@ -66,20 +72,39 @@ def _engine(url: str | None) -> Iterator[Check]:
         return
     yield Check("engine", "ok", f"{info.version} (API {info.api_version}) at {engine.endpoint}")
     if not engine.local:
-        yield Check("host", "warn", "the engine is remote: processes, tmpfs and probes can't be had from here", "run irkit on the engine's host")
+        yield Check(
+            "host",
+            "warn",
+            "the engine is remote: processes, tmpfs and probes can't be had from here",
+            "run irkit on the engine's host",
+        )
     yield from _storage(info)
     yield Check("cgroup", "ok", f"version {info.cgroup_version}")
-    yield Check("log driver", "ok" if info.log_driver in ("json-file", "local", "journald") else "warn", info.log_driver)
+    yield Check(
+        "log driver",
+        "ok" if info.log_driver in ("json-file", "local", "journald") else "warn",
+        info.log_driver,
+    )
     skew = abs(isoparse(info.system_time).timestamp() - time.time()) if info.system_time else 0.0
     clock = f"the engine's clock differs by {skew:.1f} s"
-    yield Check("clock", "ok" if skew < SKEW else "warn", clock, "" if skew < SKEW else "set both clocks by NTP: times are evidence")
+    yield Check(
+        "clock",
+        "ok" if skew < SKEW else "warn",
+        clock,
+        "" if skew < SKEW else "set both clocks by NTP: times are evidence",
+    )
 
 
 def _storage(info: EngineInfo) -> Iterator[Check]:
     if info.storage_driver in GOOD_DRIVERS:
         yield Check("storage driver", "ok", info.storage_driver)
     else:
-        yield Check("storage driver", "warn", f"{info.storage_driver}: changed files can't be read from the host", "move the engine to overlay2")
+        yield Check(
+            "storage driver",
+            "warn",
+            f"{info.storage_driver}: changed files can't be read from the host",
+            "move the engine to overlay2",
+        )
     if info.root_dir and not os.access(info.root_dir, os.R_OK | os.X_OK):
         yield Check("data root", "warn", f"{info.root_dir} can't be read", "run irkit as root on the engine's host")
 
@@ -93,9 +118,19 @@ def _host() -> Iterator[Check]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    yield Check("disk", "ok" if free > SPACE else "warn", f"{human_size(free)} free for {home()}", "" if free > SPACE else "set IRKIT_HOME to a larger disk")
+    yield Check(
+        "disk",
+        "ok" if free > SPACE else "warn",
+        f"{human_size(free)} free for {home()}",
+        "" if free > SPACE else "set IRKIT_HOME to a larger disk",
+    )
     writable = os.access(folder, os.W_OK)
-    yield Check("home", "ok" if writable else "fail", str(home()), "" if writable else "set IRKIT_HOME to a folder that you can write")
+    yield Check(
+        "home",
+        "ok" if writable else "fail",
+        str(home()),
+        "" if writable else "set IRKIT_HOME to a folder that you can write",
+    )
     if not (Path(home()) / "keys" / "default.key").exists():
         yield Check("key", "warn", "there is no default key: the first contain makes one", "`irkit key generate`")
     else:

@@ -46,16 +46,12 @@ def list_scenarios(as_json: bool) -> None:
         print_json({"schema": "irkit.drills/v1", "scenarios": rows})
         return
     for one in scenarios:
-        click.echo(
-            f"{one.id:<16} {printable(one.name)}: {printable(one.description)} ({len(one.simulations)} traces)"
-        )
+        click.echo(f"{one.id:<16} {printable(one.name)}: {printable(one.description)} ({len(one.simulations)} traces)")
 
 
 @command.command(epilog=EPILOG)
 @click.argument("scenario")
-@click.option(
-    "--keep", is_flag=True, help="Leave the containers and networks for a look; the next drill removes them."
-)
+@click.option("--keep", is_flag=True, help="Leave the containers and networks for a look; the next drill removes them.")
 @engine_option
 @json_option
 def run(scenario: str, engine: str | None, keep: bool, as_json: bool) -> int:

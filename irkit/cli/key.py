@@ -17,15 +17,45 @@ def command() -> None:
     """Make, trust and list keys."""
 
 
-@command.command("generate", epilog="\b\nExamples:\n  irkit key generate\n  irkit key generate --name release --use image --passphrase")
+@command.command(
+    "generate",
+    epilog="\b\nExamples:\n  irkit key generate\n  irkit key generate --name release --use image --passphrase",
+)
 @click.option("--name", default="default", show_default=True, help="The key's name here.")
-@click.option("--type", "kind", type=click.Choice(["p256", "ed25519"]), default="p256", show_default=True, help="The kind of key.")
-@click.option("--use", "uses", type=USES, multiple=True, default=("evidence",), show_default=True, help="What it may vouch for.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["p256", "ed25519"]),
+    default="p256",
+    show_default=True,
+    help="The kind of key.",
+)
+@click.option(
+    "--use",
+    "uses",
+    type=USES,
+    multiple=True,
+    default=("evidence",),
+    show_default=True,
+    help="What it may vouch for.",
+)
 @click.option("--passphrase", is_flag=True, help="Ask for a passphrase.")
-@click.option("--passphrase-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the passphrase from a file's first line.")
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the passphrase from a file's first line.",
+)
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from a file descriptor.")
 @json_option
-def generate(name: str, kind: str, uses: tuple[str, ...], passphrase: bool, passphrase_file: Path | None, passphrase_fd: int | None, as_json: bool) -> int:
+def generate(
+    name: str,
+    kind: str,
+    uses: tuple[str, ...],
+    passphrase: bool,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> int:
     """Make a key pair."""
     from irkit.evidence import keys
 
@@ -64,7 +94,9 @@ def list_(pem: str | None, as_json: bool) -> int:
         click.echo("no keys yet: `irkit key generate`", err=True)
     else:
         for key in found:
-            click.echo(f"{key.name:<20} {key.kind:<8} {'+'.join(key.uses):<16} {'private' if key.private else 'public':<8} {key.id}")
+            click.echo(
+                f"{key.name:<20} {key.kind:<8} {'+'.join(key.uses):<16} {'private' if key.private else 'public':<8} {key.id}"
+            )
     return ExitCode.DONE
 
 

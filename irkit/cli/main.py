@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Shell completion: eval \"$(_IRKIT_COMPLETE=bash_source irkit)\"  (or zsh_source, fish_source)",
+    epilog='Shell completion: eval "$(_IRKIT_COMPLETE=bash_source irkit)"  (or zsh_source, fish_source)',
 )
 @click.version_option(__version__, prog_name="irkit")
 def cli() -> None:
@@ -97,7 +97,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if os.environ.get("IRKIT_DEBUG"):
             raise
-        return _say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""), None, ExitCode.FAILED)
+        return _say(
+            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+            None,
+            ExitCode.FAILED,
+        )
     return result if isinstance(result, int) else ExitCode.DONE
 
 

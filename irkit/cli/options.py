@@ -21,16 +21,32 @@ from irkit.text import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-engine_option = click.option("--engine", metavar="URL", help="The engine's endpoint.  [default: DOCKER_HOST, the Docker context, the local socket]")
+engine_option = click.option(
+    "--engine",
+    metavar="URL",
+    help="The engine's endpoint.  [default: DOCKER_HOST, the Docker context, the local socket]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
 def signing_options(function: Function) -> Function:
     """``--key``, ``--passphrase-file`` and ``--passphrase-fd``."""
     decorators = (
-        click.option("--key", default="default", show_default=True, metavar="NAME|FILE", help="The private key that signs."),
-        click.option("--passphrase-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Read the key's passphrase from a file's first line."),
-        click.option("--passphrase-fd", type=int, metavar="N", help="Read the key's passphrase from a file descriptor."),
+        click.option(
+            "--key",
+            default="default",
+            show_default=True,
+            metavar="NAME|FILE",
+            help="The private key that signs.",
+        ),
+        click.option(
+            "--passphrase-file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="Read the key's passphrase from a file's first line.",
+        ),
+        click.option(
+            "--passphrase-fd", type=int, metavar="N", help="Read the key's passphrase from a file descriptor."
+        ),
     )
     return functools.reduce(lambda wrapped, decorate: decorate(wrapped), reversed(decorators), function)
 
@@ -76,7 +92,13 @@ def parse_vars(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-MARKS = {"succeeded": ("✓", "green"), "degraded": ("~", "yellow"), "failed": ("✗", "red"), "skipped": ("-", None), "interrupted": ("!", "red")}
+MARKS = {
+    "succeeded": ("✓", "green"),
+    "degraded": ("~", "yellow"),
+    "failed": ("✗", "red"),
+    "skipped": ("-", None),
+    "interrupted": ("!", "red"),
+}
 
 
 def show_event(event: Event) -> None:

@@ -23,7 +23,14 @@ def list_(as_json: bool) -> int:
 
     found = [load_playbook(path) for path in resources.every("playbooks")]
     if as_json:
-        print_json({"schema": "irkit.playbooks/v1", "playbooks": [{"id": one.id, "name": one.name, "digest": one.digest, "path": str(one.path)} for one in found]})
+        print_json(
+            {
+                "schema": "irkit.playbooks/v1",
+                "playbooks": [
+                    {"id": one.id, "name": one.name, "digest": one.digest, "path": str(one.path)} for one in found
+                ],
+            }
+        )
     else:
         for one in found:
             click.echo(f"{one.id:<12} {printable(one.name)}")

@@ -13,9 +13,25 @@ from irkit.errors import ExitCode, Refused
 
 @click.command(epilog="\b\nExample:\n  irkit rebuild web-1 --image registry.example/team/web:1.4.2")
 @click.argument("target")
-@click.option("--image", required=True, metavar="REF", help="The clean image; it needs a good signature by a key trusted for images.")
-@click.option("--signature", default="", metavar="FILE", help="The signature, when it is not where `irkit image sign` put it.")
-@click.option("--health-timeout", default=60, show_default=True, metavar="SECONDS", help="How long the new container may take to be healthy.")
+@click.option(
+    "--image",
+    required=True,
+    metavar="REF",
+    help="The clean image; it needs a good signature by a key trusted for images.",
+)
+@click.option(
+    "--signature",
+    default="",
+    metavar="FILE",
+    help="The signature, when it is not where `irkit image sign` put it.",
+)
+@click.option(
+    "--health-timeout",
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the new container may take to be healthy.",
+)
 @engine_option
 @json_option
 def command(target: str, image: str, signature: str, health_timeout: int, engine: str | None, as_json: bool) -> int:
@@ -27,7 +43,10 @@ def command(target: str, image: str, signature: str, health_timeout: int, engine
 
     def admit(case: Case | None, container: Container) -> None:
         if case is None or case.state != "contained":
-            raise Refused(f"{container.name} is not contained", hint=f"`irkit contain {container.name}` first: evidence before recovery")
+            raise Refused(
+                f"{container.name} is not contained",
+                hint=f"`irkit contain {container.name}` first: evidence before recovery",
+            )
 
     variables = {"image": image, "signature": signature, "health_timeout": health_timeout}
     with catching_signals() as signals:
@@ -39,5 +58,7 @@ def command(target: str, image: str, signature: str, health_timeout: int, engine
         raise finished.outcome.error
     if not as_json:
         done = finished.context.facts.result["rebuilt"]
-        click.echo(f"{done['name']} is {done['health']} ({done['id'][:12]}); the compromised container is {done['old_name']}, frozen and quarantined")
+        click.echo(
+            f"{done['name']} is {done['health']} ({done['id'][:12]}); the compromised container is {done['old_name']}, frozen and quarantined"
+        )
     return ExitCode.DONE

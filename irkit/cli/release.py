@@ -14,7 +14,9 @@ from irkit.quarantine.state import SavedState
 from irkit.text import printable
 
 
-@click.command(epilog="\b\nExamples:\n  irkit release web-1\n  irkit release web-1 --force    # although its evidence is not sealed")
+@click.command(
+    epilog="\b\nExamples:\n  irkit release web-1\n  irkit release web-1 --force    # although its evidence is not sealed"
+)
 @click.argument("target")
 @click.option("--force", is_flag=True, help="Release although the case has no sealed evidence.")
 @engine_option
@@ -29,10 +31,17 @@ def command(target: str, force: bool, engine: str | None, as_json: bool) -> int:
         if case is None or case.read_json("quarantine.json") is None:
             raise Refused(f"{container.name} is not contained by irkit", hint="`irkit case list` shows what is")
         if not case.bundles and not force:
-            raise Refused(f"the case {case.id} has no sealed evidence yet", hint=f"`irkit contain {container.name} --again`, or --force")
+            raise Refused(
+                f"the case {case.id} has no sealed evidence yet",
+                hint=f"`irkit contain {container.name} --again`, or --force",
+            )
 
     with catching_signals() as signals:
-        finished = run_playbook(RunConfig(target, "release", engine, "", lambda name: None, show_event, {}, needs_key=False), signals, admit)
+        finished = run_playbook(
+            RunConfig(target, "release", engine, "", lambda name: None, show_event, {}, needs_key=False),
+            signals,
+            admit,
+        )
     if finished.outcome.error is not None:
         raise finished.outcome.error
     context = finished.context
@@ -49,5 +58,9 @@ def command(target: str, force: bool, engine: str | None, as_json: bool) -> int:
         print_json({"schema": "irkit.release/v1", **finished.to_json(), "differences": differences})
     for difference in differences:
         click.echo(f"  differs: {printable(difference)}", err=True)
-    click.echo(f"{context.target.name} is released" + (f", with {len(differences)} differences" if differences else ", exactly as it was"), err=as_json)
+    click.echo(
+        f"{context.target.name} is released"
+        + (f", with {len(differences)} differences" if differences else ", exactly as it was"),
+        err=as_json,
+    )
     return ExitCode.GAPS if differences else ExitCode.DONE

@@ -96,7 +96,15 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
         try:
             writer = BundleWriter(case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
             context = Context(
-                engine, case, run, target, container, writer, config.observer, signals.checkpoint, _signer(config)
+                engine,
+                case,
+                run,
+                target,
+                container,
+                writer,
+                config.observer,
+                signals.checkpoint,
+                _signer(config),
             )
             journal = Journal(folder / "journal.jsonl", ballast.drop)
             try:
@@ -136,10 +144,16 @@ def _check_key(config: RunConfig) -> None:
     path = Path(plain) if "/" in plain else home() / "keys" / f"{plain}.key"
     if not path.is_file():
         if config.key != "default":
-            raise KeyProblem(f"no private key {config.key!r}", hint="`irkit key list` shows the keys; `irkit key generate` makes one")
+            raise KeyProblem(
+                f"no private key {config.key!r}",
+                hint="`irkit key list` shows the keys; `irkit key generate` makes one",
+            )
         return
     if b"ENCRYPTED" in path.read_bytes()[:64] and not config.can_ask:
-        raise KeyProblem(f"the key {config.key!r} needs a passphrase", hint="--passphrase-file FILE, --passphrase-fd N, or use a terminal")
+        raise KeyProblem(
+            f"the key {config.key!r} needs a passphrase",
+            hint="--passphrase-file FILE, --passphrase-fd N, or use a terminal",
+        )
 
 
 def _signer(config: RunConfig) -> Callable[[], Signer]:
@@ -152,7 +166,12 @@ def _signer(config: RunConfig) -> Callable[[], Signer]:
 
             if config.key == keys.DEFAULT_NAME and not keys.private_path(config.key).exists():
                 opened.append(keys.generate(keys.DEFAULT_NAME))
-                config.observer(Event("warning", "there was no key: made the key 'default', without a passphrase; keep a copy of its public part elsewhere"))
+                config.observer(
+                    Event(
+                        "warning",
+                        "there was no key: made the key 'default', without a passphrase; keep a copy of its public part elsewhere",
+                    )
+                )
             else:
                 opened.append(keys.load_signer(config.key, "evidence", config.passphrase))
         return opened[0]

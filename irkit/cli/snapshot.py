@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from irkit.cli.options import catching_signals, engine_option, json_option, parse_vars, passphrase_source, print_json, show_event, signing_options
+from irkit.cli.options import (
+    catching_signals,
+    engine_option,
+    json_option,
+    parse_vars,
+    passphrase_source,
+    print_json,
+    show_event,
+    signing_options,
+)
 from irkit.cli.running import RunConfig, run_playbook
 
 
@@ -18,7 +27,13 @@ from irkit.cli.running import RunConfig, run_playbook
 @engine_option
 @json_option
 def command(
-    target: str, variables: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool
+    target: str,
+    variables: tuple[str, ...],
+    key: str,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    engine: str | None,
+    as_json: bool,
 ) -> int:
     """Acquire signed evidence of TARGET without containing it: it goes on running."""
     config = RunConfig(

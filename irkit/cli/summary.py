@@ -41,9 +41,13 @@ def summarize(finished: Finished, *, to_stderr: bool) -> None:
     _probes(finished, say)
     if facts.sealed is not None:
         say(f"  evidence    {facts.sealed.path}")
-        say(f"              {facts.sealed.status}, sealed and {'verified' if facts.timeline.get('bundled') else 'not yet verified'}; {facts.sealed.digest}")
+        say(
+            f"              {facts.sealed.status}, sealed and {'verified' if facts.timeline.get('bundled') else 'not yet verified'}; {facts.sealed.digest}"
+        )
     else:
-        say(f"  evidence    {click.style('no sealed bundle', fg='red')}; what was taken lies in {context.writer.folder}")
+        say(
+            f"  evidence    {click.style('no sealed bundle', fg='red')}; what was taken lies in {context.writer.folder}"
+        )
     _findings(finished, say)
     _gaps(finished, say)
     _next(finished, say)
@@ -63,9 +67,13 @@ def _time(text: str) -> datetime:
 
 def _probes(finished: Finished, say: Say) -> None:
     probes = finished.context.facts.probes
-    counts = {result: sum(1 for probe in probes if probe.result == result) for result in ("blocked", "reached", "unknown")}
+    counts = {
+        result: sum(1 for probe in probes if probe.result == result) for result in ("blocked", "reached", "unknown")
+    }
     if probes:
-        say(f"  probes      {len(probes)} tried: {counts['blocked']} blocked, {counts['reached']} reached, {counts['unknown']} unknown")
+        say(
+            f"  probes      {len(probes)} tried: {counts['blocked']} blocked, {counts['reached']} reached, {counts['unknown']} unknown"
+        )
     for probe in [one for one in probes if one.result != "blocked"][:SHOWN]:
         say(f"              {click.style(probe.result, fg='red')}: {printable(probe.path)}: {printable(probe.detail)}")
 
@@ -75,7 +83,9 @@ def _findings(finished: Finished, say: Say) -> None:
     say(f"  findings    {len(findings)}")
     for finding in findings[:SHOWN]:
         severity = click.style(f"{finding.severity:<8}", fg=SEVERITY_COLOURS[finding.severity])
-        say(f"              {severity} {finding.title} ({', '.join(finding.attack)}): {printable(finding.subject, 120)}")
+        say(
+            f"              {severity} {finding.title} ({', '.join(finding.attack)}): {printable(finding.subject, 120)}"
+        )
     if len(findings) > SHOWN:
         say(f"              and {len(findings) - SHOWN} more: see the report")
 

@@ -15,8 +15,8 @@ from irkit.streams import StreamReader
 from irkit.text import text_from
 
 CHANGE_LISTS = ("filesystem/changes.jsonl", "tmpfs/entries.jsonl")
-PASSWD = "etc/passwd"
-PASSWD_LIMIT = 1024 * 1024
+ACCOUNTS = "etc/passwd"
+ACCOUNTS_LIMIT = 1024 * 1024
 
 
 def bundle_changes(reader: BundleReader) -> Iterator[Change]:
@@ -40,13 +40,18 @@ def _all(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
     if any(reader.find(name) for name in CHANGE_LISTS):
         for change in bundle_changes(reader):
             yield from evaluate(rules, "change", change_facts(change), change.path)
-            if change.path == f"/{PASSWD}" and change.after is not None:
+            if change.path == f"/{ACCOUNTS}" and change.after is not None:
                 yield from _accounts(reader, rules)
     processes = reader.json("process/processes.json") if reader.find("process/processes.json") else []
     for process in processes:
         exe = process["exe"]
         path = text_from(exe, "path")
-        yield from evaluate(rules, "process", {"deleted": exe["deleted"], "memory": exe["memory"], "path": path}, f"pid {process['pid']}: {path}")
+        yield from evaluate(
+            rules,
+            "process",
+            {"deleted": exe["deleted"], "memory": exe["memory"], "path": path},
+            f"pid {process['pid']}: {path}",
+        )
     if reader.find("network/sockets.json"):
         names = {process["pid"]: text_from(process, "name") for process in processes}
         yield from _sockets(reader, rules, names)
@@ -55,10 +60,20 @@ def _all(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
 def change_facts(change: Change) -> dict[str, Any]:
     """What rules may ask of a change."""
     after, before = change.after, change.before
-    facts: dict[str, Any] = {"path": change.path, "change": change.change, "kind": change.kind, "origin": change.origin}
+    facts: dict[str, Any] = {
+        "path": change.path,
+        "change": change.change,
+        "kind": change.kind,
+        "origin": change.origin,
+    }
     is_file = after is not None and after.kind == "file"
     was_setuid = before is not None and before.kind == "file" and bool(before.mode & 0o6000)
-    facts["setuid"] = is_file and after is not None and bool(after.mode & 0o6000) and not (was_setuid and before is not None and after.sha256 == before.sha256)
+    facts["setuid"] = (
+        is_file
+        and after is not None
+        and bool(after.mode & 0o6000)
+        and not (was_setuid and before is not None and after.sha256 == before.sha256)
+    )
     facts["executable"] = is_file and after is not None and bool(after.mode & 0o111)
     return facts
 
@@ -66,13 +81,21 @@ def change_facts(change: Change) -> dict[str, Any]:
 def _sockets(reader: BundleReader, rules: Sequence[Rule], names: Mapping[int, str]) -> Iterator[Finding]:
     exposed = _exposed(reader)
     for row in reader.json("network/sockets.json"):
-        listening = row["state"] == "listen" or (str(row["protocol"]).startswith("udp") and row["state"] == "unconnected")
+        listening = row["state"] == "listen" or (
+            str(row["protocol"]).startswith("udp") and row["state"] == "unconnected"
+        )
         if "local" not in row or row["local"] == "127.0.0.11":
             continue  # the engine's own DNS server listens there inside every container on a network of a user's
         protocol = str(row["protocol"]).removesuffix("6")
-        facts = {"listening": listening, "exposed": f"{row['local_port']}/{protocol}" in exposed, "protocol": protocol}
+        facts = {
+            "listening": listening,
+            "exposed": f"{row['local_port']}/{protocol}" in exposed,
+            "protocol": protocol,
+        }
         held = ", ".join(f"pid {pid} ({names.get(pid, '?')})" for pid in row["pids"]) or "no process"
-        yield from evaluate(rules, "socket", facts, f"{row['protocol']} {row['local']}:{row['local_port']} held by {held}")
+        yield from evaluate(
+            rules, "socket", facts, f"{row['protocol']} {row['local']}:{row['local_port']} held by {held}"
+        )
 
 
 def _exposed(reader: BundleReader) -> set[str]:
@@ -89,12 +112,12 @@ def _accounts(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
     for user, uid in new.items():
         if old.get(user) != uid:
             facts = {"uid0": uid == 0, "change": "changed" if user in old else "added"}
-            yield from evaluate(rules, "account", facts, f"user {user} (uid {uid}) in /{PASSWD}")
+            yield from evaluate(rules, "account", facts, f"user {user} (uid {uid}) in /{ACCOUNTS}")
 
 
 def parse_passwd(text: bytes) -> dict[str, int]:
     """``user → uid`` of a passwd(5) file; lines that are not of its form are passed over."""
-    found = {}
+    found: dict[str, int] = {}
     for line in text.decode("utf-8", "surrogateescape").splitlines():
         fields = line.split(":")
         if len(fields) >= 4 and fields[2].isdigit():
@@ -108,7 +131,7 @@ def _member(reader: BundleReader, archive: str) -> bytes:
         return b""
     with tarfile.open(fileobj=io.BufferedReader(StreamReader(reader.stream(archive))), mode="r|") as tar:
         for member in tar:
-            if member.name == PASSWD and member.isreg() and member.size <= PASSWD_LIMIT:
+            if member.name == ACCOUNTS and member.isreg() and member.size <= ACCOUNTS_LIMIT:
                 file = tar.extractfile(member)
                 return file.read() if file else b""
     return b""

@@ -15,7 +15,14 @@ from irkit.documents import Doc
 from irkit.models import SEVERITIES, Finding
 
 KINDS: Mapping[str, Mapping[str, str]] = {
-    "change": {"path": "texts", "change": "texts", "kind": "texts", "origin": "texts", "setuid": "flag", "executable": "flag"},
+    "change": {
+        "path": "texts",
+        "change": "texts",
+        "kind": "texts",
+        "origin": "texts",
+        "setuid": "flag",
+        "executable": "flag",
+    },
     "process": {"deleted": "flag", "memory": "flag", "path": "texts"},
     "socket": {"listening": "flag", "exposed": "flag", "protocol": "texts"},
     "account": {"uid0": "flag", "change": "texts"},

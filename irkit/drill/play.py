@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 
 from irkit.drill.scenario import Scenario, Simulation, World
 from irkit.engine.interface import Engine, NetworkSpec
-from irkit.errors import CheckFailed, EngineError, Interrupted, IrkitError, NotFound
+from irkit.errors import CheckFailed, EngineError, Interrupted, NotFound
 from irkit.quarantine.seal import LABEL as CASE_LABEL
 from irkit.text import printable, text_from
 
@@ -177,9 +176,7 @@ def stage(drill: Drill) -> None:
     for one in drill.scenario.simulations:
         code, output = drill.engine.exec(container, one.run, detach=one.detach)
         if code or not _within(STAGE_SECONDS, lambda one=one: _in_place(drill.engine, container, one)):  # type: ignore[misc]
-            raise CheckFailed(
-                f"{one.id} could not be staged (exit code {code}): {printable(output[-200:].strip())}"
-            )
+            raise CheckFailed(f"{one.id} could not be staged (exit code {code}): {printable(output[-200:].strip())}")
         drill.say(f"  {one.technique:<10} {one.title} ({one.id})")
 
 
@@ -192,9 +189,7 @@ def contain(drill: Drill) -> None:
     drill.run = json.loads(drill.irkit("contain", drill.scenario.world.container, "--json", accepted=(0, 4)))
     state = drill.run["quarantine"]["state"]
     drill.held["quarantine-proven"] = state == "proven"
-    drill.say(
-        f"  quarantine: {state or 'none'}; {len(drill.run['findings'])} findings, {len(drill.run['gaps'])} gaps"
-    )
+    drill.say(f"  quarantine: {state or 'none'}; {len(drill.run['findings'])} findings, {len(drill.run['gaps'])} gaps")
     if not drill.run["bundle"]:
         raise CheckFailed("irkit contain has sealed no bundle")
     drill.bundle = drill.run["bundle"]["path"]
@@ -232,9 +227,7 @@ def score(scenario: Scenario, findings: Iterable[Mapping[str, Any]]) -> list[dic
     rows = []
     for one in scenario.simulations:
         severities = [
-            level
-            for rule, level, subject in seen
-            if rule == one.truth.rule and one.truth.subject_contains in subject
+            level for rule, level, subject in seen if rule == one.truth.rule and one.truth.subject_contains in subject
         ]
         rows.append({
             "id": one.id, "technique": one.technique, "title": one.title, "rule": one.truth.rule,
@@ -273,9 +266,7 @@ def clean_up(engine: Engine, home: Path | None = None) -> list[str]:
     cases = {path.name for path in (home / "cases").glob("*")} if home else set()
     networks = {one.id: one.name for one in engine.networks(LABEL)}
     networks |= {
-        one.id: one.name
-        for one in engine.networks(CASE_LABEL)
-        if one.name in joined or one.labels[CASE_LABEL] in cases
+        one.id: one.name for one in engine.networks(CASE_LABEL) if one.name in joined or one.labels[CASE_LABEL] in cases
     }
     for container in containers:
         with contextlib.suppress(NotFound):

@@ -106,9 +106,7 @@ def _world(doc: Doc) -> World:
     )
     doc.done()
     if not CONTAINER.fullmatch(world.container):
-        raise doc.places["container"].error(
-            f"'container' must begin with {PREFIX}, so that no other one is touched"
-        )
+        raise doc.places["container"].error(f"'container' must begin with {PREFIX}, so that no other one is touched")
     if not 0 < world.port < 65536:
         raise doc.places["port"].error("'port' must be from 1 to 65535")
     if not world.path.startswith("/"):

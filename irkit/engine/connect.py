@@ -19,7 +19,10 @@ def find_endpoint(option: str | None) -> str:
     if url.startswith("/"):
         url = f"unix://{url}"
     if not url.startswith(("unix:///", "tcp://", "ssh://", "http://", "https://")):
-        raise UsageProblem(f"not an engine's endpoint: {url}", hint="for example unix:///var/run/docker.sock or tcp://host:2376")
+        raise UsageProblem(
+            f"not an engine's endpoint: {url}",
+            hint="for example unix:///var/run/docker.sock or tcp://host:2376",
+        )
     return url
 
 
@@ -41,7 +44,10 @@ def _context_endpoint() -> str | None:
     try:
         return str(json.loads(meta.read_bytes())["Endpoints"]["docker"]["Host"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageProblem(f"the Docker context {name!r} can't be read: {error}", hint="`docker context ls`, or give --engine") from error
+        raise UsageProblem(
+            f"the Docker context {name!r} can't be read: {error}",
+            hint="`docker context ls`, or give --engine",
+        ) from error
 
 
 def _current_context(folder: Path) -> str:
@@ -58,8 +64,13 @@ def _tls() -> Any:
     if not folder and not verify:
         return None
     if not verify:
-        raise EngineError("DOCKER_CERT_PATH is set without DOCKER_TLS_VERIFY: the engine's identity would not be verified", hint="set DOCKER_TLS_VERIFY=1")
+        raise EngineError(
+            "DOCKER_CERT_PATH is set without DOCKER_TLS_VERIFY: the engine's identity would not be verified",
+            hint="set DOCKER_TLS_VERIFY=1",
+        )
     from docker.tls import TLSConfig
 
     base = Path(folder) if folder else Path.home() / ".docker"
-    return TLSConfig(client_cert=(str(base / "cert.pem"), str(base / "key.pem")), verify=True, ca_cert=str(base / "ca.pem"))
+    return TLSConfig(
+        client_cert=(str(base / "cert.pem"), str(base / "key.pem")), verify=True, ca_cert=str(base / "ca.pem")
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from irkit.clock import rfc3339
@@ -50,11 +50,19 @@ class DockerEngine:
     def _call(self, method: str, path: str, body: object | None = None, **query: str) -> Any:
         if self._wire is not None:
             return self._wire.call(method, path, body, **query)
-        response = self._response(method, path, body, **query)
+        response = self._response(method, path, body, query)
         content: bytes = response.content
         return json.loads(content) if content else None
 
-    def _response(self, method: str, path: str, body: object | None = None, *, stream: bool = False, **query: str) -> Response:
+    def _response(
+        self,
+        method: str,
+        path: str,
+        body: object | None = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        stream: bool = False,
+    ) -> Response:
         """One call by the SDK's session: recorded, its errors turned into the tree."""
         import requests
 
@@ -62,13 +70,26 @@ class DockerEngine:
         started, status = time.time(), 0
         try:
             response: Response = client.request(
-                method, f"{client.base_url}/v{client.api_version}{path}", params=query or None, json=body, stream=stream, timeout=TIMEOUT
+                method,
+                f"{client.base_url}/v{client.api_version}{path}",
+                params=dict(query or {}),
+                json=body,
+                stream=stream,
+                timeout=TIMEOUT,
             )
             status = response.status_code
         except requests.exceptions.RequestException as error:
             raise _unreachable(self._endpoint, error) from error
         finally:
-            self._calls.append(Call(method, f"/v{client.api_version}{path}", status, rfc3339(started), round((time.time() - started) * 1000, 3)))
+            self._calls.append(
+                Call(
+                    method,
+                    f"/v{client.api_version}{path}",
+                    status,
+                    rfc3339(started),
+                    round((time.time() - started) * 1000, 3),
+                )
+            )
         if status >= 300:
             raise error_for(status, _reason(response))
         return response
@@ -77,7 +98,7 @@ class DockerEngine:
         import requests
         import urllib3
 
-        response = self._response(method, path, body, stream=True, **query)
+        response = self._response(method, path, body, query, stream=True)
         try:
             yield from response.iter_content(CHUNK)
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -91,7 +112,9 @@ class DockerEngine:
             from docker.errors import DockerException
 
             try:
-                self._client = APIClient(base_url=self._endpoint, version="auto", timeout=int(TIMEOUT), tls=self._tls or False)
+                self._client = APIClient(
+                    base_url=self._endpoint, version="auto", timeout=int(TIMEOUT), tls=self._tls or False
+                )
             except DockerException as error:
                 raise _unreachable(self._endpoint, error) from error
         return self._client

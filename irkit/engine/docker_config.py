@@ -9,7 +9,11 @@ from irkit.engine.interface import Endpoint
 
 def endpoint_config(endpoint: Endpoint) -> dict[str, Any]:
     """The API's ``EndpointSettings`` that gives a container a place on a network."""
-    config: dict[str, Any] = {"Aliases": list(endpoint.aliases), "Links": list(endpoint.links), "DriverOpts": dict(endpoint.driver_opts)}
+    config: dict[str, Any] = {
+        "Aliases": list(endpoint.aliases),
+        "Links": list(endpoint.links),
+        "DriverOpts": dict(endpoint.driver_opts),
+    }
     fixed = {"IPv4Address": endpoint.fixed_ipv4, "IPv6Address": endpoint.fixed_ipv6}
     if any(fixed.values()):
         config["IPAMConfig"] = {key: value for key, value in fixed.items() if value}

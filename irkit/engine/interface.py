@@ -21,7 +21,13 @@ class Call:
 
     def to_json(self) -> dict[str, Any]:
         """One line of the call log."""
-        return {"method": self.method, "path": self.path, "status": self.status, "started": self.started, "ms": self.milliseconds}
+        return {
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "started": self.started,
+            "ms": self.milliseconds,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ class Wire:
                 link.sendall(head.encode() + data)
                 answer = _read_all(link)
             except OSError as error:
-                raise EngineUnreachable(f"the engine at {self.path} broke off during {method} {target}: {error}") from error
+                raise EngineUnreachable(
+                    f"the engine at {self.path} broke off during {method} {target}: {error}"
+                ) from error
         return _split(answer, self.path)
 
 
@@ -97,7 +99,11 @@ def _message(payload: bytes) -> str:
 def error_for(status: int, message: str) -> EngineError:
     """The error of the tree that fits an HTTP status of the Docker API."""
     if status == 404:
-        return NotFound(message, status=status, hint=None if message.startswith("No such container") else "`irkit doctor` shows what this engine has")
+        return NotFound(
+            message,
+            status=status,
+            hint=None if message.startswith("No such container") else "`irkit doctor` shows what this engine has",
+        )
     if status in (304, 409):
         return Conflict(message, status=status)
     return EngineError(message, status=status)

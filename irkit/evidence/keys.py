@@ -74,7 +74,14 @@ class PublicKey:
 
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit key list --json``."""
-        return {"name": self.name, "id": self.id, "type": self.kind, "uses": list(self.uses), "created": self.created, "private": self.private}
+        return {
+            "name": self.name,
+            "id": self.id,
+            "type": self.kind,
+            "uses": list(self.uses),
+            "created": self.created,
+            "private": self.private,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +103,14 @@ def keys_folder() -> Path:
     return home() / "keys"
 
 
-def generate(name: str, kind: str = "p256", uses: tuple[str, ...] = ("evidence",), passphrase: bytes | None = None) -> Signer:
+def generate(
+    name: str, kind: str = "p256", uses: tuple[str, ...] = ("evidence",), passphrase: bytes | None = None
+) -> Signer:
     """Make a key pair and trust it for ``uses``.  Raises ``UsageProblem`` when the name is taken or is no name."""
     _check_free(name)
-    private: AnyPrivate = ec.generate_private_key(ec.SECP256R1()) if kind == "p256" else ed25519.Ed25519PrivateKey.generate()
+    private: AnyPrivate = (
+        ec.generate_private_key(ec.SECP256R1()) if kind == "p256" else ed25519.Ed25519PrivateKey.generate()
+    )
     protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
     public = PublicKey(name, private.public_key(), uses, now(), private=True)
@@ -134,7 +145,9 @@ def load_public_pem(pem: bytes, name: str) -> AnyPublic:
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyProblem(f"{name} is not a public key in PEM form", hint="`irkit key list --pem NAME` prints one") from error
+        raise KeyProblem(
+            f"{name} is not a public key in PEM form", hint="`irkit key list --pem NAME` prints one"
+        ) from error
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
     if isinstance(key, ed25519.Ed25519PublicKey):
@@ -191,19 +204,25 @@ def load_signer(name_or_path: str, use: str, passphrase: Passphrase) -> Signer:
     try:
         private = serialization.load_pem_private_key(pem, secret)
     except TypeError as error:
-        raise KeyProblem(f"the key {path.stem!r} needs a passphrase", hint="--passphrase-file FILE, or use a terminal") from error
+        raise KeyProblem(
+            f"the key {path.stem!r} needs a passphrase", hint="--passphrase-file FILE, or use a terminal"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyProblem(f"the key {path.stem!r} can't be opened: wrong passphrase, or not a PKCS#8 key") from error
     if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         raise KeyProblem(f"the key {path.stem!r} is neither a P-256 nor an Ed25519 key")
     public = PublicKey(path.stem, load_public_pem(_public_pem(private), path.stem), _uses_of(path), private=True)
     if use not in public.uses:
-        raise KeyProblem(f"the key {path.stem!r} is not for {use}", hint=f"`irkit key generate --name NAME --use {use}`")
+        raise KeyProblem(
+            f"the key {path.stem!r} is not for {use}", hint=f"`irkit key generate --name NAME --use {use}`"
+        )
     return Signer(public, private)
 
 
 def _public_pem(private: AnyPrivate) -> bytes:
-    return private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def _uses_of(path: Path) -> tuple[str, ...]:

@@ -36,7 +36,9 @@ class BundleReader:
         """The raw bytes of an artifact.  Raises ``EvidenceAltered`` at the end when they are not the recorded ones."""
         entry = self.find(name)
         if entry is None:
-            raise UsageProblem(f"the bundle holds no {name}", hint="`irkit report BUNDLE` lists what it holds, and its gaps")
+            raise UsageProblem(
+                f"the bundle holds no {name}", hint="`irkit report BUNDLE` lists what it holds, and its gaps"
+            )
         path = str(entry["path"])
         if not names.is_payload(path):
             raise EvidenceAltered(f"the index names a file that irkit would never write: {path!r}")

@@ -47,9 +47,19 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     _write(folder, names.BAGIT, names.BAGIT_TEXT.encode())
     _write(folder, names.BAG_INFO, _bag_info(facts, status, sealed, size, len(payload)).encode())
     _write(folder, names.MANIFEST, names.format_manifest(payload).encode())
-    _write(folder, names.TAG_MANIFEST, names.format_manifest({name: _digest(folder / name) for name in names.TAGGED}).encode())
+    _write(
+        folder,
+        names.TAG_MANIFEST,
+        names.format_manifest({name: _digest(folder / name) for name in names.TAGGED}).encode(),
+    )
     digest = _digest(folder / names.TAG_MANIFEST)
-    predicate = {**facts, "status": status, "sealed": sealed, "tool": f"irkit {__version__}", "key": signer.public.id}
+    predicate = {
+        **facts,
+        "status": status,
+        "sealed": sealed,
+        "tool": f"irkit {__version__}",
+        "key": signer.public.id,
+    }
     statement = dsse.statement({**payload, names.TAG_MANIFEST: digest}, PREDICATE_TYPE, predicate)
     envelope = dsse.sign(statement, signer)
     _write(folder, names.SIGSTORE_SEAL, dsse.sigstore_bundle(envelope, signer.public.id))
@@ -81,8 +91,11 @@ def _bag_info(facts: Mapping[str, Any], status: str, sealed: str, size: int, cou
 
 
 def _reread(folder: Path, signer: Signer) -> None:
-    """"Signed" means that the signature was verified after writing."""
-    for envelope in (dsse.parse((folder / names.SEAL).read_bytes()), dsse.from_sigstore_bundle((folder / names.SIGSTORE_SEAL).read_bytes())):
+    """ "Signed" means that the signature was verified after writing."""
+    for envelope in (
+        dsse.parse((folder / names.SEAL).read_bytes()),
+        dsse.from_sigstore_bundle((folder / names.SIGSTORE_SEAL).read_bytes()),
+    ):
         try:
             envelope.open_with([signer.public])
         except Exception as error:

@@ -65,14 +65,21 @@ def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
     if not path.is_dir():
         raise UsageProblem(f"{path} is not a bundle's folder")
     if not (path / names.SEAL).exists() and not (path / names.BAGIT).exists():
-        raise UsageProblem(f"{path} holds no bundle", hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles")
+        raise UsageProblem(
+            f"{path} holds no bundle",
+            hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
+        )
     try:
         key, payload = dsse.parse(_read(path / names.SEAL)).open_with(list(keys))
         subjects, predicate = dsse.parse_statement(payload, PREDICATE_TYPE)
     except CheckFailed as error:
         return Verification(path, (Problem(names.SEAL, error.message), *_unsigned_check(path)))
     files = dict(_files(path))
-    problems = [*_check_files(path, files, subjects), *_check_manifests(path, subjects), *_check_second_seal(path, payload, key)]
+    problems = [
+        *_check_files(path, files, subjects),
+        *_check_manifests(path, subjects),
+        *_check_second_seal(path, payload, key),
+    ]
     return Verification(
         path, tuple(problems), f"sha256:{subjects.get(names.TAG_MANIFEST, '')}", str(predicate.get("status", "")),
         str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate,

@@ -115,7 +115,12 @@ def _zstd() -> Any:
 class BundleWriter:
     """A bundle being filled.  Not sealed until :func:`irkit.evidence.seal.seal_bundle` has run."""
 
-    def __init__(self, folder: Path, checkpoint: Callable[[], None] = lambda: None, on_full: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint: Callable[[], None] = lambda: None,
+        on_full: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.folder = private_folder(folder)
         private_folder(folder / "data")
         self.checkpoint = checkpoint
@@ -159,7 +164,9 @@ class BundleWriter:
         finally:
             _close_quietly(file)
 
-    def _rescue(self, path: str, origin: Origin, compress: bool, sink: Sink, started: str, error: BaseException) -> None:
+    def _rescue(
+        self, path: str, origin: Origin, compress: bool, sink: Sink, started: str, error: BaseException
+    ) -> None:
         """Keep what was read so far, unless its own file could not be written."""
         if not sink.failed:
             with contextlib.suppress(StorageError):
@@ -169,7 +176,11 @@ class BundleWriter:
             self._lost(path, origin, str(error))
             return
         self._record(path, origin, compress, sink, started, complete=False)
-        self.gap(origin.collector, path, f"incomplete, {sink.raw_size} bytes were read: {error or type(error).__name__}")
+        self.gap(
+            origin.collector,
+            path,
+            f"incomplete, {sink.raw_size} bytes were read: {error or type(error).__name__}",
+        )
 
     def _lost(self, path: str, origin: Origin, why: str) -> None:
         self.gap(origin.collector, path, f"could not be written: {why}")
@@ -193,7 +204,16 @@ class BundleWriter:
         self._unsynced.append(path)
         self.artifacts.append(
             Artifact(
-                path, origin, "zstd" if compress else "identity", sink.raw_size, raw, sink.stored_size, stored, started, now(), complete
+                path,
+                origin,
+                "zstd" if compress else "identity",
+                sink.raw_size,
+                raw,
+                sink.stored_size,
+                stored,
+                started,
+                now(),
+                complete,
             )
         )
 
@@ -207,7 +227,12 @@ class BundleWriter:
     def add_json(self, name: str, value: object, origin: Origin) -> Artifact:
         """One JSON document, stored as it is so that any tool can read it."""
         data = json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
-        return self.add(name, (data,), Origin(origin.collector, origin.source, origin.method, "application/json"), compress=False)
+        return self.add(
+            name,
+            (data,),
+            Origin(origin.collector, origin.source, origin.method, "application/json"),
+            compress=False,
+        )
 
     def index(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """``data/index.json``."""

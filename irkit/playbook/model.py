@@ -67,7 +67,10 @@ class Playbook:
         """Values for all variables.  Raises ``UsageProblem`` for an unknown, missing or mistyped one."""
         for name in given:
             if name not in self.vars:
-                raise UsageProblem(f"the playbook {self.id} has no variable {name!r}", hint=f"it has: {', '.join(self.vars) or 'none'}")
+                raise UsageProblem(
+                    f"the playbook {self.id} has no variable {name!r}",
+                    hint=f"it has: {', '.join(self.vars) or 'none'}",
+                )
         bound = {}
         for var in self.vars.values():
             if var.name not in given and var.required:
@@ -99,7 +102,9 @@ def read_playbook(doc: Doc, digest: str, path: Path) -> Playbook:
             known.add(step.register)
     if not steps:
         raise doc.place.error("a playbook needs at least one step")
-    playbook = Playbook(_name(doc, "id"), doc.text("name"), doc.text("description", ""), variables, tuple(steps), digest, path)
+    playbook = Playbook(
+        _name(doc, "id"), doc.text("name"), doc.text("description", ""), variables, tuple(steps), digest, path
+    )
     doc.done()
     return playbook
 
@@ -147,7 +152,11 @@ def _arguments(doc: Doc, action: Action, known: set[str], variables: Mapping[str
             found[param.name] = param.default
             continue
         value = _reference(doc.values[param.name], doc.places[param.name], known, variables)
-        doc.get(param.name, (str,) if isinstance(value, Reference) else (param.type,), f"of type {param.type.__name__}")
+        doc.get(
+            param.name,
+            (str,) if isinstance(value, Reference) else (param.type,),
+            f"of type {param.type.__name__}",
+        )
         found[param.name] = value
     doc.allow(*(param.name for param in action.params))
     doc.done()

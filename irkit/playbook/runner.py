@@ -31,7 +31,14 @@ class Outcome:
 class Runner:
     """One run of a playbook in a context."""
 
-    def __init__(self, playbook: Playbook, context: Context, journal: Journal, variables: Mapping[str, Any], shield: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        playbook: Playbook,
+        context: Context,
+        journal: Journal,
+        variables: Mapping[str, Any],
+        shield: Callable[[], None],
+    ) -> None:
         self.playbook = playbook
         self.context = context
         self.journal = journal
@@ -55,7 +62,12 @@ class Runner:
                 break
         outcome = self._conclude(error)
         self.context.mark("finished")
-        self.journal.write("run-finished", status=outcome.status, exit_code=outcome.exit_code, quarantine=self.context.facts.quarantine_state)
+        self.journal.write(
+            "run-finished",
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            quarantine=self.context.facts.quarantine_state,
+        )
         return outcome
 
     def _step(self, step: Step) -> IrkitError | None:
@@ -66,12 +78,25 @@ class Runner:
         begun = time.monotonic()
         result, error = self._attempt(step)
         seconds = time.monotonic() - begun
-        row.update(outcome=result.outcome, conclusion=_conclusion(result, error, step), finished=now(), message=result.message, seconds=round(seconds, 4))
+        row.update(
+            outcome=result.outcome,
+            conclusion=_conclusion(result, error, step),
+            finished=now(),
+            message=result.message,
+            seconds=round(seconds, 4),
+        )
         self.context.steps.append(row)
         if step.register:
             self.registered[step.register] = dict(result.data)
         self.context.observer(Event("step-finished", result.message, step.id, result.outcome, seconds))
-        self.journal.write("step-finished", id=step.id, outcome=row["outcome"], conclusion=row["conclusion"], message=result.message, data=dict(result.data))
+        self.journal.write(
+            "step-finished",
+            id=step.id,
+            outcome=row["outcome"],
+            conclusion=row["conclusion"],
+            message=result.message,
+            data=dict(result.data),
+        )
         if isinstance(error, Interrupted) or (error is not None and step.on_failure == "abort"):
             return error
         return None
@@ -88,7 +113,10 @@ class Runner:
         except IrkitError as error:
             return Result("failed", error.message), error
         except Exception as error:  # a fault of irkit's own must not keep the later steps from isolating the target
-            wrapped = IrkitError(f"irkit's own fault: {type(error).__name__}: {error}", hint="please report this; run again with IRKIT_DEBUG=1 for the details")
+            wrapped = IrkitError(
+                f"irkit's own fault: {type(error).__name__}: {error}",
+                hint="please report this; run again with IRKIT_DEBUG=1 for the details",
+            )
             wrapped.__cause__ = error
             return Result("failed", wrapped.message), wrapped
         return result, None
@@ -96,7 +124,19 @@ class Runner:
     def _skip(self, steps: tuple[Step, ...], error: IrkitError) -> None:
         for step in steps:
             message = "the run was interrupted" if isinstance(error, Interrupted) else "an earlier step failed"
-            self.context.steps.append({"id": step.id, "name": step.name, "uses": step.action.name, "started": "", "outcome": "skipped", "conclusion": "skipped", "finished": "", "message": message, "seconds": 0.0})
+            self.context.steps.append(
+                {
+                    "id": step.id,
+                    "name": step.name,
+                    "uses": step.action.name,
+                    "started": "",
+                    "outcome": "skipped",
+                    "conclusion": "skipped",
+                    "finished": "",
+                    "message": message,
+                    "seconds": 0.0,
+                }
+            )
 
     def _conclude(self, error: IrkitError | None) -> Outcome:
         if error is not None:
@@ -119,7 +159,9 @@ class Runner:
                 return Outcome("failed", ExitCode.CHECK_FAILED, None, steps)
             if facts.quarantine_state not in ("proven", "frozen-only") and running:
                 return Outcome("degraded", ExitCode.CHECK_FAILED, None, steps)
-            if facts.quarantine_state == "frozen-only" and any(step["uses"].startswith("quarantine.") and step["outcome"] == "failed" for step in steps):
+            if facts.quarantine_state == "frozen-only" and any(
+                step["uses"].startswith("quarantine.") and step["outcome"] == "failed" for step in steps
+            ):
                 return Outcome("degraded", ExitCode.CHECK_FAILED, None, steps)
         if any(step["outcome"] in ("failed", "degraded") for step in steps) or self.context.writer.gaps:
             return Outcome("degraded", ExitCode.GAPS, None, steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import socket
 import struct
@@ -89,13 +88,26 @@ def _prove(scene: Scene, timeout: float) -> Proof:
             return made
 
         host, inside = answerer(None), answerer(victim)
-        tries = [*_host_tries(scene, victim, host), *_nowhere_tries(scene, victim), *_inward_tries(scene, victim, inside), *_port_tries(scene)]
+        tries = [
+            *_host_tries(scene, victim, host),
+            *_nowhere_tries(scene, victim),
+            *_inward_tries(scene, victim, inside),
+            *_port_tries(scene),
+        ]
         answerers, lost = [host, inside], []
         for peer in scene.peers:
             try:
                 theirs = answerer(f"/proc/{peer.pid}/ns/net")
             except OSError as error:
-                lost.append(Probe(f"old peer {peer.name}", "out", "unknown", f"its network namespace can't be entered: {error.strerror}", now()))
+                lost.append(
+                    Probe(
+                        f"old peer {peer.name}",
+                        "out",
+                        "unknown",
+                        f"its network namespace can't be entered: {error.strerror}",
+                        now(),
+                    )
+                )
                 continue
             answerers.append(theirs)
             tries += _peer_tries(scene, victim, peer, theirs, inside)
@@ -140,17 +152,38 @@ def _host_tries(scene: Scene, victim: str, host: Answerer) -> list[Try]:
 
 def _out(label: str, address: str, to: Answerer, victim: str, device: str, control: Try, scope: str = "") -> Try:
     path = f"{label} by {device}" if device else label
-    return Try(path, "out", address, to.port, netns=victim, device=device, scope=scope, expect=to.nonce, control=control)
+    return Try(
+        path,
+        "out",
+        address,
+        to.port,
+        netns=victim,
+        device=device,
+        scope=scope,
+        expect=to.nonce,
+        control=control,
+    )
 
 
 def _nowhere_tries(scene: Scene, victim: str) -> list[Try]:
     """To the metadata service and an outside address: silence counts only when nobody even answered ARP."""
     found = []
     for device in _devices(scene):
-        for label, address, port in (("metadata service", METADATA, 80), ("outside", scene.outside, scene.outside_port)):
+        for label, address, port in (
+            ("metadata service", METADATA, 80),
+            ("outside", scene.outside, scene.outside_port),
+        ):
             path = f"{label} {address}" + (f" by {device}" if device else "")
             found.append(
-                Try(path, "out", address, port, netns=victim, device=device, silent=_nobody_home(scene.pid, address, device))
+                Try(
+                    path,
+                    "out",
+                    address,
+                    port,
+                    netns=victim,
+                    device=device,
+                    silent=_nobody_home(scene.pid, address, device),
+                )
             )
     return found
 
@@ -181,7 +214,15 @@ def _inward_tries(scene: Scene, victim: str, inside: Answerer) -> list[Try]:
     for address, bridge in routes:
         if address and _exists(bridge):
             tries.append(
-                Try(f"host to {address} by {bridge}", "in", address, inside.port, device=bridge, expect=inside.nonce, control=control)
+                Try(
+                    f"host to {address} by {bridge}",
+                    "in",
+                    address,
+                    inside.port,
+                    device=bridge,
+                    expect=inside.nonce,
+                    control=control,
+                )
             )
     return tries
 
@@ -208,7 +249,15 @@ def _port_tries(scene: Scene) -> list[Try]:
         if port.protocol != "tcp":
             continue
         for address in _listening(port, own):
-            tries.append(Try(f"published port {_shown(address, port.host_port)}/tcp", "in", address, port.host_port, refused="blocked"))
+            tries.append(
+                Try(
+                    f"published port {_shown(address, port.host_port)}/tcp",
+                    "in",
+                    address,
+                    port.host_port,
+                    refused="blocked",
+                )
+            )
     return tries
 
 
@@ -255,7 +304,10 @@ class _UdpProbe:
         self.sniffer: socket.socket | None = None
         if self.ports:
             try:
-                self.sniffer = in_netns(victim, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3)))
+                self.sniffer = in_netns(
+                    victim,
+                    lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3)),
+                )
             except OSError as error:
                 self.error = error.strerror or str(error)
 
@@ -264,7 +316,10 @@ class _UdpProbe:
         own = local_ipv4(_read("/proc/thread-self/net/fib_trie"))
         for number, port in enumerate(self.ports):
             for address in _listening(port, own):
-                with contextlib.suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                with (
+                    contextlib.suppress(OSError),
+                    socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock,
+                ):
                     sock.sendto(self._mark(number), (address, port.host_port))
 
     def _mark(self, number: int) -> bytes:
@@ -341,12 +396,13 @@ class _DnsProbe:
             return "unknown", error.strerror or str(error)
         code = answer[3] & 15 if len(answer) >= 4 else -1
         if code in (2, 5):
-            return "blocked", f"the engine's DNS says {'SERVFAIL' if code == 2 else 'REFUSED'}: it did not ask anybody outside"
+            return (
+                "blocked",
+                f"the engine's DNS says {'SERVFAIL' if code == 2 else 'REFUSED'}: it did not ask anybody outside",
+            )
         return "reached", f"an answer from outside came back (response code {code})"
 
     def close(self) -> None:
         """Close the socket."""
         if self.sock is not None:
             self.sock.close()
-
-

@@ -92,7 +92,9 @@ def compare(saved: SavedState, container: Container) -> list[str]:
     if saved.running and container.running and saved.ports != container.ports:
         found.append(f"published ports were {_ports(saved.ports)}, are {_ports(container.ports)}")
     if dict(saved.restart_policy) != container.restart_policy and not saved.auto_remove:
-        found.append(f"restart policy was {saved.restart_policy.get('Name')}, is {container.restart_policy.get('Name')}")
+        found.append(
+            f"restart policy was {saved.restart_policy.get('Name')}, is {container.restart_policy.get('Name')}"
+        )
     if saved.running != container.running or saved.paused != container.paused:
         found.append(f"it was {_state(saved.running, saved.paused)}, is {_state(container.running, container.paused)}")
     return found

@@ -49,8 +49,15 @@ def prepare_network(engine: Engine, case_id: str) -> Network:
         engine.create_network(NetworkSpec(name, True, OPTIONS, {LABEL: case_id, ROLE: "quarantine"}))
         network = engine.network(name)
     options = network.raw.get("Options") or {}
-    if network.labels.get(LABEL) != case_id or not network.raw.get("Internal") or any(options.get(key) != value for key, value in OPTIONS.items()):
-        raise Conflict(f"the network {name} is there already, but it is no quarantine of this case", hint=f"look at it with `docker network inspect {name}`, then remove or rename it")
+    if (
+        network.labels.get(LABEL) != case_id
+        or not network.raw.get("Internal")
+        or any(options.get(key) != value for key, value in OPTIONS.items())
+    ):
+        raise Conflict(
+            f"the network {name} is there already, but it is no quarantine of this case",
+            hint=f"look at it with `docker network inspect {name}`, then remove or rename it",
+        )
     return network
 
 
@@ -93,4 +100,6 @@ def _leave(engine: Engine, network: str, container: str) -> None:
 def _check(container: Container, wanted: str) -> None:
     names = [one.network for one in container.endpoints]
     if names != [wanted]:
-        raise EngineError(f"{container.name} is on {', '.join(names) or 'no network'} after sealing off, not on {wanted} alone")
+        raise EngineError(
+            f"{container.name} is on {', '.join(names) or 'no network'} after sealing off, not on {wanted} alone"
+        )

@@ -66,4 +66,9 @@ class SavedState:
 
 
 def _port(one: PortBinding) -> dict[str, Any]:
-    return {"container_port": one.container_port, "protocol": one.protocol, "host_ip": one.host_ip, "host_port": one.host_port}
+    return {
+        "container_port": one.container_port,
+        "protocol": one.protocol,
+        "host_ip": one.host_ip,
+        "host_port": one.host_port,
+    }

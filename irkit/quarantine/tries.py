@@ -71,7 +71,12 @@ class Try:
         if self.outcome == "connected":
             return "reached", self.detail
         if self.outcome == "refused":
-            return self.refused, "an answer came back: connection refused" if self.refused == "reached" else "nobody listens there any more"
+            return (
+                self.refused,
+                "an answer came back: connection refused"
+                if self.refused == "reached"
+                else "nobody listens there any more",
+            )
         if self.outcome == "blocked":
             return "blocked", self.detail
         if self.outcome == "silent":
@@ -82,10 +87,17 @@ class Try:
         waited = f"no answer within {self.milliseconds:.0f} ms"
         if self.control is not None:
             if self.control.outcome == "connected":
-                return "blocked", f"{waited}; the same listener answered a control in {self.control.milliseconds:.1f} ms"
+                return (
+                    "blocked",
+                    f"{waited}; the same listener answered a control in {self.control.milliseconds:.1f} ms",
+                )
             return "unknown", f"{waited}, but the control did not answer either: {self.control.detail}"
         reason = self.silent() if self.silent else ""
-        return ("blocked", f"{waited}; {reason}") if reason else ("unknown", f"{waited}, and nothing shows that it would have answered")
+        return (
+            ("blocked", f"{waited}; {reason}")
+            if reason
+            else ("unknown", f"{waited}, and nothing shows that it would have answered")
+        )
 
 
 class Answerer:
@@ -129,7 +141,10 @@ def run_tries(tries: Iterable[Try], answerers: Iterable[Answerer], timeout: floa
                 else:
                     _advance(selector, key.data, waiting)
         for attempt in waiting.values():
-            attempt.settle("connected" if attempt.got else "silent", "something answered, but not irkit's own listener" if attempt.got else "no answer")
+            attempt.settle(
+                "connected" if attempt.got else "silent",
+                "something answered, but not irkit's own listener" if attempt.got else "no answer",
+            )
 
 
 def _by_netns(tries: Iterable[Try]) -> dict[str | None, list[Try]]:
@@ -141,12 +156,17 @@ def _by_netns(tries: Iterable[Try]) -> dict[str | None, list[Try]]:
 
 def _start(netns: str | None, group: list[Try]) -> None:
     try:
-        in_netns(netns, lambda: [_connect(attempt) for attempt in group])
+        in_netns(netns, lambda: _connect_all(group))
     except OSError as error:
         for attempt in group:
             attempt.started = attempt.started or time.monotonic()
             attempt.begun = attempt.begun or now()
             attempt.settle("failed", f"the network namespace can't be entered: {error.strerror}")
+
+
+def _connect_all(group: list[Try]) -> None:
+    for attempt in group:
+        _connect(attempt)
 
 
 def _connect(attempt: Try) -> None:
@@ -157,7 +177,9 @@ def _connect(attempt: Try) -> None:
         if attempt.device:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, attempt.device.encode() + b"\0")
         scope = socket.if_nametoindex(attempt.scope) if attempt.scope else 0
-        where = (attempt.address, attempt.port, 0, scope) if family == socket.AF_INET6 else (attempt.address, attempt.port)
+        where = (
+            (attempt.address, attempt.port, 0, scope) if family == socket.AF_INET6 else (attempt.address, attempt.port)
+        )
         number = sock.connect_ex(where)
     except OSError as error:
         number = error.errno or errno.EIO
@@ -210,7 +232,10 @@ def _read(selector: selectors.BaseSelector, attempt: Try, sock: socket.socket) -
     attempt.got += data
     if attempt.expect in attempt.got:
         selector.unregister(sock)
-        attempt.settle("connected", f"irkit's own listener answered in {(time.monotonic() - attempt.started) * 1000:.1f} ms")
+        attempt.settle(
+            "connected",
+            f"irkit's own listener answered in {(time.monotonic() - attempt.started) * 1000:.1f} ms",
+        )
         return True
     if not data or len(attempt.got) > 200:
         selector.unregister(sock)

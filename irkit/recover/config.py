@@ -30,7 +30,9 @@ def recipe(before: Container, old_image: Image | None, image_id: str) -> Recipe:
     config: dict[str, Any] = {name: before.config[name] for name in OWN if name in before.config}
     notes = []
     if old_image is None:
-        notes.append("the old image is gone: what came from it can't be told from what was set on the container, all of it is kept")
+        notes.append(
+            "the old image is gone: what came from it can't be told from what was set on the container, all of it is kept"
+        )
     brought = old_image.config if old_image else {}
     for name in FROM_IMAGE:
         value = before.config.get(name)
@@ -39,7 +41,9 @@ def recipe(before: Container, old_image: Image | None, image_id: str) -> Recipe:
     config["Env"] = [item for item in before.config.get("Env") or () if item not in (brought.get("Env") or ())]
     for name in ("Labels", "ExposedPorts", "Volumes"):
         old = brought.get(name) or {}
-        config[name] = {key: value for key, value in (before.config.get(name) or {}).items() if key not in old or old[key] != value}
+        config[name] = {
+            key: value for key, value in (before.config.get(name) or {}).items() if key not in old or old[key] != value
+        }
     if before.config.get("Hostname") and before.config["Hostname"] != before.id[:12] and before.network_mode != "host":
         config["Hostname"] = before.config["Hostname"]
     endpoints = tuple(_fresh(before, one) for one in before.endpoints)
@@ -79,7 +83,11 @@ def _volume_notes(before: Container) -> list[str]:
     notes = []
     for mount in before.raw.get("Mounts") or ():
         if mount.get("Type") == "volume" and mount.get("Name") not in named:
-            notes.append(f"{mount.get('Destination')}: its anonymous volume stays with the old container, the new one begins empty")
+            notes.append(
+                f"{mount.get('Destination')}: its anonymous volume stays with the old container, the new one begins empty"
+            )
         elif mount.get("RW"):
-            notes.append(f"{mount.get('Destination')}: shared with the old container as it is; irkit has not checked its contents")
+            notes.append(
+                f"{mount.get('Destination')}: shared with the old container as it is; irkit has not checked its contents"
+            )
     return notes

@@ -26,7 +26,9 @@ class Rebuilt:
     health: str
 
 
-def rebuild(engine: Engine, old: Container, plan: Recipe, aside: str, timeout: float, checkpoint: Callable[[], None]) -> Rebuilt:
+def rebuild(
+    engine: Engine, old: Container, plan: Recipe, aside: str, timeout: float, checkpoint: Callable[[], None]
+) -> Rebuilt:
     """Make and start the new container under the old one's name.
 
     When anything fails, the new container is removed, the old one has its name back, and the error says so.
@@ -59,7 +61,9 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
         health = (state.get("Health") or {}).get("Status") or "none"
         spent = time.monotonic() - began
         if not state.get("Running") or state.get("Restarting"):
-            raise EngineError(f"the new container ended with exit code {state.get('ExitCode')} {state.get('Error') or ''}".rstrip())
+            raise EngineError(
+                f"the new container ended with exit code {state.get('ExitCode')} {state.get('Error') or ''}".rstrip()
+            )
         if health == "unhealthy":
             raise EngineError("the new container's health check fails")
         if health == "healthy" or (health == "none" and spent >= SETTLE):

@@ -92,5 +92,7 @@ def _check(members: _Members) -> ImageContent:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise NotTrusted(f"the engine's copy of the image is not of a known form: {error}") from error
     if announced != found:
-        raise NotTrusted("the image's layers are not the ones that its configuration names: it was altered on this engine")
+        raise NotTrusted(
+            "the image's layers are not the ones that its configuration names: it was altered on this engine"
+        )
     return ImageContent(f"sha256:{hashlib.sha256(raw).hexdigest()}", tuple(found), platform)

@@ -73,7 +73,10 @@ def inspect_content(engine: Engine, reference: str) -> tuple[str, ImageContent]:
 def sign_image(engine: Engine, reference: str, signer: Signer, output: Path | None) -> tuple[Path, ImageContent]:
     """Sign what ``reference`` contains now.  Raises ``UsageProblem`` for an id: a signature names a repository."""
     if is_id(reference):
-        raise UsageProblem("an image is signed by its name, so that the signature holds for that repository alone", hint="give REPOSITORY:TAG")
+        raise UsageProblem(
+            "an image is signed by its name, so that the signature holds for that repository alone",
+            hint="give REPOSITORY:TAG",
+        )
     _, content = inspect_content(engine, reference)
     statement = dsse.statement(
         {repository_of(reference): content.config.removeprefix("sha256:")},

@@ -1,0 +1,88 @@
+"""A real engine (DOCKER_HOST, started by the Makefile) and containers of the tests' own, removed afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irkit.engine.connect import open_engine
+from irkit.engine.docker import DockerEngine
+
+LABEL = "dev.irkit.test"
+WEB = "irkit-dev/web:1"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished irkit command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A home of irkit's, and the means to make victims."""
+
+    home: Path
+    token: str
+
+    def irkit(self, *argv: str, code: int | None = 0, env: dict[str, str] | None = None) -> Ran:
+        done = subprocess.run(
+            [sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "IRKIT_HOME": str(self.home), **(env or {})}, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if code is not None:
+            assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def docker(self, *argv: str, check: bool = True) -> str:
+        done = subprocess.run(["docker", *argv], capture_output=True, text=True, timeout=60, check=False)
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def run(self, name: str, *argv: str, image: str = WEB, command: tuple[str, ...] = ()) -> str:
+        full = f"{self.token}-{name}"
+        self.docker("run", "-d", "--name", full, "--label", f"{LABEL}={self.token}", *argv, image, *command)
+        return full
+
+    def network(self, name: str, *argv: str) -> str:
+        full = f"{self.token}-{name}"
+        self.docker("network", "create", "--label", f"{LABEL}={self.token}", *argv, full)
+        return full
+
+
+@pytest.fixture(scope="session")
+def engine() -> DockerEngine:
+    found = open_engine()
+    found.info()
+    return found
+
+
+@pytest.fixture
+def lab(tmp_path: Path, engine: DockerEngine) -> Iterator[Lab]:
+    made = Lab(tmp_path / "home", f"t{secrets.token_hex(3)}")
+    yield made
+    for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
+        made.docker("rm", "-f", container, check=False)
+    cases = [path.name for path in (made.home / "cases").glob("*")] if (made.home / "cases").is_dir() else []
+    for network in [
+        *made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split(),
+        *(f"irkit-{case}" for case in cases),
+    ]:
+        made.docker("network", "rm", network, check=False)
