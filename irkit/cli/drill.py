@@ -58,7 +58,7 @@ def run(scenario: str, engine: str | None, keep: bool, as_json: bool) -> int:
     """Play SCENARIO, a name or a file, with irkit's own commands.
 
     A service of the drill's own is compromised harmlessly, contained, examined and rebuilt. Nothing but what carries
-    the drill's label is touched. Exit code 0: every staged fact was found and every check held; 3: not so.
+    the drill's label is touched. Exit code 0: all found, all checks held, all commands did their work; 3: not so.
     """
     from irkit.drill.play import Drill, new_home, play
     from irkit.drill.scenario import KIND, load_scenario
@@ -93,6 +93,9 @@ def show(outcome: Mapping[str, Any], say: Any) -> None:
     for check in outcome["checks"]:
         mark = click.style("✓", fg="green") if check["ok"] else click.style("✗", fg="red")
         say(f"  {mark} check {check['name']}")
+    for step in outcome["commands"]:
+        if not step["ok"]:
+            say(f"  {click.style('✗', fg='red')} exit code {step['exit']}: {' '.join(step['command'])}")
     show_paths(Path(outcome["home"]), outcome["bundle"] or "", outcome["report"] or "", say)
     say(last_line(outcome))
 

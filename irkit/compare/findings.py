@@ -108,7 +108,10 @@ def _exposed(reader: BundleReader) -> set[str]:
 
 
 def _accounts(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
-    old, new = (parse_passwd(_member(reader, name)) for name in ("filesystem/originals.tar", "filesystem/layer.tar"))
+    before, after = (_member(reader, name) for name in ("filesystem/originals.tar", "filesystem/layer.tar"))
+    if before is None or after is None:
+        return
+    old, new = parse_passwd(before), parse_passwd(after)
     for user, uid in new.items():
         if old.get(user) != uid:
             facts = {"uid0": uid == 0, "change": "changed" if user in old else "added"}
@@ -125,10 +128,14 @@ def parse_passwd(text: bytes) -> dict[str, int]:
     return found
 
 
-def _member(reader: BundleReader, archive: str) -> bytes:
-    """One small file out of an archive of the bundle, read as a stream: nothing is unpacked."""
-    if reader.find(archive) is None:
-        return b""
+def _member(reader: BundleReader, archive: str) -> bytes | None:
+    """``/etc/passwd`` out of an archive of the bundle, read as a stream: nothing is unpacked.
+
+    Empty when the archive does not hold it, ``None`` when the archive itself is missing or broke off (a recorded gap).
+    """
+    entry = reader.find(archive)
+    if entry is None or not entry["complete"]:
+        return None
     with tarfile.open(fileobj=io.BufferedReader(StreamReader(reader.stream(archive))), mode="r|") as tar:
         for member in tar:
             if member.name == ACCOUNTS and member.isreg() and member.size <= ACCOUNTS_LIMIT:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from irkit import documents, resources
 from irkit.compare.rules import TECHNIQUE
 from irkit.documents import Doc
+from irkit.text import text_from
 
 KIND = "forensics/scenarios"
 CHECKS = ("quarantine-proven", "bundle-verified", "service-restored")
@@ -158,3 +161,17 @@ def _checks(doc: Doc) -> tuple[str, ...]:
         if name not in CHECKS:
             raise doc.places["checks"].error(f"unknown check {name!r}", f"known: {', '.join(CHECKS)}")
     return tuple(dict.fromkeys(checks))
+
+
+def score(scenario: Scenario, findings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each staged fact, and whether it is among the findings of a run (``irkit.run/v1``)."""
+    seen = [(str(one["rule"]), str(one["severity"]), text_from(one, "subject")) for one in findings]
+    rows = []
+    for one in scenario.simulations:
+        rule, part = one.truth.rule, one.truth.subject_contains
+        levels = [level for name, level, subject in seen if name == rule and part in subject]
+        rows.append({
+            "id": one.id, "technique": one.technique, "title": one.title, "rule": rule, "subject_contains": part,
+            "found": bool(levels), "severity": levels[0] if levels else None,
+        })  # fmt: skip
+    return rows

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 CHUNK = 1024 * 1024
+SETTLE = 2.0
 
 
 class DockerEngine:
@@ -139,8 +140,11 @@ class DockerEngine:
         self._call("POST", f"/containers/{_segment(container)}/pause")
 
     def unpause(self, container: str) -> None:
-        """``POST /containers/{id}/unpause``."""
+        """``POST /containers/{id}/unpause``; the engine answers before its own state says so, hence the wait."""
         self._call("POST", f"/containers/{_segment(container)}/unpause")
+        deadline = time.monotonic() + SETTLE
+        while self.container(container).paused and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def start(self, container: str) -> None:
         """``POST /containers/{id}/start``; 304 (already started) is no error."""

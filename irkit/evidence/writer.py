@@ -70,9 +70,12 @@ class Sink:
         self.stored_size = 0
         self._compressor = _zstd() if compress else None
         self.failed = False
+        self._closed = False
 
     def write(self, data: bytes) -> int:
         """Add bytes.  Raises ``Interrupted`` when the run was interrupted, ``StorageError`` when the disk is full."""
+        if self._closed or self.failed:
+            return len(data)  # what tarfile still wants to say when it is thrown away after a failure
         self._checkpoint()
         self._raw.update(data)
         self.raw_size += len(data)
@@ -92,6 +95,7 @@ class Sink:
 
     def close(self) -> None:
         """End the stream.  Raises ``StorageError``."""
+        self._closed = True
         if self._compressor:
             self._put(self._compressor.flush())
         try:

@@ -179,7 +179,7 @@ def test_stopped_container(lab: Lab) -> None:
     assert run["status"] == "degraded" and run["timeline"]["frozen"] is None
     assert any("not running" in gap["why"] or "not running" in gap["what"] for gap in run["gaps"])
     assert lab.irkit("bundle", "verify", run["bundle"]["path"]).code == 0
-    assert "/root/x" in lab.irkit("diff", run["bundle"]["path"]).out
+    assert "/root/x" in lab.irkit("diff", run["bundle"]["path"], code=4).out
 
 
 def test_host_network_is_frozen_only(lab: Lab) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from irkit import documents, resources
 from irkit.compare.rules import read_rules
-from irkit.drill.play import score
-from irkit.drill.scenario import CHECKS, KIND, Scenario, from_doc, load_scenario
+from irkit.drill.scenario import CHECKS, KIND, Scenario, from_doc, load_scenario, score
 from irkit.errors import PlaybookInvalid
 
 SHIPPED = resources.shipped(KIND) / "first-light.yaml"
