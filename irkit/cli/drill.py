@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def run(scenario: str, engine: str | None, keep: bool, as_json: bool) -> int:
     A service of the drill's own is compromised harmlessly, contained, examined and rebuilt. Nothing but what carries
     the drill's label is touched. Exit code 0: all found, all checks held, all commands did their work; 3: not so.
     """
-    from irkit.drill.play import Drill, new_home, play
+    from irkit.drill.play import Drill, play
     from irkit.drill.scenario import KIND, load_scenario
     from irkit.engine.connect import open_engine
 
@@ -69,7 +70,7 @@ def run(scenario: str, engine: str | None, keep: bool, as_json: bool) -> int:
 
     loaded = load_scenario(resources.find(KIND, scenario))
     opened = open_engine(engine)
-    home = new_home()
+    home = Path(tempfile.mkdtemp(prefix="irkit-drill-"))
     say(f"drill {loaded.id}: {printable(loaded.name)}, on {opened.endpoint}; IRKIT_HOME {home}")
     played = Drill(loaded, opened, engine, say, home)
     done = False

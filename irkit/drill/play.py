@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from irkit.drill.scenario import Scenario, Simulation, World, score
+from irkit.drill.scenario import Scenario, World, score
 from irkit.engine.interface import Engine, NetworkSpec
 from irkit.errors import CheckFailed, EngineError, Interrupted, NotFound
 from irkit.quarantine.seal import LABEL as CASE_LABEL
@@ -99,9 +98,7 @@ def _check_image(drill: Drill) -> None:
     try:
         drill.engine.image(image)
     except NotFound as error:
-        raise NotFound(
-            f"the engine has no image {image}, which the drill is played on", hint="scripts/make-images web"
-        ) from error
+        raise NotFound(f"the drill's image {image} is not there", hint="scripts/make-images web") from error
 
 
 def build_world(drill: Drill) -> None:
@@ -167,13 +164,9 @@ def stage(drill: Drill) -> None:
     container = drill.scenario.world.container
     for one in drill.scenario.simulations:
         code, output = drill.engine.exec(container, one.run, detach=one.detach)
-        if code or not _within(STAGE_SECONDS, lambda one=one: _in_place(drill.engine, container, one)):  # type: ignore[misc]
+        if code or not _within(STAGE_SECONDS, lambda one=one: drill.engine.exec(container, one.verify)[0] == 0):  # type: ignore[misc]
             raise CheckFailed(f"{one.id} could not be staged (exit code {code}): {printable(output[-200:].strip())}")
         drill.say(f"  {one.technique:<10} {one.title} ({one.id})")
-
-
-def _in_place(engine: Engine, container: str, one: Simulation) -> bool:
-    return engine.exec(container, one.verify)[0] == 0
 
 
 def contain(drill: Drill) -> None:
@@ -189,11 +182,9 @@ def contain(drill: Drill) -> None:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    with contextlib.suppress(ValueError):
+        return dict(json.loads(text))
+    return {}
 
 
 def examine(drill: Drill) -> None:
@@ -235,11 +226,6 @@ def result(drill: Drill, seconds: float) -> dict[str, Any]:
         "home": str(drill.home), "bundle": drill.bundle or None, "report": drill.report or None,
         "kept": drill.kept, "seconds": round(seconds, 3),
     }  # fmt: skip
-
-
-def new_home() -> Path:
-    """A fresh folder for one drill's keys and cases; it stays, for whoever wants to look."""
-    return Path(tempfile.mkdtemp(prefix="irkit-drill-"))
 
 
 def clean_up(engine: Engine, home: Path | None = None) -> list[str]:
@@ -296,11 +282,11 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    before = [signal.signal(number, _interrupt) for number in SIGNALS]
+    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

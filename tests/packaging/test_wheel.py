@@ -23,16 +23,18 @@ print(irkit.__file__)
 """
 
 
-def test_the_wheel_is_whole(tmp_path: Path) -> None:
-    run = {"check": True, "cwd": tmp_path, "capture_output": True, "text": True}
+def call(folder: Path, *argv: str) -> str:
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, **run, env=clean)  # type: ignore[call-overload]
+    done = subprocess.run(argv, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_wheel_is_whole(tmp_path: Path) -> None:
+    call(tmp_path, sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
     (wheel,) = tmp_path.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "venv"], **run, env=clean)  # type: ignore[call-overload]
+    call(tmp_path, sys.executable, "-m", "venv", "venv")
     python = str(tmp_path / "venv" / "bin" / "python")
-    constraints = str(ROOT / "requirements-dev.lock")
-    subprocess.run([python, "-m", "pip", "install", "-q", "-c", constraints, str(wheel)], **run, env=clean)  # type: ignore[call-overload]
-    found = subprocess.run([python, "-c", LOOK], **run, env=clean)  # type: ignore[call-overload]
-    assert str(tmp_path) in found.stdout
-    subprocess.run([str(tmp_path / "venv" / "bin" / "irkit"), "playbook", "list"], **run, env=clean)  # type: ignore[call-overload]
+    call(tmp_path, python, "-m", "pip", "install", "-q", "-c", str(ROOT / "requirements-dev.lock"), str(wheel))
+    assert str(tmp_path) in call(tmp_path, python, "-c", LOOK)
+    assert "contain" in call(tmp_path, str(tmp_path / "venv" / "bin" / "irkit"), "playbook", "list")
