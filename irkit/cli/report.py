@@ -1,0 +1,43 @@
+"""``irkit report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irkit.cli.options import json_option, print_json
+from irkit.errors import ExitCode
+
+
+@click.command(epilog="\b\nExample:\n  irkit report BUNDLE -o incident.html")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page.  [default: irkit-report-RUN.html here]",
+)
+@click.option(
+    "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
+)
+@json_option
+def command(bundle: Path, output: Path | None, key: Path | None, as_json: bool) -> int:
+    """One self-contained HTML page: what was done and proven, findings, changes, processes, sockets, custody, gaps.
+
+    A bundle that does not verify gets a page that says so, and exit code 3.
+    """
+    from irkit.evidence.keys import public_from_file, trusted_keys
+    from irkit.review.report import write_report
+
+    page = output or Path(f"irkit-report-{bundle.resolve().name}.html")
+    found = write_report(bundle, [public_from_file(key)] if key else trusted_keys("evidence"), page)
+    if as_json:
+        print_json({"schema": "irkit.report/v1", "report": str(page), "verified": found.ok})
+    else:
+        click.echo(str(page))
+    if not found.ok:
+        click.echo(
+            f"the bundle does NOT verify: {len(found.problems)} problems, the first: {found.problems[0].file}", err=True
+        )
+    return ExitCode.DONE if found.ok else ExitCode.CHECK_FAILED

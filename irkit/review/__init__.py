@@ -1,0 +1,1 @@
+"""For reviewers: reads bundles, without an engine."""

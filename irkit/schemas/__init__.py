@@ -1,0 +1,13 @@
+"""JSON Schemas (2020-12) of what irkit prints, and of the playbooks that it reads."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+
+def load(name: str) -> dict[str, Any]:
+    """The schema ``NAME.schema.json``: run, diff, verify or playbook."""
+    schema: dict[str, Any] = json.loads(files(__name__).joinpath(f"{name}.schema.json").read_text())
+    return schema
