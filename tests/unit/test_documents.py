@@ -63,7 +63,9 @@ def test_anchors_aliases_tags(text: str) -> None:
 
 
 def test_alias_bomb_is_refused_at_the_first_anchor() -> None:
-    bomb = "a: &a [x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20))
+    bomb = "a: &a [x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
+    )
     assert refused(bomb).message.startswith("p.yaml:1:4:")
 
 
@@ -84,7 +86,10 @@ def test_size_limit() -> None:
         parse(line + b"#" * (SIZE_LIMIT - len(line) + 1), "p.yaml")
 
 
-@pytest.mark.parametrize("word", ["no", "yes", "on", "off", "No", "NO", "y", "n", "True", "2026-01-01", "0x10", "010", "1_000", "1e3", ".inf"])
+@pytest.mark.parametrize(
+    "word",
+    ["no", "yes", "on", "off", "No", "NO", "y", "n", "True", "2026-01-01", "0x10", "010", "1_000", "1e3", ".inf"],
+)
 def test_words_stay_words(word: str) -> None:
     assert parse(f"a: {word}\n".encode(), "p").text("a") == word
 
@@ -111,7 +116,21 @@ def test_choice_suggests() -> None:
     assert caught.value.hint == "did you mean 'abort'?"
 
 
-@pytest.mark.parametrize("text", ["", "a\n", "[a]\n", "--- {a: b}\n--- {c: d}\n", "? [a]\n: b\n", "? {a: b}\n: c\n", "a: [\n", "a: b: c\n", "\x00", "a: '\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a\n",
+        "[a]\n",
+        "--- {a: b}\n--- {c: d}\n",
+        "? [a]\n: b\n",
+        "? {a: b}\n: c\n",
+        "a: [\n",
+        "a: b: c\n",
+        "\x00",
+        "a: '\n",
+    ],
+)
 def test_not_one_mapping(text: str) -> None:
     refused(text)
 

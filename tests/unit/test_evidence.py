@@ -136,7 +136,9 @@ def test_swapped_files_are_caught(bundle: Path, pair: tuple[str, str]) -> None:
         assert set(pair) <= found
 
 
-@pytest.mark.parametrize("name", ["data/added.json", "added.txt", "data/deep/er/x", "data/new\nline", "data/\udcff", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["data/added.json", "added.txt", "data/deep/er/x", "data/new\nline", "data/\udcff", ".hidden"]
+)
 def test_an_added_file_is_caught(bundle: Path, name: str) -> None:
     (bundle / name).parent.mkdir(parents=True, exist_ok=True)
     (bundle / name).write_bytes(b"x")
@@ -200,7 +202,10 @@ def test_ed25519(tmp_path: Path) -> None:
 
 def test_sha256sum(bundle: Path) -> None:
     done = subprocess.run(
-        ["sha256sum", "--strict", "-c", names.MANIFEST, names.TAG_MANIFEST], cwd=bundle, capture_output=True, check=False
+        ["sha256sum", "--strict", "-c", names.MANIFEST, names.TAG_MANIFEST],
+        cwd=bundle,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(b": OK") == len(FILES) - 3
@@ -224,7 +229,10 @@ def test_openssl(bundle: Path, signer: Signer, tmp_path: Path) -> None:
 
 
 def test_pae_vector() -> None:
-    assert dsse.pae("http://example.com/HelloWorld", b"hello world") == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    assert (
+        dsse.pae("http://example.com/HelloWorld", b"hello world")
+        == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b'{"payload": 1}', b"[" * 100_000, b"\xff", b'{"signatures": [{"sig": "*"}], "payload": "", "payloadType": ""}'])  # fmt: skip
@@ -241,7 +249,9 @@ def _breaking(error: BaseException) -> Iterator[bytes]:
     raise error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("gone"), Interrupted("a signal"), OSError(errno.EIO, "bad"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("gone"), Interrupted("a signal"), OSError(errno.EIO, "bad"), KeyboardInterrupt()]
+)
 def test_a_broken_stream_is_kept_with_a_gap(tmp_path: Path, signer: Signer, error: BaseException) -> None:
     writer = BundleWriter(tmp_path / "bundle")
     with pytest.raises(type(error)):

@@ -75,4 +75,10 @@ def test_bad_fields() -> None:
 
 
 def test_human_size() -> None:
-    assert [human_size(size) for size in (0, 1023, 1024, 5 * 1024**2, 3 * 1024**5)] == ["0 B", "1023 B", "1.0 KiB", "5.0 MiB", "3072.0 TiB"]
+    assert [human_size(size) for size in (0, 1023, 1024, 5 * 1024**2, 3 * 1024**5)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "5.0 MiB",
+        "3072.0 TiB",
+    ]
