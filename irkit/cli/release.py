@@ -55,7 +55,7 @@ def command(target: str, force: bool, engine: str | None, as_json: bool) -> int:
         if error.status != 404:
             differences.append(f"the quarantine network {network} could not be removed: {error.message}")
     if as_json:
-        print_json({"schema": "irkit.release/v1", **finished.to_json(), "differences": differences})
+        print_json({**finished.to_json(), "schema": "irkit.release/v1", "differences": differences})
     for difference in differences:
         click.echo(f"  differs: {printable(difference)}", err=True)
     click.echo(

@@ -131,23 +131,32 @@ def _check_files(root: Path, files: dict[str, int], subjects: dict[str, str]) ->
 
 
 def _check_manifests(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
+    """The tag files: the seal vouches for the tag manifest, and that one for the others."""
     payload = {name: digest for name, digest in subjects.items() if name != names.TAG_MANIFEST}
+    tags: dict[str, str] = {}
     try:
-        tags = names.parse_manifest(_read(root / names.TAG_MANIFEST).decode("ascii"))
-        if set(tags) != set(names.TAGGED):
-            yield Problem(names.TAG_MANIFEST, "does not list exactly the three tag files")
+        data = _read(root / names.TAG_MANIFEST)
+        tags = names.parse_manifest(data.decode("ascii"))
+        if hashlib.sha256(data).hexdigest() != subjects.get(names.TAG_MANIFEST) or set(tags) != set(names.TAGGED):
+            tags = {}
+            yield Problem(names.TAG_MANIFEST, "altered: it is not the sealed list of the three tag files")
     except (CheckFailed, ValueError) as error:
         yield Problem(names.TAG_MANIFEST, str(error))
-        return
-    for name, expected in tags.items():
-        try:
-            data = _read(root / name)
-            if hashlib.sha256(data).hexdigest() != expected:
-                yield Problem(name, "altered: its sha256 is not the one in the tag manifest")
-            elif name == names.MANIFEST and names.parse_manifest(data.decode("ascii")) != payload:
-                yield Problem(name, "lists other payload files or digests than the seal")
-        except (CheckFailed, ValueError) as error:
-            yield Problem(name, str(error))
+    for name in names.TAGGED:
+        yield from _check_tag_file(root, name, tags.get(name), payload)
+
+
+def _check_tag_file(root: Path, name: str, expected: str | None, payload: dict[str, str]) -> Iterator[Problem]:
+    try:
+        data = _read(root / name)
+        if expected is None:
+            yield Problem(name, "nothing vouches for it: the tag manifest is not the sealed one")
+        elif hashlib.sha256(data).hexdigest() != expected:
+            yield Problem(name, "altered: its sha256 is not the one in the tag manifest")
+        elif name == names.MANIFEST and names.parse_manifest(data.decode("ascii")) != payload:
+            yield Problem(name, "lists other payload files or digests than the seal")
+    except (CheckFailed, ValueError) as error:
+        yield Problem(name, str(error))
 
 
 def _check_second_seal(root: Path, payload: bytes, key: PublicKey) -> Iterator[Problem]:

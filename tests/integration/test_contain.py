@@ -25,7 +25,7 @@ STAGE = (
     "cp /bin/sh /usr/local/bin/.h; chmod 4755 /usr/local/bin/.h; echo payload > /dev/shm/p; "
     "echo 'toor:x:0:0::/:/bin/sh' >> /etc/passwd; rm /etc/issue; "
     "ln -s /etc/shadow /tmp/link; printf x > \"$(printf '/tmp/bad\\377\\nname')\"; "
-    "cp /bin/busybox /tmp/kworker; setsid /tmp/kworker sleep 600 >/dev/null 2>&1 & sleep 0.3; rm /tmp/kworker"
+    "cp /bin/sleep /tmp/kworker; setsid /tmp/kworker 600 >/dev/null 2>&1 & sleep 0.5; rm /tmp/kworker"
 )
 
 

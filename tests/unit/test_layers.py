@@ -1,0 +1,95 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import irkit
+
+ROOT = Path(irkit.__file__).parent
+CAPABILITIES = ("quarantine", "acquire", "compare", "trust", "recover")
+COMMON = ("errors", "text", "clock", "streams", "home", "documents", "resources", "models", "evidence", "engine.interface", "engine.docker_config")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, dotted; ``from x import y`` gives ``x.y``."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+GRAPH = {
+    ".".join(("irkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): sorted(set(imports(path)))
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in (f"irkit.{one}" for one in packages))
+
+
+def wrong(importers: tuple[str, ...], imported: tuple[str, ...], but: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module, found in GRAPH.items() if within(module, *importers) and not within(module, *but)
+        for name in found if within(name, *imported)
+    ]  # fmt: skip
+
+
+def test_the_walk_sees_something() -> None:
+    assert len(GRAPH) > 50
+    assert "irkit.evidence.names" in GRAPH["irkit.evidence.seal"]
+
+
+def test_only_the_engine_and_the_doctor_know_docker() -> None:
+    users = {module for module, found in GRAPH.items() if any(name.split(".")[0] == "docker" for name in found)}
+    assert users
+    assert [module for module in users if not within(module, "engine", "cli.doctor")] == []
+
+
+def test_engine_and_evidence_do_not_know_each_other() -> None:
+    assert wrong(("engine",), ("evidence",)) + wrong(("evidence",), ("engine",)) == []
+
+
+def test_review_only_reads() -> None:
+    assert wrong(("review",), ("engine", "playbook", "actions")) == []
+
+
+def test_nothing_below_imports_the_command_line() -> None:
+    below = {module for module in GRAPH if module != "irkit.__main__" and not within(module, "cli")}
+    assert [f"{module} imports {name}" for module in sorted(below) for name in GRAPH[module] if within(name, "cli")] == []
+
+
+@pytest.mark.parametrize("package", CAPABILITIES)
+def test_capabilities_know_neither_their_users_nor_one_another(package: str) -> None:
+    others = tuple(one for one in CAPABILITIES if one != package)
+    assert wrong((package,), ("actions", "playbook", "cli", "drill", *others)) == []
+
+
+@pytest.mark.parametrize("package", CAPABILITIES)
+def test_capabilities_stand_on_the_common_ground(package: str) -> None:
+    allowed = (*COMMON, package)
+    found = [
+        f"{module} imports {name}"
+        for module, names in GRAPH.items() if within(module, package)
+        for name in names
+        if name.split(".")[0] == "irkit" and not within(name, *allowed) and name != "irkit.__version__"
+        and name not in {f"irkit.{one}" for one in allowed}
+    ]  # fmt: skip
+    assert found == []
+
+
+def test_actions_do_not_know_playbooks() -> None:
+    assert wrong(("actions",), ("playbook", "drill")) == []
+
+
+def test_the_common_ground_knows_nothing_above() -> None:
+    ground = ("errors", "text", "clock", "streams", "home", "documents", "resources", "models", "events", "engine", "evidence")
+    assert wrong(ground, ("actions", "playbook", "drill", "review", "cases", *CAPABILITIES)) == []
