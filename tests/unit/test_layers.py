@@ -12,7 +12,19 @@ import irkit
 
 ROOT = Path(irkit.__file__).parent
 CAPABILITIES = ("quarantine", "acquire", "compare", "trust", "recover")
-COMMON = ("errors", "text", "clock", "streams", "home", "documents", "resources", "models", "evidence", "engine.interface", "engine.docker_config")
+COMMON = (
+    "errors",
+    "text",
+    "clock",
+    "streams",
+    "home",
+    "documents",
+    "resources",
+    "models",
+    "evidence",
+    "engine.interface",
+    "engine.docker_config",
+)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -26,7 +38,9 @@ def imports(path: Path) -> Iterator[str]:
 
 
 GRAPH = {
-    ".".join(("irkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): sorted(set(imports(path)))
+    ".".join(("irkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): sorted(
+        set(imports(path))
+    )
     for path in sorted(ROOT.rglob("*.py"))
 }
 
@@ -64,7 +78,9 @@ def test_review_only_reads() -> None:
 
 def test_nothing_below_imports_the_command_line() -> None:
     below = {module for module in GRAPH if module != "irkit.__main__" and not within(module, "cli")}
-    assert [f"{module} imports {name}" for module in sorted(below) for name in GRAPH[module] if within(name, "cli")] == []
+    assert [
+        f"{module} imports {name}" for module in sorted(below) for name in GRAPH[module] if within(name, "cli")
+    ] == []
 
 
 @pytest.mark.parametrize("package", CAPABILITIES)
@@ -91,5 +107,17 @@ def test_actions_do_not_know_playbooks() -> None:
 
 
 def test_the_common_ground_knows_nothing_above() -> None:
-    ground = ("errors", "text", "clock", "streams", "home", "documents", "resources", "models", "events", "engine", "evidence")
+    ground = (
+        "errors",
+        "text",
+        "clock",
+        "streams",
+        "home",
+        "documents",
+        "resources",
+        "models",
+        "events",
+        "engine",
+        "evidence",
+    )
     assert wrong(ground, ("actions", "playbook", "drill", "review", "cases", *CAPABILITIES)) == []

@@ -43,7 +43,12 @@ def test_contain_isolates_whatever_fails_before() -> None:
     steps = load_playbook(resources.shipped("playbooks") / "contain.yaml").steps
     order = [step.action.name for step in steps]
     assert all(step.on_failure == "continue" for step in steps[: order.index("quarantine.prove")])
-    assert order.index("container.freeze") < order.index("quarantine.seal") < order.index("acquire.filesystem") < order.index("evidence.seal")
+    assert (
+        order.index("container.freeze")
+        < order.index("quarantine.seal")
+        < order.index("acquire.filesystem")
+        < order.index("evidence.seal")
+    )
 
 
 STEP = "steps:\n  - id: a\n    uses: acquire.logs\n"
@@ -160,7 +165,14 @@ def play(stub: Stub, *steps: Step, shield: Callable[[], None] = lambda: None) ->
 
 def test_a_record_before_and_after_each_step(stub: Stub) -> None:
     outcome, rows = play(stub, step("a", good), step("b", good))
-    assert rows == ["run-started", "step-started a", "step-finished a", "step-started b", "step-finished b", "run-finished"]
+    assert rows == [
+        "run-started",
+        "step-started a",
+        "step-finished a",
+        "step-started b",
+        "step-finished b",
+        "run-finished",
+    ]
     assert (outcome.status, outcome.exit_code) == ("succeeded", 0)
     assert [event.kind for event in stub.events] == ["step-started", "step-finished"] * 2
     assert stub.synced == 2
@@ -180,14 +192,20 @@ def test_the_record_before_a_step_is_on_the_disk_when_it_runs(stub: Stub) -> Non
 def test_abort_ends_the_run(stub: Stub) -> None:
     outcome, rows = play(stub, step("a", failing(IrkitError("no")), "abort"), step("b", good))
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
-    assert [(row["id"], row["outcome"], row["conclusion"]) for row in outcome.steps] == [("a", "failed", "failed"), ("b", "skipped", "skipped")]
+    assert [(row["id"], row["outcome"], row["conclusion"]) for row in outcome.steps] == [
+        ("a", "failed", "failed"),
+        ("b", "skipped", "skipped"),
+    ]
     assert rows == ["run-started", "step-started a", "step-finished a", "run-finished"]
 
 
 def test_continue_goes_on(stub: Stub) -> None:
     outcome, rows = play(stub, step("a", failing(IrkitError("no")), "continue"), step("b", good))
     assert (outcome.status, outcome.exit_code) == ("degraded", 4)
-    assert [(row["id"], row["outcome"], row["conclusion"]) for row in outcome.steps] == [("a", "failed", TOLERATED), ("b", "succeeded", "succeeded")]
+    assert [(row["id"], row["outcome"], row["conclusion"]) for row in outcome.steps] == [
+        ("a", "failed", TOLERATED),
+        ("b", "succeeded", "succeeded"),
+    ]
     assert "step-finished b" in rows
 
 
@@ -247,11 +265,24 @@ def test_registered_values_reach_later_steps(stub: Stub) -> None:
 
 
 def test_a_reference_to_a_failed_step_fails_its_step(stub: Stub) -> None:
-    outcome, _ = play(stub, step("a", failing(IrkitError("no")), "continue"), step("b", good, "continue", n=Reference("a", ("value",))))
+    outcome, _ = play(
+        stub,
+        step("a", failing(IrkitError("no")), "continue"),
+        step("b", good, "continue", n=Reference("a", ("value",))),
+    )
     assert [row["outcome"] for row in outcome.steps] == ["failed", "failed"]
 
 
-@pytest.mark.parametrize(("state", "status", "code"), [("open", "failed", 3), ("proven", "succeeded", 0), ("partial", "degraded", 3), ("", "degraded", 3), ("frozen-only", "succeeded", 0)])
+@pytest.mark.parametrize(
+    ("state", "status", "code"),
+    [
+        ("open", "failed", 3),
+        ("proven", "succeeded", 0),
+        ("partial", "degraded", 3),
+        ("", "degraded", 3),
+        ("frozen-only", "succeeded", 0),
+    ],
+)
 def test_the_quarantine_decides(stub: Stub, state: str, status: str, code: int) -> None:
     stub.facts.quarantine_state = state
     prove = Step("p", "p", Action("quarantine.prove", "read", "", good), {}, "", "continue")

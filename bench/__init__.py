@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against the docker command line in the same run."""

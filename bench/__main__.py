@@ -1,0 +1,134 @@
+"""``python -m bench``: irkit against the same work done with the docker command line, medians of paired runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from typing import Any
+
+RUNS = 5
+LABEL = "dev.irkit.bench=1"
+IMAGE = "irkit-dev/bench:1"
+QUARANTINE = (
+    "--internal -o com.docker.network.bridge.inhibit_ipv4=true -o com.docker.network.bridge.enable_icc=false "
+    "-o com.docker.network.bridge.enable_ip_masquerade=false"
+)
+EXPORT = "set -o pipefail; docker export irkit-bench | tee >(sha256sum >/dev/null) | zstd -T0 -3 -q >/dev/null"
+
+
+def docker(*argv: str, check: bool = True) -> str:
+    done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise SystemExit(f"docker {' '.join(argv)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def irkit(home: str, *argv: str) -> tuple[dict[str, Any], float, float]:
+    """The JSON, the wall clock at the start, and the whole process's seconds."""
+    began = time.time()
+    env = {**os.environ, "IRKIT_HOME": home}
+    done = subprocess.run([sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, check=False, env=env)
+    spent = time.time() - began
+    if done.returncode not in (0, 4):
+        raise SystemExit(f"irkit {' '.join(argv)}: {done.stderr}")
+    return (json.loads(done.stdout) if "--json" in argv else {}), began, spent
+
+
+def moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def shell(script: str) -> float:
+    began = time.monotonic()
+    subprocess.run(["bash", "-c", script], check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
+def victim() -> None:
+    docker("rm", "-f", "irkit-bench", check=False)
+    docker("run", "-d", "--name", "irkit-bench", "--label", LABEL, "--network", "irkit-bench-net", "-p", "127.0.0.1::8080", "irkit-dev/web:1")
+
+
+def containment() -> tuple[list[float], list[float], list[float]]:
+    """Whole-process seconds: to frozen, to proven, and the baseline's script."""
+    frozen, proven, baseline = [], [], []
+    for _ in range(RUNS):
+        victim()
+        script = (
+            "docker pause irkit-bench; docker network disconnect irkit-bench-net irkit-bench; "
+            f"docker network create --label {LABEL} {QUARANTINE} irkit-bench-q; docker network connect irkit-bench-q irkit-bench"
+        )
+        baseline.append(shell(script))
+        docker("rm", "-f", "irkit-bench")
+        docker("network", "rm", "irkit-bench-q")
+        victim()
+        with tempfile.TemporaryDirectory() as home:
+            irkit(home, "key", "generate")
+            run, began, _ = irkit(home, "contain", "irkit-bench", "--json")
+            frozen.append(moment(run["timeline"]["frozen"]) - began)
+            proven.append(moment(run["timeline"]["proven"] or run["timeline"]["finished"]) - began)
+            docker("rm", "-f", "irkit-bench")
+            docker("network", "rm", run["quarantine"]["network"], check=False)
+    return frozen, proven, baseline
+
+
+def snapshot() -> tuple[list[float], list[float], list[float]]:
+    """Seconds: the changed-files step, the whole snapshot process, and the baseline; 5 MB changed in 500 MB."""
+    docker("rm", "-f", "irkit-bench", check=False)
+    docker("run", "--name", "irkit-bench", "--label", LABEL, "irkit-dev/debian:1", "sh", "-c", "head -c 300000000 /dev/urandom > /srv/big")
+    docker("commit", "irkit-bench", IMAGE)
+    docker("rm", "-f", "irkit-bench")
+    docker("run", "-d", "--name", "irkit-bench", "--label", LABEL, IMAGE, "sleep", "600")
+    docker("exec", "irkit-bench", "sh", "-c", "mkdir /root/n; for i in 1 2 3 4 5; do head -c 1000000 /dev/urandom > /root/n/$i; done")
+    steps, whole, baseline = [], [], []
+    for _ in range(RUNS):
+        baseline.append(shell(EXPORT))
+        with tempfile.TemporaryDirectory() as home:
+            irkit(home, "key", "generate")
+            run, _, spent = irkit(home, "snapshot", "irkit-bench", "--json")
+            (step,) = [one for one in run["steps"] if one["id"] == "changed-files"]
+            steps.append(moment(step["finished"]) - moment(step["started"]))
+            whole.append(spent)
+    return steps, whole, baseline
+
+
+def row(name: str, ours: list[float], base: list[float], goal: float) -> None:
+    """One line: medians, the median of the paired ratios, and the goal (a ratio at most)."""
+    ratio = statistics.median(one / other for one, other in zip(ours, base, strict=True))
+    verdict = "" if ratio <= goal else "  MISSED"
+    print(f"{name:<44} {statistics.median(ours) * 1000:8.0f} ms {statistics.median(base) * 1000:8.0f} ms   {ratio:6.3f}   <= {goal:.2f}{verdict}", flush=True)
+
+
+def clean() -> None:
+    docker("rm", "-f", "irkit-bench", check=False)
+    docker("rmi", IMAGE, check=False)
+    for network in docker("network", "ls", "-q", "--filter", f"label={LABEL}", check=False).split():
+        docker("network", "rm", network, check=False)
+
+
+def main() -> None:
+    clean()
+    docker("network", "create", "--label", LABEL, "irkit-bench-net")
+    with contextlib.ExitStack() as stack:
+        stack.callback(clean)
+        print(f"{'':<44} {'irkit':>11} {'baseline':>11}    ratio   goal   (medians of {RUNS})")
+        frozen, proven, baseline = containment()
+        row("whole process to frozen / isolation script", frozen, baseline, 1.0)
+        row("whole process to proven / isolation script", proven, baseline, 2.0)
+        steps, whole, export = snapshot()
+        row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
+        row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    print(f"peak memory of the largest process: {peak / 1e6:.0f} MB (goal: under 100 MB){'' if peak < 100e6 else '  MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

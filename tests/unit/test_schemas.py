@@ -1,0 +1,42 @@
+"""The published schemas: valid, and saying the same as the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from irkit import documents, resources, schemas
+from irkit.actions.registry import ACTIONS
+from irkit.errors import PlaybookInvalid
+from irkit.playbook.model import load_playbook, read_playbook
+
+
+@pytest.mark.parametrize("name", ["run", "diff", "verify", "playbook"])
+def test_schemas_are_valid(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(schemas.load(name))
+
+
+def plain(path: Path) -> dict[str, Any]:
+    return documents.load(path)[0].plain()
+
+
+@pytest.mark.parametrize("path", list(resources.every("playbooks")), ids=lambda path: path.stem)
+def test_shipped_playbooks_fit(path: Path) -> None:
+    jsonschema.validate(plain(path), schemas.load("playbook"))
+    assert load_playbook(path).id == path.stem
+
+
+def test_unknown_keys_are_refused_by_both() -> None:
+    text = b"apiVersion: irkit/v1\nkind: Playbook\nid: x\nname: x\nsteps:\n  - {id: a, uses: container.freeze, onfailure: abort}\n"
+    with pytest.raises(PlaybookInvalid, match=r"x\.yaml:6:\d+: unknown key 'onfailure'") as caught:
+        read_playbook(documents.parse(text, "x.yaml"), "", Path("x.yaml"))
+    assert caught.value.hint == "did you mean 'on_failure'?"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(documents.parse(text, "x.yaml").plain(), schemas.load("playbook"))
+
+
+def test_the_schema_knows_every_action() -> None:
+    assert sorted(schemas.load("playbook")["properties"]["steps"]["items"]["properties"]["uses"]["enum"]) == sorted(ACTIONS)
