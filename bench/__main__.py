@@ -54,7 +54,19 @@ def shell(script: str) -> float:
 
 def victim() -> None:
     docker("rm", "-f", "irkit-bench", check=False)
-    docker("run", "-d", "--name", "irkit-bench", "--label", LABEL, "--network", "irkit-bench-net", "-p", "127.0.0.1::8080", "irkit-dev/web:1")
+    docker(
+        "run",
+        "-d",
+        "--name",
+        "irkit-bench",
+        "--label",
+        LABEL,
+        "--network",
+        "irkit-bench-net",
+        "-p",
+        "127.0.0.1::8080",
+        "irkit-dev/web:1",
+    )
 
 
 def containment() -> tuple[list[float], list[float], list[float]]:
@@ -83,11 +95,27 @@ def containment() -> tuple[list[float], list[float], list[float]]:
 def snapshot() -> tuple[list[float], list[float], list[float]]:
     """Seconds: the changed-files step, the whole snapshot process, and the baseline; 5 MB changed in 500 MB."""
     docker("rm", "-f", "irkit-bench", check=False)
-    docker("run", "--name", "irkit-bench", "--label", LABEL, "irkit-dev/debian:1", "sh", "-c", "head -c 300000000 /dev/urandom > /srv/big")
+    docker(
+        "run",
+        "--name",
+        "irkit-bench",
+        "--label",
+        LABEL,
+        "irkit-dev/debian:1",
+        "sh",
+        "-c",
+        "head -c 300000000 /dev/urandom > /srv/big",
+    )
     docker("commit", "irkit-bench", IMAGE)
     docker("rm", "-f", "irkit-bench")
     docker("run", "-d", "--name", "irkit-bench", "--label", LABEL, IMAGE, "sleep", "600")
-    docker("exec", "irkit-bench", "sh", "-c", "mkdir /root/n; for i in 1 2 3 4 5; do head -c 1000000 /dev/urandom > /root/n/$i; done")
+    docker(
+        "exec",
+        "irkit-bench",
+        "sh",
+        "-c",
+        "mkdir /root/n; for i in 1 2 3 4 5; do head -c 1000000 /dev/urandom > /root/n/$i; done",
+    )
     steps, whole, baseline = [], [], []
     for _ in range(RUNS):
         baseline.append(shell(EXPORT))
@@ -104,7 +132,10 @@ def row(name: str, ours: list[float], base: list[float], goal: float) -> None:
     """One line: medians, the median of the paired ratios, and the goal (a ratio at most)."""
     ratio = statistics.median(one / other for one, other in zip(ours, base, strict=True))
     verdict = "" if ratio <= goal else "  MISSED"
-    print(f"{name:<44} {statistics.median(ours) * 1000:8.0f} ms {statistics.median(base) * 1000:8.0f} ms   {ratio:6.3f}   <= {goal:.2f}{verdict}", flush=True)
+    print(
+        f"{name:<44} {statistics.median(ours) * 1000:8.0f} ms {statistics.median(base) * 1000:8.0f} ms   {ratio:6.3f}   <= {goal:.2f}{verdict}",
+        flush=True,
+    )
 
 
 def clean() -> None:
@@ -127,7 +158,9 @@ def main() -> None:
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    print(f"peak memory of the largest process: {peak / 1e6:.0f} MB (goal: under 100 MB){'' if peak < 100e6 else '  MISSED'}")
+    print(
+        f"peak memory of the largest process: {peak / 1e6:.0f} MB (goal: under 100 MB){'' if peak < 100e6 else '  MISSED'}"
+    )
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ FIFOs and devices are never opened for reading.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from irkit.models import FileFacts
@@ -18,6 +19,7 @@ from irkit.models import FileFacts
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 BLOCK = 1024 * 1024
+DEPTH_LIMIT = 500
 KINDS = (
     (stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"), (stat.S_ISFIFO, "fifo"),
     (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "char"), (stat.S_ISBLK, "block"),
@@ -94,33 +96,63 @@ def walk(
 ) -> Iterator[Entry]:
     """Every entry beneath an open folder, parents first, names sorted; with ``device``, never onto another one.
 
-    An entry's folder descriptor is open only until the next entry is asked for.
+    An entry's folder descriptor is open only until the next entry is asked for.  Each level holds a descriptor, so
+    what is nested deeper than ``DEPTH_LIMIT`` is told to ``on_error``: an attacker chooses the depth.
     """
-    try:
-        listed = sorted(os.listdir(folder))
-    except OSError as error:
-        on_error(prefix or "/", error)
-        return
-    for name in listed:
-        path = f"{prefix}/{name}"
-        try:
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except OSError as error:
-            on_error(path, error)
-            continue
-        if device is not None and info.st_dev != device:
-            continue
-        yield Entry(path, name, folder, info)
-        if stat.S_ISDIR(info.st_mode):
+    with ExitStack() as stack:
+        levels = [_Level(folder, prefix, _listed(folder, prefix, on_error))]
+        stack.callback(_close_all, levels)
+        while levels:
+            level = levels[-1]
+            name = next(level.names, None)
+            if name is None:
+                levels.pop()
+                if levels:
+                    os.close(level.folder)
+                continue
+            path = f"{level.prefix}/{name}"
             try:
-                inner = os.open(name, FOLDER, dir_fd=folder)
+                info = os.stat(name, dir_fd=level.folder, follow_symlinks=False)
             except OSError as error:
                 on_error(path, error)
                 continue
-            try:
-                yield from walk(inner, path, on_error, device)
-            finally:
-                os.close(inner)
+            if device is not None and info.st_dev != device:
+                continue
+            yield Entry(path, name, level.folder, info)
+            if stat.S_ISDIR(info.st_mode):
+                try:
+                    if len(levels) > DEPTH_LIMIT:
+                        raise OSError(
+                            errno.ELOOP, f"nested deeper than {DEPTH_LIMIT} folders: what lies in it was not read"
+                        )
+                    inner = os.open(name, FOLDER, dir_fd=level.folder)
+                except OSError as error:
+                    on_error(path, error)
+                    continue
+                levels.append(_Level(inner, path, _listed(inner, path, on_error)))
+
+
+def _close_all(levels: list[_Level]) -> None:
+    """Close what the walk itself opened: the first level belongs to the caller."""
+    for level in levels[1:]:
+        os.close(level.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A folder that is being read."""
+
+    folder: int
+    prefix: str
+    names: Iterator[str]
+
+
+def _listed(folder: int, prefix: str, on_error: Callable[[str, OSError], None]) -> Iterator[str]:
+    try:
+        return iter(sorted(os.listdir(folder)))
+    except OSError as error:
+        on_error(prefix or "/", error)
+        return iter(())
 
 
 def lookup(root: int, path: str) -> Iterator[Entry | None]:

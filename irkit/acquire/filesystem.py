@@ -24,7 +24,7 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
     method = f"host-side read of the upper directory ({layers.source})"
 
     def note(path: str, why: str) -> None:
-        writer.gap(collector, path.encode("utf-8", "backslashreplace").decode(), why)
+        writer.gap(collector, path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), why)
 
     count = 0
     with (
@@ -81,9 +81,13 @@ def acquire_tmpfs(view: HostView, writer: BundleWriter, limit: int, seen: Callab
     mounts = list(tmpfs_mounts(view))
 
     def note(path: str, why: str) -> None:
-        writer.gap(collector, path.encode("utf-8", "backslashreplace").decode(), why)
+        writer.gap(collector, path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"), why)
 
-    source = ", ".join(mount.point for mount in mounts).encode("utf-8", "backslashreplace").decode()
+    source = (
+        ", ".join(mount.point for mount in mounts)
+        .encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+    )
     origin = Origin(collector, f"tmpfs mounts: {source}", "host-side read beneath the container's root", LAYER_TYPE)
     count = 0
     with (

@@ -36,12 +36,12 @@ def unescape(field: str) -> str:
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
     """The mounts of one ``/proc/PID/mountinfo``, in its order; lines that are not of its form are passed over."""
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, separator, right = line.partition(" - ")
         fields, rest = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(rest) < 3:
             continue
-        options = dict(item.partition("=")[::2] for item in rest[2].split(","))
+        options = dict(unescape(item).partition("=")[::2] for item in rest[2].split(","))
         found.append(Mount(unescape(fields[4]), rest[0], options, unescape(fields[3])))
     return tuple(found)
 

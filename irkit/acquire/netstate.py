@@ -33,7 +33,7 @@ def parse_address(field: str) -> tuple[str, int]:
 def parse_table(protocol: str, text: str) -> list[dict[str, Any]]:
     """The rows of ``/proc/PID/net/{tcp,udp,raw}[6]``; lines that are not of its form are passed over."""
     rows = []
-    for line in text.splitlines()[1:]:
+    for line in text.split("\n")[1:]:
         fields = line.split()
         try:
             local, remote = parse_address(fields[1]), parse_address(fields[2])
@@ -56,7 +56,7 @@ def _state(protocol: str, number: int) -> str:
 def parse_unix(text: str) -> list[dict[str, Any]]:
     """The rows of ``/proc/PID/net/unix``."""
     rows = []
-    for line in text.splitlines()[1:]:
+    for line in text.split("\n")[1:]:
         fields = line.split(None, 7)
         if len(fields) >= 7 and fields[6].isdigit():
             path = fields[7] if len(fields) > 7 else ""
@@ -66,7 +66,7 @@ def parse_unix(text: str) -> list[dict[str, Any]]:
                     "type": fields[4],
                     "state": fields[5],
                     "inode": int(fields[6]),
-                    "path": path.encode("utf-8", "backslashreplace").decode(),
+                    "path": path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
                 }
             )
     return rows
@@ -103,6 +103,9 @@ def acquire_network(view: HostView, writer: BundleWriter, processes: list[dict[s
         rows,
         Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host, with the owners of each inode"),
     )
-    text = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in raw.items()}
+    text = {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for name, value in raw.items()
+    }
     writer.add_json("network/proc-net.json", text, Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host"))
     return rows

@@ -167,16 +167,21 @@ def _changes_of(entry: Entry, lower: Lower, taker: Taker, note: Callable[[str, s
 
 
 def _hidden_by(entry: Entry, lower: Lower) -> Iterator[Change]:
-    """What an opaque folder hides and does not bring anew."""
+    """What an opaque folder hides and does not bring anew, in the folders beneath it as well."""
     try:
         with open_folder(entry.folder, entry.name) as folder:
-            own = set(os.listdir(folder))  # noqa: PTH208 - by descriptor
+            own = {
+                name: Entry(f"{entry.path}/{name}", name, folder, os.stat(name, dir_fd=folder, follow_symlinks=False))
+                for name in os.listdir(folder)  # noqa: PTH208 - by descriptor
+            }
+            for name in lower.children(entry.path):
+                path = f"{entry.path}/{name}"
+                if name not in own:
+                    yield Change(path, "deleted", lower.facts(path), None)
+                elif own[name].kind == "directory" and not is_opaque(own[name]):
+                    yield from _hidden_by(own[name], lower)
     except OSError:
-        own = set()
-    for name in lower.children(entry.path):
-        if name not in own:
-            path = f"{entry.path}/{name}"
-            yield Change(path, "deleted", lower.facts(path), None)
+        return  # the walk itself meets the same error and notes it
 
 
 def differ(before: FileFacts, after: FileFacts) -> bool:

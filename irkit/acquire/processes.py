@@ -47,7 +47,7 @@ class ProcessCollector:
             self.gap(COLLECTOR, f"pid {pid}", "it was gone before it could be read")
             return None
         row: dict[str, Any] = {"pid": pid}
-        for line in status.splitlines():
+        for line in status.split("\n"):
             name, _, value = line.partition(":\t")
             if name in STATUS_FIELDS:
                 row[STATUS_FIELDS[name]] = value.strip()
@@ -185,7 +185,7 @@ _MAP = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) [0-9a-f]+ \S+ \d+ +(.+)")
 def _mapped(maps: str) -> list[dict[str, Any]]:
     """The files that are mapped, with the union of their permissions."""
     found: dict[str, str] = {}
-    for line in maps.splitlines():
+    for line in maps.split("\n"):
         match = _MAP.fullmatch(line)
         if match and not match.group(2).startswith("["):
             flags, path = match.groups()

@@ -172,7 +172,8 @@ class TarTaker:
         member = tarfile.TarInfo(entry.path.lstrip("/"))
         member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
         member.mtime = info.st_mtime_ns // 1_000_000_000
-        member.pax_headers = {"mtime": f"{info.st_mtime_ns // 1_000_000_000}.{info.st_mtime_ns % 1_000_000_000:09d}"}
+        seconds, fraction = divmod(abs(info.st_mtime_ns), 1_000_000_000)
+        member.pax_headers = {"mtime": f"{'-' if info.st_mtime_ns < 0 else ''}{seconds}.{fraction:09d}"}
         kinds = {
             "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "fifo": tarfile.FIFOTYPE, "char": tarfile.CHRTYPE,
             "block": tarfile.BLKTYPE,

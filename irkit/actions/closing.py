@@ -34,6 +34,8 @@ def seal_now(ctx: Context, partial: bool) -> Sealed:
     """Add the run's own record to the evidence, then seal it."""
     from irkit.evidence.seal import seal_bundle
 
+    signer = ctx.signer()
+    ctx.writer.forget("data/run/")
     run = {
         "schema": "irkit.run-record/v1", "case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json(), "timeline": ctx.facts.timeline,
         "steps": ctx.steps, "opened": ctx.case.opened, "opened_by": ctx.case.opened_by,
@@ -55,7 +57,7 @@ def seal_now(ctx: Context, partial: bool) -> Sealed:
         compress=False,
     )
     facts = {"case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json()}
-    ctx.facts.sealed = seal_bundle(ctx.writer, facts, "partial" if partial else "complete", ctx.signer())
+    ctx.facts.sealed = seal_bundle(ctx.writer, facts, "partial" if partial else "complete", signer)
     return ctx.facts.sealed
 
 

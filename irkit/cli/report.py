@@ -8,6 +8,7 @@ import click
 
 from irkit.cli.options import json_option, print_json
 from irkit.errors import ExitCode
+from irkit.text import printable
 
 
 @click.command(epilog="\b\nExample:\n  irkit report BUNDLE -o incident.html")
@@ -16,7 +17,7 @@ from irkit.errors import ExitCode
     "--output",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The page.  [default: irkit-report-RUN.html here]",
+    help="The page.  [default: irkit-report-CASE.html here]",
 )
 @click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
@@ -30,14 +31,14 @@ def command(bundle: Path, output: Path | None, key: Path | None, as_json: bool) 
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.review.report import write_report
 
-    page = output or Path(f"irkit-report-{bundle.resolve().name}.html")
-    found = write_report(bundle, [public_from_file(key)] if key else trusted_keys("evidence"), page)
+    report = write_report(bundle, [public_from_file(key)] if key else trusted_keys("evidence"), output)
+    found = report.verification
     if as_json:
-        print_json({"schema": "irkit.report/v1", "report": str(page), "verified": found.ok})
+        print_json({"schema": "irkit.report/v1", "report": str(report.path), "verified": found.ok})
     else:
-        click.echo(str(page))
+        click.echo(str(report.path))
     if not found.ok:
-        click.echo(
-            f"the bundle does NOT verify: {len(found.problems)} problems, the first: {found.problems[0].file}", err=True
-        )
+        first = found.problems[0]
+        words = f"{len(found.problems)} problems, the first: {first.file}: {first.problem}"
+        click.echo(f"the bundle does NOT verify: {printable(words)}", err=True)
     return ExitCode.DONE if found.ok else ExitCode.CHECK_FAILED

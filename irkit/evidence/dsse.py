@@ -71,7 +71,9 @@ def parse(data: bytes) -> Envelope:
         raise CheckFailed(f"not a DSSE envelope: {error}") from error
 
 
-def _decode(value: str) -> bytes:
+def _decode(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError("a signature or payload must be a text")
     return base64.b64decode(value.replace("-", "+").replace("_", "/"), validate=True)
 
 

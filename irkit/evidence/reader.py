@@ -25,7 +25,7 @@ class BundleReader:
             self._by_path = {str(row["path"]): row for row in self.index["artifacts"]}
         except FileNotFoundError:
             raise UsageProblem(f"{path} holds no bundle") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise EvidenceAltered(f"the index of {path} can't be read: {error}") from error
 
     def find(self, name: str) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ class BundleReader:
         """A JSON artifact."""
         try:
             return json.loads(b"".join(self.stream(name)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise EvidenceAltered(f"{name} is not JSON: {error}") from error
 
     def lines(self, name: str) -> Iterator[Any]:
@@ -74,7 +74,7 @@ class BundleReader:
 def _json_line(line: bytes, name: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvidenceAltered(f"{name} holds a line that is not JSON: {error}") from error
 
 

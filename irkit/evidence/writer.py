@@ -186,6 +186,14 @@ class BundleWriter:
             f"incomplete, {sink.raw_size} bytes were read: {error or type(error).__name__}",
         )
 
+    def forget(self, prefix: str) -> None:
+        """Take back irkit's own records of a seal that failed, so that they can be written anew."""
+        for one in [one for one in self.artifacts if one.path.startswith(prefix)]:
+            (self.folder / one.path).unlink(missing_ok=True)
+            self.artifacts.remove(one)
+            if one.path in self._unsynced:
+                self._unsynced.remove(one.path)
+
     def _lost(self, path: str, origin: Origin, why: str) -> None:
         self.gap(origin.collector, path, f"could not be written: {why}")
         self.on_full()

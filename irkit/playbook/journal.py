@@ -77,7 +77,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
                 good = row["prev"] == prev and row["seq"] == number
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 good = False
             if not good:
                 raise EvidenceAltered(f"{path}: line {number + 1} does not follow from the one before")

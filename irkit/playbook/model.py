@@ -76,7 +76,7 @@ class Playbook:
             if var.name not in given and var.required:
                 raise UsageProblem(f"the playbook {self.id} needs a value for {var.name!r}", hint=f"--var {var.name}=…")
             value = given.get(var.name, var.default)
-            if not isinstance(value, VAR_TYPES[var.type]):
+            if type(value) not in VAR_TYPES[var.type]:
                 raise UsageProblem(f"{var.name!r} must be of type {var.type}, not {value!r}")
             bound[var.name] = value
         return bound
