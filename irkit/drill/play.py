@@ -20,7 +20,7 @@ from typing import Any
 
 from irkit.drill.scenario import Scenario, World, score
 from irkit.engine.interface import Engine, NetworkSpec
-from irkit.errors import CheckFailed, EngineError, Interrupted, NotFound
+from irkit.errors import CheckFailed, EngineError, Interrupted, NotFound, Refused
 from irkit.quarantine.seal import LABEL as CASE_LABEL
 from irkit.text import printable
 
@@ -159,9 +159,24 @@ def _within(seconds: float, holds: Callable[[], bool]) -> bool:
     return True
 
 
+def _check_inside(drill: Drill, container: str) -> None:
+    """Refuse to stage anything unless exec really lands in the container.
+
+    With an engine that runs under a plain chroot, setns(2) goes to the machine's own root instead.
+    """
+    hostname = str(drill.engine.container(container).config["Hostname"])
+    _, output = drill.engine.exec(container, ["cat", "/etc/hostname"])
+    if output.decode("utf-8", "replace").strip() != hostname:
+        raise Refused(
+            "docker exec does not land in the container on this engine: staging would change the machine itself",
+            hint="does the engine run under a plain chroot? use pivot_root, or another engine",
+        )
+
+
 def stage(drill: Drill) -> None:
     """Every trace, each looked for before the response begins.  Raises ``CheckFailed`` when one is not in place."""
     container = drill.scenario.world.container
+    _check_inside(drill, container)
     for one in drill.scenario.simulations:
         code, output = drill.engine.exec(container, one.run, detach=one.detach)
         if code or not _within(STAGE_SECONDS, lambda one=one: drill.engine.exec(container, one.verify)[0] == 0):  # type: ignore[misc]
