@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import getpass
+import hashlib
 import json
 import os
 import re
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,9 +189,23 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
 
     The kernel gives the lock up when the process ends, however it ends.
     """
-    path = private_folder(home() / "locks") / target_id
+    with _lock(private_folder(home() / "locks") / target_id, f"a run is under way on {name}"):
+        yield
+
+
+@contextlib.contextmanager
+def drill_lock(engine_id: str) -> Iterator[None]:
+    """Hold an engine for one drill, whatever home it plays in.  Raises ``Refused`` naming who holds it."""
+    digest = hashlib.sha256(engine_id.encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"irkit-drill-{os.getuid()}-{digest}.lock"
+    with _lock(path, "a drill is under way on this engine"):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(path: Path, held: str) -> Iterator[None]:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise storage_error(error, f"can't write {path}") from error
     try:
@@ -197,10 +213,7 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 400).decode("utf-8", "replace") or "another process"
-            raise Refused(
-                f"a run is under way on {name}: {holder}",
-                hint="wait for it, or look at it with `irkit case list`",
-            ) from None
+            raise Refused(f"{held}: {holder}", hint="wait for it, or look at it with `irkit case list`") from None
         _write_holder(descriptor)
         yield
         with contextlib.suppress(OSError):

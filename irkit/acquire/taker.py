@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import IO, Protocol, cast
 
 from irkit.acquire.beneath import BLOCK, Entry, sha256_of
+from irkit.errors import StorageError
 from irkit.evidence.writer import Sink
 
 GapNote = Callable[[str, str], None]
@@ -99,6 +100,7 @@ class TarTaker:
         self._originals = originals
         self._budget = budget
         self._seen: dict[tuple[int, int], tuple[str, str]] = {}
+        self._full = False
         self._tar = tarfile.open(  # noqa: SIM115 - closed by close(), the sink belongs to the caller
             mode="w|", fileobj=cast(IO[bytes], sink), format=tarfile.PAX_FORMAT, bufsize=BLOCK
         )
@@ -108,9 +110,13 @@ class TarTaker:
         self._tar.close()
 
     def take(self, entry: Entry) -> str:
-        """Store it."""
+        """Store it; once the disk is full, its digest alone, so that the list of changes is whole all the same."""
         try:
-            return self._store(entry)
+            return self._digest_only(entry) if self._full else self._store(entry)
+        except StorageError:
+            self._full = True
+            self._gap(entry.path, "the disk is full: from here on digests only, the contents are not in the bundle")
+            return self.take(entry)
         except FileNotFoundError:
             self._gap(entry.path, "it was gone or exchanged before it could be read")
         except OSError as error:
@@ -126,11 +132,22 @@ class TarTaker:
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""
         folder, _, name = path.rpartition("/")
-        self._tar.addfile(tarfile.TarInfo(f"{folder}/.wh.{name}".lstrip("/")))
+        self._mark(f"{folder}/.wh.{name}")
 
     def opaque(self, path: str) -> None:
         """``.wh..wh..opq``."""
-        self._tar.addfile(tarfile.TarInfo(f"{path}/.wh..wh..opq".lstrip("/")))
+        self._mark(f"{path}/.wh..wh..opq")
+
+    def _mark(self, name: str) -> None:
+        try:
+            self._tar.addfile(tarfile.TarInfo(name.lstrip("/")))
+        except StorageError:
+            self._full = True
+            self._gap(name, "the disk is full: from here on digests only, the contents are not in the bundle")
+
+    @staticmethod
+    def _digest_only(entry: Entry) -> str:
+        return sha256_of(entry) if entry.kind == "file" else ""
 
     def _store(self, entry: Entry) -> str:
         member = self._member(entry)

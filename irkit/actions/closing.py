@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from irkit.actions.context import Context, Result
-from irkit.errors import EvidenceAltered
+from irkit.errors import EvidenceAltered, storage_error
 from irkit.evidence.writer import Origin
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
 
 
 def is_partial(ctx: Context) -> bool:
-    """Whether an acquisition failed or broke off."""
+    """Whether an acquisition failed, broke off, or was lost to a full disk."""
     failed = any(step["outcome"] == "failed" and str(step["uses"]).startswith("acquire.") for step in ctx.steps)
-    return failed or any(not one.complete for one in ctx.writer.artifacts)
+    return failed or bool(ctx.writer.lost) or any(not one.complete for one in ctx.writer.artifacts)
 
 
 def seal_now(ctx: Context, partial: bool) -> Sealed:
@@ -42,7 +42,10 @@ def seal_now(ctx: Context, partial: bool) -> Sealed:
         "quarantine": {"state": ctx.facts.quarantine_state, "network": ctx.facts.quarantine_network, "note": ctx.facts.quarantine_note},
     }  # fmt: skip
     ctx.writer.add_json("run/run.json", run, Origin("run", ctx.run, "irkit's own record, up to the seal"))
-    journal = (ctx.run_folder / "journal.jsonl").read_bytes()
+    try:
+        journal = (ctx.run_folder / "journal.jsonl").read_bytes()
+    except OSError as error:
+        raise storage_error(error, "can't read the journal") from error
     ctx.writer.add(
         "run/journal.jsonl",
         (journal,),

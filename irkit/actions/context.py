@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irkit.acquire.host import HostView
+from irkit.actions.ahead import Ahead
 from irkit.cases import Case
 from irkit.clock import now
-from irkit.engine.interface import Container, Engine
+from irkit.engine.interface import Container, Engine, Network
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.models import Finding, Probe, Target
@@ -51,7 +52,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Context:
-    """One run on one target."""
+    """One run on one target.  ``planned``: the actions that the playbook uses."""
 
     engine: Engine
     case: Case
@@ -65,6 +66,8 @@ class Context:
     facts: Facts = field(default_factory=Facts)
     steps: list[dict[str, Any]] = field(default_factory=list)
     vars: Mapping[str, Any] = field(default_factory=dict)
+    planned: frozenset[str] = frozenset()
+    network_ahead: Ahead[Network] | None = None
 
     def mark(self, moment: str) -> None:
         """Note a moment of the timeline."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from irkit.cases import drill_lock
 from irkit.drill.scenario import Scenario, World, score
 from irkit.engine.interface import Engine, NetworkSpec
 from irkit.errors import CheckFailed, EngineError, Interrupted, NotFound, Refused
@@ -72,7 +73,7 @@ class Drill:
 def play(drill: Drill, keep: bool) -> dict[str, Any]:
     """Play it and clean up, whatever happens; the result as ``irkit.drill/v1``.  Raises the error tree."""
     began = time.monotonic()
-    with _signals_raise():
+    with drill_lock(drill.engine.info().id or drill.engine.endpoint), _signals_raise():
         try:
             _check_image(drill)
             removed = clean_up(drill.engine)

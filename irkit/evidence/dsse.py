@@ -50,13 +50,17 @@ class Envelope:
 def sign(statement: Mapping[str, Any], signer: Signer) -> bytes:
     """An envelope as JSON bytes.  ``keyid`` is present and empty: cosign refuses another, securesystemslib wants one."""
     body = json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
-    signature = signer.sign(pae(PAYLOAD_TYPE, body))
-    envelope = {
-        "payload": base64.b64encode(body).decode(),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": "", "sig": base64.b64encode(signature).decode()}],
+    return render(Envelope(PAYLOAD_TYPE, body, (signer.sign(pae(PAYLOAD_TYPE, body)),)))
+
+
+def render(envelope: Envelope) -> bytes:
+    """An envelope as irkit writes it, to the byte: what a signature does not cover has one form only."""
+    raw = {
+        "payload": base64.b64encode(envelope.payload).decode(),
+        "payloadType": envelope.payload_type,
+        "signatures": [{"keyid": "", "sig": base64.b64encode(one).decode()} for one in envelope.signatures],
     }
-    return json.dumps(envelope, indent=1).encode() + b"\n"
+    return json.dumps(raw, indent=1).encode() + b"\n"
 
 
 def parse(data: bytes) -> Envelope:

@@ -11,7 +11,7 @@ from typing import Any
 
 from irkit import __version__
 from irkit.clock import now
-from irkit.errors import EvidenceAltered
+from irkit.errors import EvidenceAltered, StorageError
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import Signer
 from irkit.evidence.writer import BundleWriter, sync_tree
@@ -40,15 +40,15 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     folder = writer.folder
     writer.sync()
     index = writer.index({**facts, "status": status, "sealed": sealed})
-    _write(folder, names.INDEX, json.dumps(index, indent=1).encode() + b"\n")
+    _write(writer, names.INDEX, json.dumps(index, indent=1).encode() + b"\n")
     payload = {one.path: one.stored_sha256 for one in writer.artifacts}
     payload[names.INDEX] = _digest(folder / names.INDEX)
     size = sum(one.stored_size for one in writer.artifacts) + (folder / names.INDEX).stat().st_size
-    _write(folder, names.BAGIT, names.BAGIT_TEXT.encode())
-    _write(folder, names.BAG_INFO, _bag_info(facts, status, sealed, size, len(payload)).encode())
-    _write(folder, names.MANIFEST, names.format_manifest(payload).encode())
+    _write(writer, names.BAGIT, names.BAGIT_TEXT.encode())
+    _write(writer, names.BAG_INFO, _bag_info(facts, status, sealed, size, len(payload)).encode())
+    _write(writer, names.MANIFEST, names.format_manifest(payload).encode())
     _write(
-        folder,
+        writer,
         names.TAG_MANIFEST,
         names.format_manifest({name: _digest(folder / name) for name in names.TAGGED}).encode(),
     )
@@ -62,15 +62,21 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     }
     statement = dsse.statement({**payload, names.TAG_MANIFEST: digest}, PREDICATE_TYPE, predicate)
     envelope = dsse.sign(statement, signer)
-    _write(folder, names.SIGSTORE_SEAL, dsse.sigstore_bundle(envelope, signer.public.id))
-    _write(folder, names.SEAL, envelope)
+    _write(writer, names.SIGSTORE_SEAL, dsse.sigstore_bundle(envelope, signer.public.id))
+    _write(writer, names.SEAL, envelope)
     _reread(folder, signer)
     sync_tree(folder)
     return Sealed(folder, f"sha256:{digest}", status, sealed, signer.public.id)
 
 
-def _write(folder: Path, name: str, data: bytes) -> None:
-    write_file(folder / name, data)
+def _write(writer: BundleWriter, name: str, data: bytes) -> None:
+    """On a full disk once more, with the room that was kept in reserve."""
+    try:
+        write_file(writer.folder / name, data)
+    except StorageError:
+        if not writer.on_full():
+            raise
+        write_file(writer.folder / name, data)
 
 
 def _digest(path: Path) -> str:

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from irkit.errors import CheckFailed, UsageProblem
@@ -70,7 +70,9 @@ def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
             hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
         )
     try:
-        key, payload = dsse.parse(_read(path / names.SEAL)).open_with(list(keys))
+        seal = _read(path / names.SEAL)
+        envelope = dsse.parse(seal)
+        key, payload = envelope.open_with(list(keys))
         subjects, predicate = dsse.parse_statement(payload, PREDICATE_TYPE)
     except CheckFailed as error:
         return Verification(path, (Problem(names.SEAL, error.message), *_unsigned_check(path)))
@@ -79,6 +81,8 @@ def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
         *_check_files(path, files, subjects),
         *_check_manifests(path, subjects),
         *_check_second_seal(path, payload, key),
+        *_check_form(path, seal, envelope, key),
+        *_check_folders(path, subjects),
     ]
     return Verification(
         path, tuple(problems), f"sha256:{subjects.get(names.TAG_MANIFEST, '')}", str(predicate.get("status", "")),
@@ -166,6 +170,28 @@ def _check_second_seal(root: Path, payload: bytes, key: PublicKey) -> Iterator[P
             yield Problem(names.SIGSTORE_SEAL, "is a seal over something else")
     except CheckFailed as error:
         yield Problem(names.SIGSTORE_SEAL, error.message)
+
+
+def _check_form(root: Path, seal: bytes, envelope: dsse.Envelope, key: PublicKey) -> Iterator[Problem]:
+    """What the signature does not cover (media type, key names, blanks) is as irkit wrote it, to the byte."""
+    if seal != dsse.render(envelope):
+        yield Problem(names.SEAL, "altered: the signature holds, but the text around it is not what irkit writes")
+    try:
+        second = _read(root / names.SIGSTORE_SEAL)
+        if second != dsse.sigstore_bundle(dsse.render(dsse.from_sigstore_bundle(second)), key.id):
+            yield Problem(names.SIGSTORE_SEAL, "altered: the text around the signature is not what irkit writes")
+    except CheckFailed:
+        return  # said already, by the check of its signature
+
+
+def _check_folders(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
+    """A folder that holds nothing sealed was added: by now every file in it has been named, an empty one has not."""
+    known = {str(parent) for name in subjects for parent in PurePosixPath(name).parents}
+    for parent, folders, _ in os.walk(root):
+        for name in sorted(folders):
+            entry = Path(parent) / name
+            if not entry.is_symlink() and str(entry.relative_to(root)) not in known:
+                yield Problem(str(entry.relative_to(root)), "added: the seal knows no such folder")
 
 
 def _unsigned_check(root: Path) -> Iterator[Problem]:

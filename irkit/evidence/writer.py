@@ -70,6 +70,7 @@ class Sink:
         self.stored_size = 0
         self._compressor = _zstd() if compress else None
         self.failed = False
+        self.reason = ""
         self._closed = False
 
     def write(self, data: bytes) -> int:
@@ -90,19 +91,26 @@ class Sink:
         try:
             self._file.write(data)
         except OSError as error:
-            self.failed = True
-            raise storage_error(error, "can't write evidence") from error
+            raise self._give_up(error) from error
+
+    def _give_up(self, error: OSError) -> StorageError:
+        """Half an artifact is none: give its room back at once, for those that are written beside it."""
+        self.failed, self.reason = True, error.strerror or str(error)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file.fileno(), 0)
+        return storage_error(error, "can't write evidence")
 
     def close(self) -> None:
         """End the stream.  Raises ``StorageError``."""
         self._closed = True
+        if self.failed:
+            return
         if self._compressor:
             self._put(self._compressor.flush())
         try:
             self._file.flush()
         except OSError as error:
-            self.failed = True
-            raise storage_error(error, "can't write evidence") from error
+            raise self._give_up(error) from error
 
     @property
     def digests(self) -> tuple[str, str]:
@@ -131,6 +139,7 @@ class BundleWriter:
         self.on_full = on_full
         self.artifacts: list[Artifact] = []
         self.gaps: list[Gap] = []
+        self.lost: list[str] = []
         self._unsynced: list[str] = []
 
     def gap(self, collector: str, what: str, why: str) -> None:
@@ -164,7 +173,10 @@ class BundleWriter:
             self._rescue(path, origin, compress, sink, started, error)
             raise
         else:
-            self._record(path, origin, compress, sink, started, complete=True)
+            if sink.failed:  # its collector went on without it
+                self._drop(path, origin, sink.reason)
+            else:
+                self._record(path, origin, compress, sink, started, complete=True)
         finally:
             _close_quietly(file)
 
@@ -176,8 +188,7 @@ class BundleWriter:
             with contextlib.suppress(StorageError):
                 sink.close()
         if sink.failed:
-            (self.folder / path).unlink(missing_ok=True)
-            self._lost(path, origin, str(error))
+            self._drop(path, origin, str(error))
             return
         self._record(path, origin, compress, sink, started, complete=False)
         self.gap(
@@ -194,7 +205,12 @@ class BundleWriter:
             if one.path in self._unsynced:
                 self._unsynced.remove(one.path)
 
+    def _drop(self, path: str, origin: Origin, why: str) -> None:
+        (self.folder / path).unlink(missing_ok=True)
+        self._lost(path, origin, why)
+
     def _lost(self, path: str, origin: Origin, why: str) -> None:
+        self.lost.append(path)
         self.gap(origin.collector, path, f"could not be written: {why}")
         self.on_full()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from irkit import documents
-from irkit.actions.registry import ACTIONS, Action
+from irkit.actions.registry import ACTIONS, Action, Param
 from irkit.documents import Doc, Place, Value
 from irkit.errors import UsageProblem
 
@@ -152,6 +152,7 @@ def _arguments(doc: Doc, action: Action, known: set[str], variables: Mapping[str
             found[param.name] = param.default
             continue
         value = _reference(doc.values[param.name], doc.places[param.name], known, variables)
+        _check_type(value, param, variables, doc.places[param.name])
         doc.get(
             param.name,
             (str,) if isinstance(value, Reference) else (param.type,),
@@ -161,6 +162,16 @@ def _arguments(doc: Doc, action: Action, known: set[str], variables: Mapping[str
     doc.allow(*(param.name for param in action.params))
     doc.done()
     return found
+
+
+def _check_type(value: Any, param: Param, variables: Mapping[str, Var], place: Place) -> None:
+    """A variable's type is known before anything runs; what a step registers is not."""
+    if isinstance(value, Reference) and value.name == "vars":
+        kind = variables[value.fields[0]].type
+        if param.type not in VAR_TYPES[kind]:
+            raise place.error(
+                f"{param.name!r} must be of type {param.type.__name__}, and the variable is of type {kind}"
+            )
 
 
 def _reference(value: Value, place: Place, known: set[str], variables: Mapping[str, Var]) -> Any:

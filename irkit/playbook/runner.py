@@ -45,6 +45,7 @@ class Runner:
         self.registered: dict[str, Any] = {"vars": dict(variables)}
         self._shield = shield
         context.vars = dict(variables)
+        context.planned = frozenset(step.action.name for step in playbook.steps)
 
     def run(self) -> Outcome:
         """All steps.  Never raises for what a step does; raises ``StorageError`` when the journal can't be written."""
@@ -175,9 +176,10 @@ class Runner:
         self.journal.write("salvage-started")
         try:
             sealed = closing.seal_now(self.context, partial=True)
-        except IrkitError as error:
-            self.context.warn(f"what was acquired could not be sealed: {error.message}")
-            self.journal.write("salvage-failed", message=error.message)
+        except (IrkitError, OSError) as error:
+            message = getattr(error, "message", str(error))
+            self.context.warn(f"what was acquired could not be sealed: {message}")
+            self.journal.write("salvage-failed", message=message)
             return
         self.journal.write("salvage-finished", bundle=str(sealed.path), digest=sealed.digest)
 

@@ -20,7 +20,7 @@ from irkit.quarantine.tries import Answerer, Try, run_tries
 METADATA = "169.254.169.254"
 OUTSIDE = "198.51.100.1"
 """TEST-NET-2 (RFC 5737): nobody is there, so the probe can show the lack of a route, and never disturbs anyone."""
-TIMEOUT = 0.25
+TIMEOUT = 0.15
 DNS_SERVER = "127.0.0.11"
 OUTSIDE_NAME = "irkit-probe.example.com"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from irkit.clock import now
 from irkit.models import Probe
+from irkit.quarantine.neighbours import forget_unanswered
 from irkit.quarantine.netns import in_netns, listener
 
 BLOCKING = {
@@ -165,6 +166,7 @@ def _start(netns: str | None, group: list[Try]) -> None:
 
 
 def _connect_all(group: list[Try]) -> None:
+    forget_unanswered(sorted({attempt.address for attempt in group}))
     for attempt in group:
         _connect(attempt)
 

@@ -17,6 +17,8 @@ import jsonschema
 import pytest
 
 from irkit import schemas
+from irkit.cases import drill_lock
+from irkit.engine.docker import DockerEngine
 from irkit.playbook.journal import read_journal
 
 from .conftest import Lab
@@ -247,6 +249,9 @@ def test_full_disk(lab: Lab) -> None:
         assert run["quarantine"]["state"] == "proven" and run["bundle"]["status"] == "partial"
         assert any("no space left" in gap["why"].lower() for gap in run["gaps"])
         assert lab.irkit("bundle", "verify", run["bundle"]["path"]).code == 0
+        changes = lab.irkit("diff", run["bundle"]["path"], "--json", code=4).json["changes"]
+        (big,) = [one for one in changes if one["path"] == "/root/big"]
+        assert big["after"]["size"] == 20_000_000 and len(big["after"]["sha256"]) == 64  # listed, though not stored
     finally:
         subprocess.run(["umount", str(lab.home)], check=True)
 
@@ -276,3 +281,25 @@ def test_by_hand(lab: Lab) -> None:
     )
     assert bad.returncode != 0
     assert "altered" in lab.irkit("bundle", "verify", str(bundle), code=3).out
+
+
+def test_no_right_to_the_socket(lab: Lab, tmp_path: Path) -> None:
+    """Without the right to open the engine's socket: a clear message and what to do, exit 1."""
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        os.chown(path, 65534, 65534)
+        path.chmod(0o600)
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-m", "irkit", "contain", "any", "--engine", f"unix://{path}"],
+            capture_output=True, text=True, check=False, env={**os.environ, "IRKIT_HOME": str(lab.home)},
+        )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert f"no right to talk to the engine at unix://{path}" in done.stderr
+    assert "hint:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_drill_at_a_time(lab: Lab, engine: DockerEngine) -> None:
+    with drill_lock(engine.info().id):
+        refused = lab.irkit("drill", "run", "first-light", code=5)
+    assert "a drill is under way on this engine: by " in refused.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import socket
@@ -15,7 +16,7 @@ import pytest
 from irkit.acquire.beneath import Entry, facts_of, lookup, open_folder, sha256_of, walk
 from irkit.acquire.overlay import Layers, scan
 from irkit.acquire.taker import DigestTaker, TarTaker
-from irkit.evidence.writer import Sink
+from irkit.evidence.writer import BundleWriter, Origin, Sink
 from irkit.models import Change
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="device nodes and trusted.* need root")
@@ -195,6 +196,25 @@ def test_budget_and_hard_links(root: Path) -> None:
     tar, _, notes = packed(root, budget=500)
     assert [(one.name, one.islnk(), one.linkname) for one in tar] == [("a", False, ""), ("b", True, "a")]
     assert [path for path, _ in notes] == ["/big"]
+
+
+def test_on_a_full_disk_the_list_goes_on_without_the_contents(root: Path, tmp_path: Path) -> None:
+    (root / "one").write_bytes(b"1" * 3_000_000)
+    (root / "two").write_bytes(b"2")
+    writer = BundleWriter(tmp_path / "bundle")
+    notes: Notes = []
+    origin = Origin("test", "nowhere", "made up")
+    with writer.sink("layer.tar", origin, compress=False) as sink:
+        sink._file.close()
+        sink._file = open("/dev/full", "wb", buffering=0)  # type: ignore[assignment]  # noqa: SIM115
+        taker = TarTaker(sink, lambda path, why: notes.append((path, why)), 10**9)
+        found = {entry.path: taker.take(entry) for entry in entries(root) if entry.kind == "file"}
+        taker.whiteout("/gone")
+        taker.close()
+    assert found["/two"] == hashlib.sha256(b"2").hexdigest() and found["/one"]
+    assert [why.partition(":")[0] for _, why in notes] == ["the disk is full"]
+    assert (writer.lost, writer.artifacts) == (["data/layer.tar"], [])
+    assert [gap.what for gap in writer.gaps] == ["data/layer.tar"]
 
 
 def test_modes_owners_and_times(root: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from irkit.errors import CheckFailed, EvidenceAltered, Interrupted, IrkitError, KeyProblem, StorageError, UsageProblem
-from irkit.evidence import dsse, keys, names
+from irkit.evidence import dsse, keys, names, seal
 from irkit.evidence.keys import PublicKey, Signer
 from irkit.evidence.reader import BundleReader
 from irkit.evidence.seal import seal_bundle
@@ -276,6 +276,44 @@ def test_a_full_disk_removes_the_half_file(tmp_path: Path, signer: Signer) -> No
     assert (full, writer.artifacts, [gap.what for gap in writer.gaps]) == ([True], [], ["data/big.bin"])
     seal_bundle(writer, FACTS, "partial", signer)
     assert check(tmp_path / "bundle").ok
+
+
+def test_what_the_signature_does_not_cover_has_one_form(bundle: Path) -> None:
+    """Media type, key names, blanks: the signature would still hold."""
+    for name, old, new in (
+        (names.SIGSTORE_SEAL, b"bundle.v0.3+json", b"bundle.v0.2+json"), (names.SEAL, b'"keyid": ""', b'"keyid": "x"'),
+        (names.SEAL, b"{\n", b"{ \n"), (names.SIGSTORE_SEAL, b"tlogEntries", b"tlogentries"),
+    ):  # fmt: skip
+        data = (bundle / name).read_bytes()
+        assert old in data
+        (bundle / name).write_bytes(data.replace(old, new, 1))
+        assert named(bundle) == {name}
+        (bundle / name).write_bytes(data)
+    assert check(bundle).ok
+
+
+def test_an_added_folder_is_named(bundle: Path) -> None:
+    (bundle / "data" / "process" / "empty").mkdir()
+    (bundle / "other").mkdir()
+    assert named(bundle) == {"data/process/empty", "other"}
+
+
+def test_the_seal_uses_the_reserve_of_a_full_disk(
+    tmp_path: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room: list[bool] = []
+    writer = BundleWriter(tmp_path / "bundle", on_full=lambda: room.append(True) or len(room) == 1)
+    writer.add("a", (b"1",), ORIGIN)
+    real = seal.write_file
+
+    def full(path: Path, data: bytes, mode: int = 0o600) -> None:
+        if not room:
+            raise StorageError("no space left")
+        real(path, data, mode)
+
+    monkeypatch.setattr(seal, "write_file", full)
+    seal_bundle(writer, FACTS, "complete", signer)
+    assert room == [True] and check(tmp_path / "bundle").ok
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../b", "A", "a b", "", "a//b", ".x", "a\n", "a/"])

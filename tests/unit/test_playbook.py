@@ -54,6 +54,15 @@ def test_contain_isolates_whatever_fails_before() -> None:
 STEP = "steps:\n  - id: a\n    uses: acquire.logs\n"
 
 
+def test_a_variable_of_another_type_is_refused_before_anything_runs() -> None:
+    text = (
+        HEAD
+        + "vars:\n  out: {type: string, default: x}\nsteps:\n  - id: a\n    uses: quarantine.prove\n    with:\n      timeout_ms: ${{ vars.out }}\n"
+    )
+    with pytest.raises(PlaybookInvalid, match="the variable is of type string"):
+        read(text)
+
+
 @pytest.mark.parametrize(
     ("text", "said", "place"),
     [
