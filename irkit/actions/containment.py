@@ -91,8 +91,7 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
     saved = _save_once(ctx)
     if ctx.case.read_json("container.json") is None:
         write_json(ctx.case.folder / "container.json", dict(ctx.before.raw))
-    network = _network(ctx) if _needs_network(saved) else None
-    done = sealing.seal_off(ctx.engine, saved, network)
+    done = sealing.seal_off(ctx.engine, saved, ctx.case.id, (lambda: _network(ctx)) if _needs_network(saved) else None)
     ctx.facts.quarantine_network, ctx.facts.bridge, ctx.facts.quarantine_note = (
         done.network,
         done.bridge,

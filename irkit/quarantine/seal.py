@@ -6,6 +6,7 @@ those that measurements found.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from irkit.engine.interface import Container, Engine, Network, NetworkSpec
@@ -61,24 +62,28 @@ def prepare_network(engine: Engine, case_id: str) -> Network:
     return network
 
 
-def seal_off(engine: Engine, saved: SavedState, network: Network | None) -> SealedOff:
+def seal_off(engine: Engine, saved: SavedState, case_id: str, network: Callable[[], Network] | None) -> SealedOff:
     """Leave every network, then join the quarantine: in this order, so that published ports are closed first.
 
+    ``network`` is asked for only when all others were left: whatever goes wrong with it, the target has no network.
     Can be repeated.  Raises ``EngineError`` when the target is still on another network afterwards.
     """
     if saved.cannot_leave or network is None:
         return SealedOff("", "", "", (), saved.cannot_leave or "it has no network")
     stop_restarts(engine, saved)
-    left = []
+    name = network_name(case_id)
+    left, joined = [], False
     for endpoint in engine.container(saved.container_id).endpoints:
-        if endpoint.network != network.name:
+        if endpoint.network == name:
+            joined = True
+        else:
             _leave(engine, endpoint.network_id or endpoint.network, saved.container_id)
             left.append(endpoint.network)
-    now_on = engine.container(saved.container_id).endpoints
-    if network.name not in {one.network for one in now_on}:
-        engine.connect(network.id, saved.container_id)
-    _check(engine.container(saved.container_id), network.name)
-    return SealedOff(network.name, network.id, network.bridge, tuple(left))
+    quarantine = network()
+    if not joined:
+        engine.connect(quarantine.id, saved.container_id)
+    _check(engine.container(saved.container_id), quarantine.name)
+    return SealedOff(quarantine.name, quarantine.id, quarantine.bridge, tuple(left))
 
 
 def stop_restarts(engine: Engine, saved: SavedState) -> None:

@@ -9,7 +9,7 @@ import secrets
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from irkit.clock import now
@@ -17,6 +17,8 @@ from irkit.models import Probe
 from irkit.quarantine.neighbours import forget_unanswered
 from irkit.quarantine.netns import in_netns, listener
 
+PATIENCE = 25
+SHORTEST = 0.1
 BLOCKING = {
     errno.ENETUNREACH: "no route", errno.EHOSTUNREACH: "host unreachable", errno.EADDRNOTAVAIL: "no address of that family",
     errno.EACCES: "administratively prohibited", errno.EPERM: "administratively prohibited", errno.ENETDOWN: "the interface is down",
@@ -122,8 +124,13 @@ class Answerer:
         self.sock.close()
 
 
-def run_tries(tries: Iterable[Try], answerers: Iterable[Answerer], timeout: float) -> None:
-    """Start all tries, serve the listeners, and settle every try within ``timeout`` seconds."""
+def run_tries(tries: Sequence[Try], answerers: Iterable[Answerer], timeout: float) -> None:
+    """Start all tries, serve the listeners, and settle every try.
+
+    Silence is waited for ``PATIENCE`` times as long as the slowest control took, ``SHORTEST`` seconds at least and
+    ``timeout`` at most: on a busy machine longer than on an idle one.
+    """
+    controls = [one for one in tries if one.direction == "control"]
     waiting: dict[socket.socket, Try] = {}
     with selectors.DefaultSelector() as selector:
         for one in answerers:
@@ -134,8 +141,8 @@ def run_tries(tries: Iterable[Try], answerers: Iterable[Answerer], timeout: floa
                 if not attempt.outcome and attempt.sock is not None:
                     waiting[attempt.sock] = attempt
                     selector.register(attempt.sock, selectors.EVENT_WRITE, attempt)
-        deadline = time.monotonic() + timeout
-        while waiting and (left := deadline - time.monotonic()) > 0:
+        begun = time.monotonic()
+        while waiting and (left := begun + _window(controls, timeout) - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 if isinstance(key.data, Answerer):
                     key.data.answer()
@@ -146,6 +153,14 @@ def run_tries(tries: Iterable[Try], answerers: Iterable[Answerer], timeout: floa
                 "connected" if attempt.got else "silent",
                 "something answered, but not irkit's own listener" if attempt.got else "no answer",
             )
+
+
+def _window(controls: list[Try], timeout: float) -> float:
+    """Seconds to wait for an answer, as far as the controls tell by now."""
+    if not all(one.outcome for one in controls):
+        return timeout
+    slowest = max((one.milliseconds / 1000 for one in controls), default=0.0)
+    return min(timeout, max(SHORTEST, PATIENCE * slowest))
 
 
 def _by_netns(tries: Iterable[Try]) -> dict[str | None, list[Try]]:
