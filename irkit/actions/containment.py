@@ -7,6 +7,7 @@ from typing import Any
 
 from irkit.actions.ahead import Ahead
 from irkit.actions.context import Context, Result
+from irkit.actions.walls import wall_bridge, wall_cgroup
 from irkit.engine.interface import Network
 from irkit.errors import Conflict, EngineError, Refused
 from irkit.home import write_json
@@ -36,7 +37,6 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
             if not ctx.engine.container(ctx.target.id).paused:
                 raise
             message = f"was frozen already ({error.message})"
-    _prepare_ahead(ctx)
     view = ctx.host_view
     seen = view.frozen() if view else None
     if seen is False:
@@ -44,6 +44,7 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
             f"the engine says that {ctx.target.name} is paused, but the kernel says that it is not frozen"
         )
     ctx.mark("frozen")
+    _prepare_ahead(ctx)
     ctx.facts.quarantine_state = "frozen-only"
     return Result(
         "succeeded",
@@ -54,11 +55,12 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
 
 def _prepare_ahead(ctx: Context) -> None:
     """While the target's processes are read, the engine makes the quarantine network and Python loads the probes."""
-    if "quarantine.seal" not in ctx.planned or not ctx.engine.local or not _needs_network(saved_state(ctx)):
+    saved = saved_state(ctx)
+    if "quarantine.seal" not in ctx.planned or not ctx.engine.local or not _needs_network(saved):
         return
 
     def make() -> Network:
-        network = sealing.prepare_network(ctx.engine, ctx.case.id)
+        network = _make_network(ctx, saved)
         import irkit.actions.proof  # noqa: F401
 
         return network
@@ -67,14 +69,21 @@ def _prepare_ahead(ctx: Context) -> None:
 
 
 def _needs_network(saved: SavedState) -> bool:
-    return not saved.cannot_leave and saved.network_mode != "none"
+    return not saved.cannot_leave and saved.holder_mode != "none"
 
 
-def _network(ctx: Context) -> Network:
-    """The case's quarantine network, prepared ahead or made now."""
-    if ctx.network_ahead is not None:
-        return ctx.network_ahead.result()
-    return sealing.prepare_network(ctx.engine, ctx.case.id)
+def _make_network(ctx: Context, saved: SavedState) -> Network:
+    """The case's quarantine network, walled in before anybody joins it."""
+    network = sealing.prepare_network(ctx.engine, saved.sealed_by or ctx.case.id)
+    ctx.facts.no_wall = (
+        wall_bridge(saved.sealed_by or ctx.case.id, network.bridge) if ctx.engine.local else "it is remote"
+    )
+    return network
+
+
+def _network(ctx: Context, saved: SavedState) -> Network:
+    """Prepared ahead, or made now."""
+    return ctx.network_ahead.result() if ctx.network_ahead is not None else _make_network(ctx, saved)
 
 
 def thaw(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -91,7 +100,8 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
     saved = _save_once(ctx)
     if ctx.case.read_json("container.json") is None:
         write_json(ctx.case.folder / "container.json", dict(ctx.before.raw))
-    done = sealing.seal_off(ctx.engine, saved, ctx.case.id, (lambda: _network(ctx)) if _needs_network(saved) else None)
+    network = (lambda: _network(ctx, saved)) if _needs_network(saved) else None
+    done = sealing.seal_off(ctx.engine, saved, ctx.case.id, network)
     ctx.facts.quarantine_network, ctx.facts.bridge, ctx.facts.quarantine_note = (
         done.network,
         done.bridge,
@@ -106,13 +116,24 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
         )
     if saved.cannot_leave:
         sealing.stop_restarts(ctx.engine, saved)
-        ctx.writer.gap("quarantine", "network", f"{saved.cannot_leave}: being frozen is its isolation")
-        return Result("degraded", f"{saved.cannot_leave}: it stays frozen, and that is its isolation", {"network": ""})
+        return _stay(ctx, saved)
     left = ", ".join(done.left) or "no network"
+    message = f"left {left}; on {done.network} alone" if done.network else "has no network"
+    if saved.shared:
+        message = f"its namespace is that of {saved.holder_name}, which {message}"
+        ctx.warn(
+            f"{saved.holder_name} shares the target's network namespace: it is quarantined with it, but not frozen"
+        )
+    return Result("succeeded", message, {"network": done.network})
+
+
+def _stay(ctx: Context, saved: SavedState) -> Result:
+    """It can't leave: frozen, and with its traffic dropped by cgroup where the kernel can do that."""
+    ctx.facts.no_wall = wall_cgroup(ctx.case.id, ctx.host_view)
+    ctx.writer.gap("quarantine", "network", f"{saved.cannot_leave}: being frozen is its isolation")
+    also = "" if ctx.facts.no_wall else ", and a firewall rule drops what its cgroup sends or is sent"
     return Result(
-        "succeeded",
-        f"left {left}; on {done.network} alone" if done.network else "has no network",
-        {"network": done.network},
+        "degraded", f"{saved.cannot_leave}: it stays frozen, and that is its isolation{also}", {"network": ""}
     )
 
 
@@ -121,7 +142,7 @@ def _save_once(ctx: Context) -> SavedState:
     raw = ctx.case.read_json(SAVED)
     if raw is not None:
         return SavedState.from_json(raw)
-    saved = SavedState.of(ctx.before)
+    saved = SavedState.of(ctx.before, *sealing.holder_of(ctx.engine, ctx.before))
     write_json(ctx.case.folder / SAVED, saved.to_json())
     return saved
 
@@ -143,9 +164,9 @@ def release(ctx: Context, _: Mapping[str, Any]) -> Result:
 
     saved = saved_state(ctx)
     done = releasing.give_back(ctx.engine, saved, ctx.case.id)
-    ctx.facts.result["problems"] = list(done.differences)
+    problems = [*done.differences, *releasing.clear_away(ctx.engine, ctx.case.id)]
+    ctx.facts.result["problems"] = problems
     networks = ", ".join(done.networks) or "none"
     return Result(
-        "degraded" if done.differences else "succeeded",
-        f"back on {networks}" + "".join(f"; {one}" for one in done.differences),
+        "degraded" if problems else "succeeded", f"back on {networks}" + "".join(f"; {one}" for one in problems)
     )

@@ -32,7 +32,7 @@ class Result:
 
 @dataclass(slots=True)
 class Facts:
-    """What the steps of a run found out, for later steps and for the run's result."""
+    """What the steps of a run found out, for later steps and for the run's result.  ``no_wall``: why no firewall is up."""
 
     timeline: dict[str, str] = field(default_factory=dict)
     view: HostView | None = None
@@ -43,6 +43,7 @@ class Facts:
     quarantine_network: str = ""
     quarantine_note: str = ""
     bridge: str = ""
+    no_wall: str = "none was put up"
     probes: tuple[Probe, ...] = ()
     sealed: Sealed | None = None
     findings: list[Finding] = field(default_factory=list)

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
+from irkit.actions.walls import wall_bridge
 from irkit.clock import now
-from irkit.engine.interface import Network
+from irkit.engine.interface import Container, Network
 from irkit.errors import NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
-from irkit.quarantine import prove as proving
+from irkit.quarantine.prove import prove
+from irkit.quarantine.resolver import nameservers
+from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene
+from irkit.quarantine.seal import QUARANTINE, ROLE
 from irkit.quarantine.state import SavedState
 
 PEER_LIMIT = 32
+RESOLV_LIMIT = 65536
 
 
 def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
-    """Probe from inside out and from outside in; every probe goes into the evidence."""
+    """Probe from inside out and from outside in; every probe goes into the evidence.
+
+    When a road is open the next defence is put up (freeze, firewall) and everything is probed once more.
+    """
     saved = saved_state(ctx)
-    proof = _proof(ctx, saved, args)
+    attempts = [_proof(ctx, saved, args)]
+    if attempts[-1].state == "open" and _next_defence(ctx, saved):
+        attempts.append(_proof(ctx, saved, args))
+    proof = attempts[-1]
     ctx.facts.quarantine_state, ctx.facts.probes = proof.state, proof.probes
     document = {
         "schema": "irkit.proof/v1", "state": proof.state, "network": ctx.facts.quarantine_network, "note": ctx.facts.quarantine_note,
-        "probes": [probe.to_json() for probe in proof.probes],
+        "firewall": ctx.facts.no_wall or "up", "probes": [probe.to_json() for probe in proof.probes],
+        "earlier": [{"state": one.state, "probes": [probe.to_json() for probe in one.probes]} for one in attempts[:-1]],
     }  # fmt: skip
     ctx.writer.add_json(
         "quarantine/proof.json",
@@ -41,10 +55,28 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     if proof.state == "proven":
         ctx.mark("proven")
         return Result("succeeded", f"proven: {len(proof.probes)} probes tried, all blocked", data)
-    return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}", data)
+    bare = f"; no firewall: {ctx.facts.no_wall}" if proof.state == "open" and ctx.facts.no_wall else ""
+    return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}{bare}", data)
 
 
-def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> proving.Proof:
+def _next_defence(ctx: Context, saved: SavedState) -> bool:
+    """Freeze what still runs, wall in what is not; whether anything was left to be tried."""
+    tried = False
+    container = ctx.engine.container(ctx.target.id)
+    if container.running and not container.paused:
+        ctx.engine.pause(ctx.target.id)
+        ctx.warn("a road was open: the target was frozen")
+        tried = True
+    if ctx.facts.no_wall and ctx.facts.bridge:
+        ctx.facts.no_wall = wall_bridge(saved.sealed_by or ctx.case.id, ctx.facts.bridge)
+        ctx.warn(
+            f"a road was open: {'no firewall: ' + ctx.facts.no_wall if ctx.facts.no_wall else 'a firewall was put up'}"
+        )
+        tried = tried or not ctx.facts.no_wall
+    return tried
+
+
+def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
     if saved.cannot_leave:
         return _frozen_only(ctx, saved)
     if not ctx.before.running:
@@ -52,15 +84,15 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> proving.
     view = ctx.host_view
     if view is None:
         return _unknown(ctx, ctx.facts.not_seen)
-    scene = _scene(ctx, saved, view.pid, str(args["outside"]) or proving.OUTSIDE)
-    return proving.prove(scene, int(args["timeout_ms"]) / 1000)
+    scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
+    return prove(scene, int(args["timeout_ms"]) / 1000)
 
 
-def _frozen_only(ctx: Context, saved: SavedState) -> proving.Proof:
+def _frozen_only(ctx: Context, saved: SavedState) -> Proof:
     view = ctx.host_view
     frozen = view.frozen() if view else None
     if frozen:
-        return proving.Proof(
+        return Proof(
             "frozen-only",
             (
                 Probe(
@@ -75,7 +107,7 @@ def _frozen_only(ctx: Context, saved: SavedState) -> proving.Proof:
     if not ctx.engine.container(ctx.target.id).running:
         return _unknown(ctx, f"{saved.cannot_leave}; it is not running now")
     result = "reached" if frozen is False else "unknown"
-    return proving.Proof(
+    return Proof(
         "open" if frozen is False else "unproven",
         (
             Probe(
@@ -89,13 +121,13 @@ def _frozen_only(ctx: Context, saved: SavedState) -> proving.Proof:
     )
 
 
-def _unknown(ctx: Context, why: str) -> proving.Proof:
+def _unknown(ctx: Context, why: str) -> Proof:
     ctx.writer.gap("quarantine", "proof", why)
-    return proving.Proof("unproven", (Probe("network namespace of the target", "out", "unknown", why, now()),))
+    return Proof("unproven", (Probe("network namespace of the target", "out", "unknown", why, now()),))
 
 
-def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> proving.Scene:
-    container = ctx.engine.container(ctx.target.id)
+def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
+    holder = ctx.engine.container(saved.holder_id)
     old, gateways, peers = [], [], []
     for endpoint in saved.endpoints:
         network = _network(ctx, endpoint.network_id)
@@ -106,10 +138,16 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> proving.S
         ]
         if network.driver == "bridge":
             old += [(address, network.bridge) for address in (endpoint.ipv4, endpoint.ipv6) if address]
-        peers += _peers(ctx, network)
-    return proving.Scene(
-        pid=pid, bridge=ctx.facts.bridge, addresses=tuple(one.ipv4 for one in container.endpoints if one.network == ctx.facts.quarantine_network and one.ipv4),
-        old=tuple(old), gateways=tuple(gateways), peers=tuple(peers[:PEER_LIMIT]), ports=saved.ports, outside=outside,
+        peers += _peers(ctx, network, saved, OLD)
+    for network in ctx.engine.networks(f"{ROLE}={QUARANTINE}"):
+        full = _network(ctx, network.id)
+        if full is not None:
+            peers += _peers(ctx, full, saved, QUARANTINED)
+    mine = [one for one in holder.endpoints if one.network == ctx.facts.quarantine_network]
+    return Scene(
+        pid=pid, bridge=ctx.facts.bridge, addresses=tuple(address for one in mine for address in (one.ipv4, one.ipv6) if address),
+        old=tuple(old), gateways=tuple(gateways), peers=tuple(dict.fromkeys(peers)), ports=saved.ports, outside=outside,
+        connections=_established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)),
     )  # fmt: skip
 
 
@@ -120,10 +158,38 @@ def _network(ctx: Context, reference: str) -> Network | None:
         return None
 
 
-def _peers(ctx: Context, network: Network) -> list[proving.Peer]:
-    """The running containers on a former network.  Beyond a limit they are a gap, not silence."""
+def _established(sockets: list[dict[str, Any]]) -> tuple[Connection, ...]:
+    """The connections that the target had when it was frozen, IPv4 ones in their own form (RFC 4291, 2.5.5.2)."""
+    return tuple(
+        Connection(row["protocol"][:3], _plain(row["local"]), row["local_port"], _plain(row["remote"]), row["remote_port"])
+        for row in sockets
+        if row.get("state") == "established" and row["protocol"].startswith(("tcp", "udp"))
+    )  # fmt: skip
+
+
+def _plain(address: str) -> str:
+    mapped = ipaddress.ip_address(address)
+    inner = mapped.ipv4_mapped if isinstance(mapped, ipaddress.IPv6Address) else None
+    return str(inner or mapped)
+
+
+def _resolv_conf(container: Container) -> str:
+    """The engine's copy of the container's resolver configuration, on this host: data, and only a little of it."""
+    path = str(container.raw.get("ResolvConfPath") or "")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) if path else -1
+    except OSError:
+        return ""
+    if descriptor < 0:
+        return ""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(RESOLV_LIMIT).decode("utf-8", "replace")
+
+
+def _peers(ctx: Context, network: Network, saved: SavedState, role: str) -> list[Peer]:
+    """The running containers on a network.  Beyond a limit they are a gap, not silence."""
     found = []
-    members = [one for one in network.members if one.container_id != ctx.target.id]
+    members = [one for one in network.members if one.container_id not in (ctx.target.id, saved.holder_id)]
     for member in members[:PEER_LIMIT]:
         try:
             pid = ctx.engine.container(member.container_id).pid
@@ -131,7 +197,7 @@ def _peers(ctx: Context, network: Network) -> list[proving.Peer]:
             continue
         for address in (member.ipv4, member.ipv6):
             if pid and address:
-                found.append(proving.Peer(member.name, pid, address))
+                found.append(Peer(member.name, pid, address, role))
     if len(members) > PEER_LIMIT:
         ctx.writer.gap(
             "quarantine",
@@ -141,8 +207,9 @@ def _peers(ctx: Context, network: Network) -> list[proving.Peer]:
     return found
 
 
-def _why(proof: proving.Proof, note: str) -> str:
+def _why(proof: Proof, note: str) -> str:
     bad = [probe for probe in proof.probes if probe.result != "blocked"]
+    bad.sort(key=lambda probe: probe.result != "reached")
     if not bad:
         return note or "frozen"
     return f"{bad[0].path}: {bad[0].detail}" + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else "")

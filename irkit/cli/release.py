@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import click
 
+from irkit import cases
 from irkit.cases import Case
 from irkit.cli.options import catching_signals, engine_option, json_option, print_json, show_event
-from irkit.cli.running import RunConfig, run_playbook
+from irkit.cli.running import Finished, RunConfig, run_playbook
+from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import EngineError, ExitCode, Refused
-from irkit.quarantine.release import compare
+from irkit.errors import ExitCode, IrkitError, Refused, UsageProblem
+from irkit.quarantine.release import clear_away, compare, leftovers, planned
 from irkit.quarantine.state import SavedState
 from irkit.text import printable
 
+EPILOG = """\b
+Examples:
+  irkit release web-1
+  irkit release web-1 --dry-run        # say what it would do
+  irkit release web-1 --force          # although its evidence is not sealed
+  irkit release --leftovers            # networks and firewall tables that hold nothing any more
+"""
 
-@click.command(
-    epilog="\b\nExamples:\n  irkit release web-1\n  irkit release web-1 --force    # although its evidence is not sealed"
-)
-@click.argument("target")
+
+@click.command(epilog=EPILOG)
+@click.argument("target", required=False)
 @click.option("--force", is_flag=True, help="Release although the case has no sealed evidence.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--leftovers", "clear", is_flag=True, help="Remove what irkit left on this engine and nothing needs.")
 @engine_option
 @json_option
-def command(target: str, force: bool, engine: str | None, as_json: bool) -> int:
+def command(target: str | None, force: bool, dry_run: bool, clear: bool, engine: str | None, as_json: bool) -> int:
     """Give TARGET its former networks, addresses, aliases and restart policy back, and thaw it.
 
     What differs afterwards from what was saved is listed, with exit code 4.
     """
+    if clear == bool(target):
+        raise UsageProblem("name a TARGET, or give --leftovers", hint="`irkit release --help`")
+    if clear:
+        return _clear(engine, dry_run, as_json)
+    assert target is not None  # noqa: S101 - see above
 
     def admit(case: Case | None, container: Container) -> None:
         if case is None or case.read_json("quarantine.json") is None:
@@ -36,31 +51,73 @@ def command(target: str, force: bool, engine: str | None, as_json: bool) -> int:
                 hint=f"`irkit contain {container.name} --again`, or --force",
             )
 
+    if dry_run:
+        return _dry_run(target, engine, admit, as_json)
     with catching_signals() as signals:
-        finished = run_playbook(
-            RunConfig(target, "release", engine, "", lambda name: None, show_event, {}, needs_key=False),
-            signals,
-            admit,
-        )
+        config = RunConfig(target, "release", engine, "", lambda name: None, show_event, {}, needs_key=False)
+        finished = run_playbook(config, signals, admit)
     if finished.outcome.error is not None:
         raise finished.outcome.error
-    context = finished.context
-    raw = context.case.read_json("quarantine.json")
-    differences = compare(SavedState.from_json(raw), context.engine.container(context.target.id)) if raw else []
-    context.case.with_state("released")
-    network = f"irkit-{context.case.id}"
-    try:
-        context.engine.remove_network(network)
-    except EngineError as error:
-        if error.status != 404:
-            differences.append(f"the quarantine network {network} could not be removed: {error.message}")
+    differences = _differences(finished)
+    finished.context.case.with_state("released")
     if as_json:
         print_json({**finished.to_json(), "schema": "irkit.release/v1", "differences": differences})
     for difference in differences:
         click.echo(f"  differs: {printable(difference)}", err=True)
+    counted = f"{len(differences)} {'difference' if len(differences) == 1 else 'differences'}"
     click.echo(
-        f"{context.target.name} is released"
-        + (f", with {len(differences)} differences" if differences else ", exactly as it was"),
+        f"{printable(finished.context.target.name)} is released"
+        + (f", with {counted}" if differences else ", exactly as it was"),
         err=as_json,
     )
     return ExitCode.GAPS if differences else ExitCode.DONE
+
+
+def _differences(finished: Finished) -> list[str]:
+    """What is not as it was, and what could not be cleared away."""
+    context = finished.context
+    saved = SavedState.from_json(context.case.read_json("quarantine.json") or {})
+    holder = context.engine.container(saved.holder_id)
+    found = compare(saved, context.engine.container(context.target.id), holder)
+    return found + [one for one in context.facts.result.get("problems", ()) if one not in found]
+
+
+def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> int:
+    opened = open_engine(engine)
+    container = opened.container(target)
+    case = cases.active_case(container.id)
+    if callable(admit):
+        admit(case, container)
+    assert case is not None  # noqa: S101 - admitted
+    steps = planned(opened, SavedState.from_json(case.read_json("quarantine.json") or {}), container, case.id)
+    if as_json:
+        print_json({"schema": "irkit.release/v1", "case": case.id, "dry_run": True, "planned": steps})
+    else:
+        click.echo(f"irkit would, for {printable(container.name)} (case {case.id}):")
+        for step in steps:
+            click.echo(f"  {printable(step)}")
+    return ExitCode.DONE
+
+
+def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
+    opened = open_engine(engine)
+    found = leftovers(opened, _holds)
+    problems = [] if dry_run else [problem for case in found for problem in clear_away(opened, case)]
+    if as_json:
+        print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, "cases": found, "problems": problems})
+    else:
+        for case in found:
+            click.echo(f"{'would remove' if dry_run else 'removed'} what was left of {printable(case)}")
+        for problem in problems:
+            click.echo(f"  {printable(problem)}", err=True)
+        if not found:
+            click.echo("nothing is left over", err=True)
+    return ExitCode.GAPS if problems else ExitCode.DONE
+
+
+def _holds(case_id: str) -> bool:
+    """Whether a case of this home still holds its container; one that is not known here does not."""
+    try:
+        return cases.load_case(case_id).state in cases.OPEN_STATES
+    except IrkitError:
+        return False

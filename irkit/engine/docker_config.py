@@ -14,6 +14,8 @@ def endpoint_config(endpoint: Endpoint) -> dict[str, Any]:
         "Links": list(endpoint.links),
         "DriverOpts": dict(endpoint.driver_opts),
     }
+    if endpoint.mac:
+        config["MacAddress"] = endpoint.mac
     fixed = {"IPv4Address": endpoint.fixed_ipv4, "IPv6Address": endpoint.fixed_ipv6}
     if any(fixed.values()):
         config["IPAMConfig"] = {key: value for key, value in fixed.items() if value}

@@ -1,7 +1,7 @@
-"""Forgetting neighbours that did not answer, so that a probe asks anew (ARP, RFC 826; NDP, RFC 4861).
+"""The kernel's table of neighbours (ARP, RFC 826; NDP, RFC 4861) by rtnetlink(7), in the calling thread's namespace.
 
-While the kernel waits for an answer it asks only once a second; a probe that is shorter would take its own haste for
-silence, and call a road blocked that is open.
+While the kernel waits for an answer it asks only once a second. A probe that is shorter would take its own haste for
+silence and call a road blocked that is open; so what did not answer is forgotten before probes are sent.
 """
 
 from __future__ import annotations
@@ -9,49 +9,105 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
-RTM_DELNEIGH = 29
-NLM_F_REQUEST_ACK = 0x01 | 0x04
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NLMSG_DONE = 3
+REQUEST, ACK, DUMP = 0x01, 0x04, 0x300
 NDA_DST = 1
-ARP_INCOMPLETE = "0x0"
+UNANSWERED = 0x01 | 0x20
+"""``NUD_INCOMPLETE`` and ``NUD_FAILED``."""
+FIXED = 0x40 | 0x80
+"""``NUD_NOARP`` and ``NUD_PERMANENT``."""
+HEADER, NDMSG, ATTRIBUTE = "=IHHII", "=BBHiHBB", "=HH"
+LIMIT = 1 << 20
 
 
-def delete_request(index: int, address: str, sequence: int) -> bytes:
-    """A netlink message that deletes one neighbour (rtnetlink(7), ``struct ndmsg``)."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    packed = socket.inet_pton(family, address)
-    body = struct.pack("=BBHiHBB", family, 0, 0, index, 0, 0, 0)
-    body += struct.pack("=HH", 4 + len(packed), NDA_DST) + packed
-    return struct.pack("=IHHII", 16 + len(body), RTM_DELNEIGH, NLM_F_REQUEST_ACK, sequence, 0) + body
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One row: an address on an interface, whether anybody answers for it, and whether it was set, not learnt."""
+
+    address: str
+    interface: str
+    answered: bool
+    fixed: bool = False
 
 
-def unanswered(arp_table: str) -> list[tuple[str, str]]:
-    """``(address, interface)`` of the rows of ``/proc/net/arp`` that nobody has answered."""
-    rows = (line.split() for line in arp_table.splitlines()[1:])
-    return [(row[0], row[5]) for row in rows if len(row) == 6 and row[2] == ARP_INCOMPLETE]
+def request(kind: int, flags: int, sequence: int, family: int, index: int = 0, address: str = "") -> bytes:
+    """A netlink message about neighbours (``struct nlmsghdr``, ``struct ndmsg``, one attribute at most)."""
+    body = struct.pack(NDMSG, family, 0, 0, index, 0, 0, 0)
+    if address:
+        packed = socket.inet_pton(family, address)
+        body += struct.pack(ATTRIBUTE, 4 + len(packed), NDA_DST) + packed
+    return struct.pack(HEADER, 16 + len(body), kind, flags, sequence, 0) + body
 
 
-def forget_unanswered(addresses: Iterable[str]) -> None:
-    """In the calling thread's network namespace: all unanswered IPv4 neighbours, and the IPv6 ones among ``addresses``.
+def parse(data: bytes) -> tuple[list[tuple[int, str, int]], bool]:
+    """``(interface index, address, state)`` of a dump's messages, and whether it is over.  Stops at what is malformed."""
+    rows, offset, done = [], 0, False
+    while offset + 16 <= len(data):
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if length < 16 or offset + length > len(data):
+            break
+        if kind == NLMSG_DONE:
+            done = True
+        elif kind == RTM_NEWNEIGH and length >= 28:
+            family, _, _, index, state, _, _ = struct.unpack_from(NDMSG, data, offset + 16)
+            address = _destination(data[offset + 28 : offset + length], family)
+            if address:
+                rows.append((index, address, state))
+        offset += (length + 3) & ~3
+    return rows, done
+
+
+def _destination(attributes: bytes, family: int) -> str:
+    offset = 0
+    while offset + 4 <= len(attributes):
+        length, kind = struct.unpack_from(ATTRIBUTE, attributes, offset)
+        if length < 4:
+            break
+        value = attributes[offset + 4 : offset + length]
+        if kind == NDA_DST and (family, len(value)) in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+            return socket.inet_ntop(family, value)
+        offset += (length + 3) & ~3
+    return ""
+
+
+def _link() -> socket.socket:
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    link.settimeout(0.2)
+    return link
+
+
+def neighbours() -> list[Neighbour]:
+    """All rows of both families.  Raises ``OSError`` when the kernel can't be asked."""
+    found: list[Neighbour] = []
+    names = dict(socket.if_nameindex())
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with _link() as link:
+            link.send(request(RTM_GETNEIGH, REQUEST | DUMP, 1, family))
+            done = False
+            while not done:
+                rows, done = parse(link.recv(LIMIT))
+                found += [
+                    Neighbour(one, names.get(index, ""), not state & UNANSWERED, bool(state & FIXED))
+                    for index, one, state in rows
+                ]
+                done = done or not rows
+    return found
+
+
+def forget(*, answered: bool = False) -> None:
+    """Delete the rows that nobody answered, or with ``answered`` all that were learnt.
 
     Best effort: what can't be forgotten makes a probe no worse than it was.
     """
-    try:
-        table = Path("/proc/thread-self/net/arp").read_text(errors="replace")
-    except OSError:
-        table = ""
-    wanted = unanswered(table)
-    wanted += [(address, name) for address in addresses if ":" in address for _, name in socket.if_nameindex()]
-    if not wanted:
-        return
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as link,
-    ):
-        link.settimeout(0.05)
-        for sequence, (address, interface) in enumerate(wanted, 1):
-            with contextlib.suppress(OSError):
-                link.send(delete_request(socket.if_nametoindex(interface), address, sequence))
-                link.recv(4096)
+    with contextlib.suppress(OSError):
+        rows = [one for one in neighbours() if not one.fixed and (answered or not one.answered)]
+        if rows:
+            with _link() as link:
+                for sequence, one in enumerate(rows, 1):
+                    family = socket.AF_INET6 if ":" in one.address else socket.AF_INET
+                    index = socket.if_nametoindex(one.interface)
+                    link.send(request(RTM_DELNEIGH, REQUEST | ACK, sequence, family, index, one.address))
+                    link.recv(4096)

@@ -96,3 +96,13 @@ def default_gateways(route: str) -> set[tuple[str, str]]:
         if len(fields) >= 8 and fields[1] == "00000000" and fields[7] == "00000000":
             found.add((socket.inet_ntoa(struct.pack("=I", int(fields[2], 16))), fields[0]))
     return found
+
+
+def default_gateways6(route: str) -> set[tuple[str, str]]:
+    """``(gateway, interface)`` of each IPv6 default route in ``/proc/PID/net/ipv6_route``."""
+    found = set()
+    for line in route.splitlines():
+        fields = line.split()
+        if len(fields) == 10 and fields[1] == "00" and int(fields[4], 16) and fields[9] != "lo":
+            found.add((socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[4])), fields[9]))
+    return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from irkit.engine.interface import Container, Endpoint, Engine
+from irkit.engine.interface import Container, Endpoint, Engine, Network
 from irkit.errors import EngineError, NotFound
+from irkit.quarantine import firewall
 from irkit.quarantine.seal import LABEL
 from irkit.quarantine.state import SavedState
+
+SUBNET_NEEDED = "user configured subnets"
+"""libnetwork: "user specified IP address is supported only when connecting to networks with user configured subnets"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,57 +28,136 @@ def give_back(engine: Engine, saved: SavedState, case_id: str) -> Released:
 
     A network that is gone, or refuses, becomes a difference; the others are still given back.
     """
-    container = engine.container(saved.container_id)
     problems: list[str] = []
-    if not saved.cannot_leave:
-        leave_quarantine(engine, container, case_id)
-        present = {one.network for one in engine.container(saved.container_id).endpoints}
+    if not saved.cannot_leave and not saved.sealed_by:
+        holder = engine.container(saved.holder_id)
+        _leave_quarantine(engine, holder, case_id)
+        present = {one.network for one in engine.container(saved.holder_id).endpoints}
         for endpoint in saved.endpoints:
             if endpoint.network not in present:
                 problems += _rejoin(engine, saved, endpoint)
-    if saved.restart_policy.get("Name") not in ("", "no") and not saved.auto_remove:
+    if saved.restarts:
         engine.set_restart_policy(saved.container_id, saved.restart_policy)
     return Released(tuple(one.network for one in saved.endpoints), tuple(problems))
 
 
-def leave_quarantine(engine: Engine, container: Container, case_id: str) -> None:
-    """Leave every network that is labelled as this case's."""
+def planned(engine: Engine, saved: SavedState, container: Container, case_id: str) -> list[str]:
+    """What :func:`give_back`, :func:`clear_away` and a thaw would do now, a sentence each; only reads."""
+    steps: list[str] = []
+    if not saved.cannot_leave and not saved.sealed_by:
+        holder = engine.container(saved.holder_id)
+        present = {one.network for one in holder.endpoints}
+        steps += [f"leave the network {one.name}" for one in _quarantines(engine, holder, case_id)]
+        steps += [_joining(engine, one) for one in saved.endpoints if one.network not in present]
+    if saved.restarts:
+        steps.append(f"set the restart policy to {saved.restart_policy.get('Name')}")
+    steps += [f"delete the firewall table {one.family} {one.name}" for one in firewall.tables() if one.case == case_id]
+    steps += [f"remove the network {one.name}" for one in engine.networks(f"{LABEL}={case_id}")]
+    if container.paused:
+        steps.append("leave it frozen, as it was before" if saved.paused else "thaw it")
+    return steps
+
+
+def _joining(engine: Engine, endpoint: Endpoint) -> str:
+    try:
+        network: Network | None = engine.network(endpoint.network_id or endpoint.network)
+    except NotFound:
+        network = None
+    also = f" with the aliases {', '.join(endpoint.aliases)}" if endpoint.aliases else ""
+    gone = "" if network else ", which does not exist any more: it can't be given back"
+    return f"join the network {endpoint.network} as {endpoint.ipv4 or endpoint.ipv6 or 'any address'}{also}{gone}"
+
+
+def clear_away(engine: Engine, case_id: str) -> list[str]:
+    """Remove the case's firewall tables and networks, found by label.  What could not be removed comes back, in words."""
+    problems = []
+    try:
+        for table in firewall.tables():
+            if table.case == case_id:
+                firewall.drop(table)
+    except EngineError as error:
+        problems.append(f"the firewall tables of {case_id} could not be removed: {error.message}")
+    for network in engine.networks(f"{LABEL}={case_id}"):
+        try:
+            engine.remove_network(network.id)
+        except NotFound:
+            continue
+        except EngineError as error:
+            problems.append(f"the quarantine network {network.name} could not be removed: {error.message}")
+    return problems
+
+
+def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
+    """Cases whose network or firewall table is still there although no container is in quarantine by them.
+
+    ``contained`` tells whether a case of this name holds a container.
+    """
+    held: set[str] = set()
+    for reference in engine.containers():
+        try:
+            held.update(one.network_id for one in engine.container(reference).endpoints)
+        except NotFound:
+            continue
+    networks = engine.networks(LABEL)
+    used = {one.labels.get(LABEL, "") for one in networks if one.id in held}
+    named = {one.labels.get(LABEL, "") for one in networks} | {one.case for one in firewall.tables()}
+    return sorted(case for case in named - used if case and not contained(case))
+
+
+def _leave_quarantine(engine: Engine, container: Container, case_id: str) -> None:
+    for network in _quarantines(engine, container, case_id):
+        engine.disconnect(network.id, container.id)
+
+
+def _quarantines(engine: Engine, container: Container, case_id: str) -> list[Network]:
+    """The networks of a container that are labelled as this case's."""
+    found = []
     for endpoint in container.endpoints:
         try:
             network = engine.network(endpoint.network_id or endpoint.network)
         except NotFound:
             continue
         if network.labels.get(LABEL) == case_id:
-            engine.disconnect(network.id, container.id)
+            found.append(network)
+    return found
 
 
 def _rejoin(engine: Engine, saved: SavedState, endpoint: Endpoint) -> list[str]:
-    """By id when the network still exists, else by name (it may have been made anew)."""
+    """By id when the network still exists, else by name (it may have been made anew).
+
+    The former address is asked for first; a network without a subnet of the user's own refuses that, and chooses.
+    """
     for reference in (endpoint.network_id, endpoint.network):
-        try:
-            engine.connect(reference, saved.container_id, _as_given(saved, endpoint))
-        except NotFound:
-            continue
-        except EngineError as error:
-            return [f"network {endpoint.network}: {error.message}"]
-        return []
+        for pinned in (True, False):
+            try:
+                engine.connect(reference, saved.holder_id, _as_given(saved, endpoint, pinned))
+            except NotFound:
+                break
+            except EngineError as error:
+                if pinned and SUBNET_NEEDED in error.message:
+                    continue
+                return [f"network {endpoint.network}: {error.message}"]
+            return []
     return [f"network {endpoint.network}: it does not exist any more"]
 
 
-def _as_given(saved: SavedState, endpoint: Endpoint) -> Endpoint:
+def _as_given(saved: SavedState, endpoint: Endpoint, pinned: bool) -> Endpoint:
     """The endpoint without the alias that the engine adds by itself (the short id), which it refuses on ``bridge``."""
-    own = saved.container_id[:12]
-    aliases = () if endpoint.network == "bridge" else tuple(one for one in endpoint.aliases if one != own)
-    return Endpoint(
-        endpoint.network, endpoint.network_id, endpoint.ipv4, endpoint.ipv6, endpoint.mac, endpoint.gateway, aliases,
-        endpoint.links, endpoint.fixed_ipv4, endpoint.fixed_ipv6, endpoint.driver_opts,
-    )  # fmt: skip
+    own = saved.holder_id[:12]
+    plain = endpoint.network == "bridge"
+    aliases = () if plain else tuple(one for one in endpoint.aliases if one != own)
+    ipv4 = endpoint.fixed_ipv4 or (endpoint.ipv4 if pinned and not plain else "")
+    ipv6 = endpoint.fixed_ipv6 or (endpoint.ipv6 if pinned and not plain else "")
+    return replace(endpoint, aliases=aliases, fixed_ipv4=ipv4, fixed_ipv6=ipv6)
 
 
-def compare(saved: SavedState, container: Container) -> list[str]:
-    """What is not as it was: networks, addresses, aliases, ports, restart policy, frozen or not."""
+def compare(saved: SavedState, container: Container, holder: Container) -> list[str]:
+    """What is not as it was: networks, addresses, aliases, links, ports, restart policy, frozen or not.
+
+    ``holder``: the container whose network namespace it is, which is mostly the same one.
+    """
     found: list[str] = []
-    now_on = {one.network: one for one in container.endpoints}
+    now_on = {one.network: one for one in holder.endpoints} if not saved.sealed_by else {}
     for old in saved.endpoints:
         new = now_on.pop(old.network, None)
         if new is None:
@@ -82,15 +166,15 @@ def compare(saved: SavedState, container: Container) -> list[str]:
         found += [
             f"network {old.network}: {label} was {before or 'none'}, is {after or 'none'}"
             for label, before, after in (
-                ("address", old.ipv4, new.ipv4), ("IPv6 address", old.ipv6, new.ipv6),
+                ("address", old.ipv4, new.ipv4), ("IPv6 address", old.ipv6, new.ipv6), ("MAC address", old.mac, new.mac),
                 ("aliases", ", ".join(sorted(old.aliases)), ", ".join(sorted(new.aliases))),
                 ("links", ", ".join(sorted(old.links)), ", ".join(sorted(new.links))),
             )
             if before != after
         ]  # fmt: skip
     found += [f"network {name}: joined in the meantime" for name in sorted(now_on)]
-    if saved.running and container.running and saved.ports != container.ports:
-        found.append(f"published ports were {_ports(saved.ports)}, are {_ports(container.ports)}")
+    if saved.running and container.running and not saved.sealed_by and saved.ports != holder.ports:
+        found.append(f"published ports were {_ports(saved.ports)}, are {_ports(holder.ports)}")
     if dict(saved.restart_policy) != container.restart_policy and not saved.auto_remove:
         found.append(
             f"restart policy was {saved.restart_policy.get('Name')}, is {container.restart_policy.get('Name')}"

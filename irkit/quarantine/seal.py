@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from irkit.engine.interface import Container, Engine, Network, NetworkSpec
 from irkit.errors import Conflict, EngineError, NotFound
-from irkit.quarantine.state import SavedState
+from irkit.quarantine.state import SHARED, SavedState
 
 LABEL = "dev.irkit.case"
 ROLE = "dev.irkit.role"
+QUARANTINE = "quarantine"
 OPTIONS = {
     "com.docker.network.bridge.inhibit_ipv4": "true",  # the host has no address on it: no way to the host, none from it
     "com.docker.network.bridge.enable_icc": "false",  # quarantined neighbours can't talk
@@ -47,7 +48,7 @@ def prepare_network(engine: Engine, case_id: str) -> Network:
     try:
         network = engine.network(name)
     except NotFound:
-        engine.create_network(NetworkSpec(name, True, OPTIONS, {LABEL: case_id, ROLE: "quarantine"}))
+        engine.create_network(NetworkSpec(name, True, OPTIONS, {LABEL: case_id, ROLE: QUARANTINE}))
         network = engine.network(name)
     options = network.raw.get("Options") or {}
     if (
@@ -71,24 +72,45 @@ def seal_off(engine: Engine, saved: SavedState, case_id: str, network: Callable[
     if saved.cannot_leave or network is None:
         return SealedOff("", "", "", (), saved.cannot_leave or "it has no network")
     stop_restarts(engine, saved)
-    name = network_name(case_id)
+    name = network_name(saved.sealed_by or case_id)
     left, joined = [], False
-    for endpoint in engine.container(saved.container_id).endpoints:
+    for endpoint in engine.container(saved.holder_id).endpoints:
         if endpoint.network == name:
             joined = True
         else:
-            _leave(engine, endpoint.network_id or endpoint.network, saved.container_id)
+            _leave(engine, endpoint.network_id or endpoint.network, saved.holder_id)
             left.append(endpoint.network)
     quarantine = network()
     if not joined:
-        engine.connect(quarantine.id, saved.container_id)
-    _check(engine.container(saved.container_id), quarantine.name)
+        engine.connect(quarantine.id, saved.holder_id)
+    _check(engine.container(saved.holder_id), quarantine.name)
     return SealedOff(quarantine.name, quarantine.id, quarantine.bridge, tuple(left))
+
+
+def holder_of(engine: Engine, container: Container) -> tuple[Container | None, str]:
+    """The container whose network namespace ``container`` shares, and the case that has sealed that one off already.
+
+    ``(None, "")`` when it has a namespace of its own, or the other container is gone.
+    """
+    if not container.network_mode.startswith(SHARED):
+        return None, ""
+    try:
+        holder = engine.container(container.network_mode.removeprefix(SHARED))
+    except NotFound:
+        return None, ""
+    for endpoint in holder.endpoints:
+        try:
+            network = engine.network(endpoint.network_id or endpoint.network)
+        except NotFound:
+            continue
+        if network.labels.get(ROLE) == QUARANTINE:
+            return holder, network.labels.get(LABEL, "")
+    return holder, ""
 
 
 def stop_restarts(engine: Engine, saved: SavedState) -> None:
     """The engine must not start the target again by itself: a restarted container is not frozen."""
-    if saved.restart_policy.get("Name") not in ("", "no") and not saved.auto_remove:
+    if saved.restarts:
         engine.set_restart_policy(saved.container_id, {"Name": "no", "MaximumRetryCount": 0})
 
 

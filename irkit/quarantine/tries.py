@@ -14,17 +14,12 @@ from dataclasses import dataclass, field
 
 from irkit.clock import now
 from irkit.models import Probe
-from irkit.quarantine.neighbours import forget_unanswered
+from irkit.quarantine.neighbours import forget
 from irkit.quarantine.netns import in_netns, listener
+from irkit.quarantine.outcomes import BLOCKING
 
 PATIENCE = 25
 SHORTEST = 0.1
-BLOCKING = {
-    errno.ENETUNREACH: "no route", errno.EHOSTUNREACH: "host unreachable", errno.EADDRNOTAVAIL: "no address of that family",
-    errno.EACCES: "administratively prohibited", errno.EPERM: "administratively prohibited", errno.ENETDOWN: "the interface is down",
-    errno.EAFNOSUPPORT: "address family not supported", errno.EINVAL: "no address of that family on the interface",
-    errno.ENODEV: "no such interface",
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -181,7 +176,7 @@ def _start(netns: str | None, group: list[Try]) -> None:
 
 
 def _connect_all(group: list[Try]) -> None:
-    forget_unanswered(sorted({attempt.address for attempt in group}))
+    forget()
     for attempt in group:
         _connect(attempt)
 

@@ -158,18 +158,37 @@ def test_a_failed_rebuild_steps_back(lab: Lab) -> None:
 def test_open_quarantine_is_said(lab: Lab) -> None:
     """A second road out, made behind irkit's back, must turn the proof to open: exit 3."""
     name, _ = victim(lab)
-    run = lab.irkit("contain", name, "--json").json
-    pid = inspect(lab, name)["State"]["Pid"]
-    bridge = f"br-{json.loads(lab.docker('network', 'inspect', run['quarantine']['network']))[0]['Id'][:12]}"
-    gateway = json.loads(lab.docker("network", "inspect", run["quarantine"]["network"]))[0]["IPAM"]["Config"][0][
-        "Gateway"
-    ]
-    subprocess.run(["ip", "addr", "add", f"{gateway}/24", "dev", bridge], check=True)
+    lab.irkit("contain", name)
+    road(lab, name)
     leaking = lab.irkit("contain", name, "--again", "--json", code=3).json
-    assert leaking["quarantine"]["state"] == "open" and leaking["status"] == "failed" and pid
+    assert leaking["quarantine"]["state"] == "open" and leaking["status"] == "failed"
     assert any(
         probe["result"] == "reached" and probe["direction"] == "out" for probe in leaking["quarantine"]["probes"]
     )
+
+
+def road(lab: Lab, name: str) -> None:
+    """A cable from the host straight into the container's namespace; it goes with the container."""
+    pid, cable = str(inspect(lab, name)["State"]["Pid"]), f"r{lab.token[:6]}"
+    for words in (
+        f"ip link add {cable} type veth peer name road netns {pid}", f"ip addr add 10.231.78.1/24 dev {cable}", f"ip link set {cable} up",
+        f"nsenter -t {pid} -n ip addr add 10.231.78.2/24 dev road", f"nsenter -t {pid} -n ip link set road up",
+    ):  # fmt: skip
+        subprocess.run(words.split(), check=True)
+
+
+def test_the_next_defence_closes_an_open_road(lab: Lab) -> None:
+    """With the firewall taken away and an address on the bridge the host is within reach: the firewall comes back."""
+    name, _ = victim(lab)
+    first = lab.irkit("contain", name, "--json").json
+    network = json.loads(lab.docker("network", "inspect", first["quarantine"]["network"]))[0]
+    for row in json.loads(subprocess.check_output(["nft", "-j", "list", "tables"]))["nftables"]:
+        if row.get("table", {}).get("name", "").startswith("irkit_"):
+            subprocess.run(["nft", "delete", "table", row["table"]["family"], row["table"]["name"]], check=True)
+    gateway = network["IPAM"]["Config"][0]["Gateway"]
+    subprocess.run(["ip", "addr", "add", f"{gateway}/24", "dev", f"br-{network['Id'][:12]}"], check=True)
+    run = lab.irkit("contain", name, "--again", "--json").json
+    assert run["quarantine"]["state"] == "proven"
 
 
 def test_stopped_container(lab: Lab) -> None:

@@ -1,28 +1,57 @@
-"""Neighbours that did not answer are forgotten, so that a probe asks anew."""
+"""The kernel's neighbour table: messages out, messages in, and no trust in their form."""
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import subprocess
+import sys
 
-from irkit.quarantine.neighbours import delete_request, unanswered
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-ARP = """IP address       HW type     Flags       HW address            Mask     Device
-10.0.0.1         0x1         0x0         00:00:00:00:00:00     *        eth0
-10.0.0.2         0x1         0x2         02:42:0a:00:00:02     *        eth0
-odd line
-10.0.0.3         0x1         0x0         00:00:00:00:00:00     *        eth1
+from irkit.quarantine.neighbours import ACK, REQUEST, RTM_DELNEIGH, RTM_NEWNEIGH, parse, request
+
+
+def row(family: int, index: int, state: int, address: bytes, kind: int = RTM_NEWNEIGH) -> bytes:
+    body = struct.pack("=BBHiHBB", family, 0, 0, index, state, 0, 0) + struct.pack("=HH", 8, 2) + b"xxxx"
+    body += struct.pack("=HH", 4 + len(address), 1) + address
+    return struct.pack("=IHHII", 16 + len(body), kind, 2, 1, 0) + body
+
+
+def test_request() -> None:
+    message = request(RTM_DELNEIGH, REQUEST | ACK, 3, socket.AF_INET6, 7, "fe80::1")
+    length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", message)
+    assert (length, kind, flags, sequence) == (len(message), 29, 5, 3)
+    assert message[-16:] == socket.inet_pton(socket.AF_INET6, "fe80::1")
+
+
+def test_parse() -> None:
+    data = row(socket.AF_INET, 2, 1, bytes([10, 0, 0, 1])) + row(socket.AF_INET6, 3, 2, b"\xfe\x80" + bytes(13) + b"\1")
+    assert parse(data) == ([(2, "10.0.0.1", 1), (3, "fe80::1", 2)], False)
+    assert parse(data + struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4))[1]
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes(data: bytes) -> None:
+    rows, _ = parse(data)
+    assert len(rows) <= len(data) // 28
+
+
+SCRIPT = """
+import socket
+from irkit.quarantine.neighbours import forget, neighbours
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.sendto(b'x', ('192.0.2.9', 9))
+assert [(one.address, one.interface, one.answered) for one in neighbours() if one.interface == 'v0' and '.' in one.address] == [('192.0.2.9', 'v0', False)]
+forget()
+assert not [one for one in neighbours() if one.interface == 'v0' and '.' in one.address], neighbours()
 """
 
 
-def test_unanswered() -> None:
-    assert unanswered(ARP) == [("10.0.0.1", "eth0"), ("10.0.0.3", "eth1")]
-    assert unanswered("") == []
-
-
-def test_delete_request() -> None:
-    message = delete_request(7, "fe80::1", 3)
-    length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", message)
-    assert (length, kind, flags, sequence) == (len(message), 29, 5, 3)
-    assert struct.unpack_from("=BBHi", message, 16)[::3] == (socket.AF_INET6, 7)
-    assert message[-16:] == socket.inet_pton(socket.AF_INET6, "fe80::1")
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a network namespace")
+def test_forgets_who_did_not_answer() -> None:
+    setup = "ip link add v0 type veth peer name v1 && ip addr add 192.0.2.1/24 dev v0 && ip link set v0 up && ip link set v1 up"
+    subprocess.run(["unshare", "--net", "sh", "-ec", f'{setup}; exec "$@"', "sh", sys.executable, "-c", SCRIPT], check=True)

@@ -1,0 +1,111 @@
+"""The second wall: nftables rules on the engine's host, in tables of irkit's own that a release removes.
+
+On the quarantine bridge everything is dropped at the hook before ARP and IP (``netdev`` ingress), so that not even a
+raw frame reaches the host.  For a container on the host's own network, its cgroup's sockets (cgroup v2) are dropped.
+nft(8); a table's comment names the case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+from irkit.errors import EngineError
+
+PREFIX = "irkit_"
+TIMEOUT = 10.0
+FAMILIES = ("netdev", "inet", "arp")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of irkit's own that is loaded in this network namespace."""
+
+    family: str
+    name: str
+    case: str
+
+
+def available() -> bool:
+    """Whether ``nft`` is installed."""
+    return shutil.which("nft") is not None
+
+
+def table_name(case_id: str) -> str:
+    """The tables' name of a case: a case id may be longer than nft allows."""
+    return PREFIX + hashlib.sha256(case_id.encode()).hexdigest()[:12]
+
+
+def bridge_rules(case_id: str, bridge: str) -> str:
+    """Rules that let nothing pass between the host and ``bridge``, nor through it."""
+    name, comment = table_name(case_id), f'comment "irkit case {case_id}";'
+    return f"""
+table netdev {name} {{ {comment}
+  chain ingress {{ type filter hook ingress device "{bridge}" priority -500; policy drop; counter; }}
+}}
+table arp {name} {{ {comment}
+  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
+}}
+table inet {name} {{ {comment}
+  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
+  chain forward {{ type filter hook forward priority -500; oifname "{bridge}" counter drop; iifname "{bridge}" counter drop; }}
+}}
+"""
+
+
+def cgroup_rules(case_id: str, cgroup: str) -> str:
+    """Rules that drop all traffic of the sockets of a cgroup (a path beneath the cgroup v2 mount, without a slash)."""
+    level = cgroup.count("/") + 1
+    match = f'socket cgroupv2 level {level} "{cgroup}"'
+    return f"""
+table inet {table_name(case_id)} {{ comment "irkit case {case_id}";
+  chain output {{ type filter hook output priority -500; {match} counter drop; }}
+  chain input {{ type filter hook input priority -500; {match} counter drop; }}
+}}
+"""
+
+
+def load(case_id: str, rules: str) -> None:
+    """Put the rules in place of those that the case had, in one transaction.  Raises ``EngineError``."""
+    old = "".join(f"delete table {one.family} {one.name}\n" for one in tables() if one.name == table_name(case_id))
+    _nft(["-f", "-"], old + rules)
+
+
+def drop(table: Table) -> None:
+    """Remove a table.  Raises ``EngineError``."""
+    _nft(["delete", "table", table.family, table.name])
+
+
+def tables() -> list[Table]:
+    """irkit's tables in this network namespace.  Raises ``EngineError`` when ``nft`` can't tell."""
+    if not available():
+        return []
+    found = []
+    for item in json.loads(_nft(["-j", "list", "tables"])).get("nftables", ()):
+        row: dict[str, Any] = item.get("table") or {}
+        if str(row.get("name", "")).startswith(PREFIX) and row.get("family") in FAMILIES:
+            found.append(Table(row["family"], row["name"], _case(row["family"], row["name"])))
+    return found
+
+
+def _case(family: str, name: str) -> str:
+    """nft prints a table's comment only as text."""
+    _, _, rest = _nft(["list", "table", family, name]).partition('comment "irkit case ')
+    return rest.partition('"')[0]
+
+
+def _nft(arguments: list[str], rules: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["nft", *arguments], input=rules, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineError(f"nft could not be run: {error}", hint="install the package nftables") from error
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()
+        raise EngineError(f"nft refused: {reason[0] if reason else done.returncode}", hint="run irkit as root")
+    return done.stdout

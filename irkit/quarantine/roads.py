@@ -1,0 +1,120 @@
+"""A road is a pair of places; each is tried by TCP, UDP and ICMP, with irkit's own listeners at the far end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from irkit.quarantine.datagrams import Ear, Frame, Shot, Volley
+from irkit.quarantine.neighbours import Neighbour, neighbours
+from irkit.quarantine.netns import default_gateways, default_gateways6, in_netns
+from irkit.quarantine.scene import Scene
+from irkit.quarantine.tries import Answerer, Try
+
+
+class Post:
+    """irkit's listeners in one namespace, and the controls that show that they would have answered."""
+
+    def __init__(self, netns: str | None, volley: Volley) -> None:
+        self.netns = netns
+        self.tcp = Answerer(netns)
+        try:
+            self.udp = Ear(netns)
+        except OSError:
+            self.tcp.close()
+            raise
+        here = "127.0.0.1"
+        self.tcp_control = Try("control", "control", here, self.tcp.port, netns=netns, expect=self.tcp.nonce)
+        self.udp_control = volley.add(Shot("control", "control", here, netns, self.udp))
+        self.icmp_control = volley.add(Shot("control", "control", here, netns))
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.tcp.close()
+        self.udp.close()
+
+
+class Roads:
+    """All tries of a proof."""
+
+    def __init__(self, scene: Scene, volley: Volley) -> None:
+        self.volley = volley
+        self.tries: list[Try] = []
+        self._scene = scene
+
+    def to_post(
+        self, label: str, direction: str, start: str | None, post: Post, address: str, device: str = ""
+    ) -> None:
+        """Between two places where irkit listens at the far one.  ``device``: bound to that interface."""
+        path = f"{label} by {device}" if device else label
+        scope = device if address.lower().startswith("fe80:") else ""
+        self.tries.append(
+            Try(f"{path}, TCP", direction, address, post.tcp.port, netns=start, device=device, scope=scope, expect=post.tcp.nonce, control=post.tcp_control)
+        )  # fmt: skip
+        self.volley.add(Shot(f"{path}, UDP", direction, address, start, post.udp, device, control=post.udp_control))
+        self.volley.add(Shot(f"{path}, ICMP", direction, address, start, None, device, control=post.icmp_control))
+
+    def frame(self, label: str, post: Post, address: str, device: str, frame: Frame) -> None:
+        """A raw UDP frame out of the target's interface, past its routes."""
+        shot = Shot(f"{label} by a raw frame on {device}", "out", address, self._scene.victim, post.udp, device, frame)
+        shot.control = post.udp_control
+        self.volley.add(shot)
+
+    def to_nobody(self, label: str, address: str, ports: tuple[int, ...], device: str, *, udp: int = 0) -> None:
+        """From the target to where irkit has no listener: silence counts only when nobody answers ARP or NDP."""
+        path = f"{label} {address}" + (f" by {device}" if device else "")
+        silent = self.nobody_home(address, device)
+        victim = self._scene.victim
+        for port in ports:
+            self.tries.append(
+                Try(f"{path}, TCP {port}", "out", address, port, netns=victim, device=device, silent=silent)
+            )
+        if udp:
+            self.volley.add(Shot(f"{path}, UDP {udp}", "out", address, victim, None, device, silent=silent, port=udp))
+        self.volley.add(Shot(f"{path}, ICMP", "out", address, victim, None, device, silent=silent))
+
+    def nobody_home(self, address: str, device: str) -> Callable[[], str]:
+        """Silence is a proof when the next hop, the address itself or the default gateway, did not answer ARP or NDP."""
+
+        def explain() -> str:
+            gateways = self._gateways
+            for row in self._neighbours:
+                if row.answered or (device and row.interface != device):
+                    continue
+                if (row.address, row.interface) in gateways:
+                    return f"the way out is by {row.address} on {row.interface}, and nobody answers for it"
+                if row.address == address:
+                    return f"nobody on {row.interface} answers for it"
+            return ""
+
+        return explain
+
+    @functools.cached_property
+    def _neighbours(self) -> list[Neighbour]:
+        with contextlib.suppress(OSError):
+            return in_netns(self._scene.victim, neighbours)
+        return []
+
+    @functools.cached_property
+    def _gateways(self) -> set[tuple[str, str]]:
+        base = f"/proc/{self._scene.pid}/net"
+        return default_gateways(read(f"{base}/route")) | default_gateways6(read(f"{base}/ipv6_route"))
+
+
+def exists(interface: str) -> bool:
+    """Whether an interface is in our own network namespace."""
+    try:
+        return bool(interface) and socket.if_nametoindex(interface) > 0
+    except OSError:
+        return False
+
+
+def read(path: str) -> str:
+    """A file of ``/proc``; empty when it can't be read."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
