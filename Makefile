@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DRILL ?= first-light
 ARGS ?=
+ENGINES ?= docker-20.10 docker-20.10-userns docker-26.1 docker-26.1-containerd podman
 
-.PHONY: help setup lint format test test-unit test-packaging test-integration drill bench engine-up engine-down bare-check clean venv
+.PHONY: help setup lint format test test-unit test-packaging test-integration test-matrix drill bench engine-up engine-down bare-check clean venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -38,6 +39,13 @@ test-packaging: venv
 
 test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
 	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
+
+test-matrix: venv ## the integration tests with each flavour of engine in turn; ENGINES="podman ..." for some of them
+	@failed=; for e in $(ENGINES); do \
+	  printf '\n==== %s\n' "$$e"; \
+	  IRKIT_ENGINE=$$e scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS) || failed="$$failed $$e"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "failed with:$$failed"; exit 1; fi; echo "passed with each of: $(ENGINES)"
 
 drill: venv ## play a drill, on your engine if one answers, else on a private one
 	scripts/with-engine --pick --images web .venv/bin/irkit drill run $(DRILL)

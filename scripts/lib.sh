@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034 # the variables are for the scripts that source this
 # What the other scripts share: where the state of a checkout lives, and how a missing tool is found or installed.
-# To be sourced. All state is keyed by the checkout's real path, so that two checkouts never disturb one another.
+# To be sourced. All state is keyed by the checkout's real path, so that two checkouts never disturb one another, and
+# by the flavour of the engine, so that several can be up side by side.
+#   IRKIT_ENGINE    the flavour of the private engine: one of the table below
 
 set -euo pipefail
 
@@ -8,9 +10,25 @@ set -euo pipefail
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+ENGINE=${IRKIT_ENGINE:-docker-20.10}
 KEY=$(printf %s "$ROOT" | sha256sum | cut -c1-8)
+# RANGE: the first two numbers of its addresses, a /16 a flavour. TREE_OF: the Debian release and the packages of a root
+# filesystem that the engine runs in; without, it is this machine's own dockerd.
+case $ENGINE in
+    docker-20.10) RANGE=10.231 TREE_OF='' ;; # what Debian 12 has; on another system whatever dockerd is there
+    docker-20.10-userns) RANGE=10.232 TREE_OF='' ;;
+    docker-26.1) RANGE=10.233 TREE_OF='trixie docker.io,iptables,ca-certificates' ;;
+    docker-26.1-containerd) RANGE=10.234 TREE_OF='trixie docker.io,iptables,ca-certificates' ;;
+    podman) RANGE=10.235 TREE_OF='bookworm podman,netavark,aardvark-dns,runc,iptables,ca-certificates' ;;
+    *)
+        printf '%s: no such engine: IRKIT_ENGINE=%s; there are docker-20.10, docker-20.10-userns, docker-26.1, docker-26.1-containerd, podman\n' "${0##*/}" "$ENGINE" >&2
+        exit 2
+        ;;
+esac
+[ "$ENGINE" = docker-20.10 ] || KEY=$KEY-$ENGINE
 BASE=${IRKIT_DEV_STATE:-/var/tmp/irkit-dev}
 STATE=$BASE/$KEY                  # what lasts: the engine's data, logs
+TREE=$STATE/tree                  # the root filesystem of an engine that has one of its own
 CACHE=/var/tmp/irkit-dev/cache    # root filesystems as tars, shared by all checkouts
 RUN=/run/irkit-dev-$KEY           # what is gone after a reboot; short, because a socket's path may have 107 bytes at most
 SOCKET=$RUN/docker.sock
@@ -108,6 +126,45 @@ engine_version() {
 
 # The name of this machine's Debian release.
 codename() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
+
+# cached TAR FUNCTION [ARG...]: FUNCTION fills a folder, which becomes TAR, in one move. Two checkouts don't make it twice.
+cached() {
+    local tar=$1 fill=$2
+    shift 2
+    [ -f "$tar" ] && return
+    need_root "A root filesystem can't be made without it. Run once, as root: DOCKER_HOST='${DOCKER_HOST:-}' scripts/make-images all"
+    private_dir "$(dirname "$CACHE")" "$CACHE"
+    (
+        exec 8>"$CACHE/lock"
+        flock 8
+        [ ! -f "$tar" ] || exit 0
+        work=$(mktemp -d "$CACHE/tmp.XXXXXX")
+        trap 'rm -rf --one-file-system "$work"' EXIT
+        mkdir -m 0755 "$work/root"
+        "$fill" "$work/root" "$@" 8>&-
+        tar -C "$work/root" --sort=name --numeric-owner --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -cf "$work/tar" .
+        mv "$work/tar" "$tar"
+    )
+}
+
+# debian_into FOLDER RELEASE PACKAGES: a minimal Debian with these packages (a,b,c) besides.
+debian_into() {
+    local mirror log=$1.log release=$2 here
+    here=$(codename)
+    # Debian comes from where this machine gets it, and through the same proxy.
+    # shellcheck disable=SC2016 # apt's own variables
+    mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' | awk -v c="$here" '$1 == c {print $2; exit}')
+    eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
+    export http_proxy https_proxy
+    say "making a Debian $release tree (once, about half a minute): $3"
+    # A mount namespace of its own: whatever debootstrap mounts is gone when it ends, however it ends.
+    if ! unshare --mount debootstrap --variant=minbase --include="$3" "$release" "$1" ${mirror:+"$mirror"} >"$log" 2>&1; then
+        tail -n 20 "$log" "$1/debootstrap/debootstrap.log" >&2 || true
+        die "debootstrap failed: see above; the package archive it used: ${mirror:-its default}"
+    fi
+    rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/log/* "$1"/etc/resolv.conf "$1"/etc/hostname
+    printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n' >"$1/etc/hosts"
+}
 
 # alive PID TEXT: the process runs, is no zombie, and its command line has TEXT (a number may have been given away again).
 alive() {

@@ -153,10 +153,11 @@ class Volley:
 
 def _fire(group: Iterable[Shot]) -> None:
     forget()
+    opened: dict[str, socket.socket] = {}
     for shot in group:
         shot.begun = now()
         try:
-            _send(shot)
+            _send(shot, opened)
             shot.outcome = "sent"
         except OSError as error:
             number = error.errno or errno.EIO
@@ -165,16 +166,17 @@ def _fire(group: Iterable[Shot]) -> None:
                 shot.outcome, shot.detail = "blocked", BLOCKING[number]
 
 
-def _send(shot: Shot) -> None:
+def _send(shot: Shot, opened: dict[str, socket.socket]) -> None:
+    """``opened``: packet sockets by interface; closing one makes the kernel wait, so all frames share it."""
     if shot.frame is not None and shot.ear is not None:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        frame = udp_frame(
+            shot.frame.source_mac, shot.frame.target_mac, shot.frame.source, shot.address, shot.ear.port, shot.ear.mark(shot.number)
+        )  # fmt: skip
+        raw = opened.get(shot.device)
+        if raw is None:
+            raw = opened[shot.device] = shot.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
             raw.bind((shot.device, 0))
-            raw.send(
-                udp_frame(
-                    shot.frame.source_mac, shot.frame.target_mac, shot.frame.source, shot.address, shot.ear.port,
-                    shot.ear.mark(shot.number),
-                )
-            )  # fmt: skip
+        raw.send(frame)
         return
     family = socket.AF_INET6 if ":" in shot.address else socket.AF_INET
     if shot.ear is not None or shot.port:

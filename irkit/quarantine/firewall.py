@@ -71,8 +71,9 @@ table inet {table_name(case_id)} {{ comment "irkit case {case_id}";
 
 def load(case_id: str, rules: str) -> None:
     """Put the rules in place of those that the case had, in one transaction.  Raises ``EngineError``."""
-    old = "".join(f"delete table {one.family} {one.name}\n" for one in tables() if one.name == table_name(case_id))
-    _nft(["-f", "-"], old + rules)
+    name = table_name(case_id)
+    fresh = "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in FAMILIES)
+    _nft(["-f", "-"], fresh + rules)
 
 
 def drop(table: Table) -> None:
