@@ -17,6 +17,7 @@ from irkit.text import printable
 
 COMMANDS = {
     "contain": "Freeze, isolate and prove it, acquire signed evidence.",
+    "scope": "Who and what a compromised container can reach.",
     "snapshot": "Acquire signed evidence without containing.",
     "diff": "What changed, in a container or in a bundle.",
     "release": "Give a contained container its former place back.",

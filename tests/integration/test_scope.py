@@ -1,0 +1,125 @@
+"""The blast radius of real containers."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+
+from irkit import schemas
+
+from .conftest import Lab
+
+SECRET = "correct-horse-battery"
+BUSYBOX = "irkit-dev/busybox:1"
+
+
+def rows(scope: dict[str, Any], kind: str, subject: str = "") -> list[dict[str, str]]:
+    return [row for row in scope["rows"] if row["kind"] == kind and subject in row["subject"]]
+
+
+def names(scope: dict[str, Any], reason: str) -> set[str]:
+    return {one["name"] for one in scope["related"][reason]}
+
+
+@pytest.fixture
+def volume(lab: Lab) -> Iterator[str]:
+    name = f"{lab.token}-data"
+    lab.docker("volume", "create", name)
+    yield name
+    for container in lab.docker("ps", "-aq", "--filter", f"label=dev.irkit.test={lab.token}").split():
+        lab.docker("rm", "-f", container, check=False)
+    lab.docker("volume", "rm", name, check=False)
+
+
+def connected(lab: Lab, name: str, peer: str, port: int) -> None:
+    """Open a connection from ``name`` to ``peer`` that stays, and wait until the kernel has it."""
+    address = lab.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", peer)
+    lab.docker("exec", "-d", name, "sh", "-c", f"sleep 300 | busybox nc {address} {port}")
+    wanted = f":{port:04X} 01 "
+    for _ in range(50):
+        if wanted in lab.docker("exec", name, "cat", "/proc/net/tcp"):
+            return
+        time.sleep(0.1)
+    raise AssertionError("no connection came about")
+
+
+def test_scope_of_a_well_connected_container(lab: Lab, volume: str, tmp_path: Path) -> None:
+    network = lab.network("app")
+    peer = lab.run("db", "--network", network, "-v", f"{volume}:/var/lib/db", "-e", f"DB_PASS={SECRET}", image=BUSYBOX, command=("nc", "-ll", "-p", "5432", "-e", "sleep", "300"))  # fmt: skip
+    name = lab.run(
+        "web", "--network", network, "-v", f"{volume}:/data", "-v", f"{tmp_path}/docker.sock:/var/run/docker.sock", "-v", "/proc:/host/proc:ro",
+        "-e", f"DATABASE_URL=postgres://app:{SECRET}@db/x", "-p", "127.0.0.1::8080", "--cap-add", "SYS_ADMIN", "--device", "/dev/fuse",
+    )  # fmt: skip
+    twin = lab.run("twin")
+    side = lab.run("side", "--pid", f"container:{name}", "--network", f"container:{name}", image=BUSYBOX, command=("sleep", "300"))  # fmt: skip
+    connected(lab, name, peer, 5432)
+
+    ran = lab.irkit("scope", name, "--json")
+    scope = ran.json
+    jsonschema.validate(scope, schemas.load("scope"))
+    assert SECRET not in ran.out + ran.err
+    assert scope["target"]["name"] == name
+    assert rows(scope, "mount", "docker.sock")[0]["severity"] == "critical"
+    assert rows(scope, "mount", "/proc")[0]["severity"] == "high"
+    assert rows(scope, "capability", "SYS_ADMIN") and rows(scope, "device", "/dev/fuse")
+    assert [row["contained"] for row in rows(scope, "port")] == ["published port: closed and probed"]
+    assert [row["subject"] for row in rows(scope, "environment")] == ["DATABASE_URL"]
+    (connection,) = rows(scope, "connection")
+    assert connection["subject"] == peer and "tcp port 5432" in connection["detail"] and connection["closed"] == "yes"
+    (shared,) = rows(scope, "volume")
+    assert shared["subject"] == volume and peer in shared["detail"] and shared["closed"] == "frozen"
+    assert names(scope, "network") == names(scope, "volume") == names(scope, "secret") == {peer}
+    assert names(scope, "namespace") == {side} and twin in names(scope, "image")
+
+    back = lab.irkit("scope", side, "--json").json
+    assert names(back, "namespace") == {name} and names(back, "network") == {peer}
+    assert {row["subject"] for row in rows(back, "connection")} <= {peer}
+
+    table = lab.irkit("scope", name, "--svg", str(tmp_path / "s.svg"), "--dot", str(tmp_path / "s.dot"))
+    assert "CRITICAL" in table.out and peer in table.out and SECRET not in table.out
+    assert "1 by volume" in table.err.splitlines()[-1] and f"irkit contain {name}" in table.err
+    ElementTree.parse(tmp_path / "s.svg")
+    assert (tmp_path / "s.dot").read_text().startswith("digraph scope {")
+
+
+def test_scope_of_a_container_on_the_hosts_network(lab: Lab) -> None:
+    peer = lab.run("peer")
+    name = lab.run("host", "--network", "host", image=BUSYBOX, command=("sleep", "300"))
+    connected(lab, name, peer, 8080)
+    scope = lab.irkit("scope", name, "--json").json
+    (mode,) = rows(scope, "network-mode")
+    assert mode["closed"] == "frozen" and rows(scope, "peer") == []
+    # Of the host's connections only those that the target holds itself.
+    assert {(row["subject"], row["closed"]) for row in rows(scope, "connection")} == {(peer, "frozen")}
+
+
+def test_scope_of_a_contained_and_of_a_stopped_container(lab: Lab) -> None:
+    name = lab.run("web", "--network", lab.network("app"))
+    lab.irkit("contain", name, code=None)
+    scope = lab.irkit("scope", name, "--json").json
+    assert "contained already" in rows(scope, "network-mode", "irkit-")[0]["detail"]
+    lab.irkit("release", name, "--force", code=None)
+    lab.docker("rm", "-f", name)
+    stopped = lab.run("gone", image=BUSYBOX, command=("true",))
+    lab.docker("wait", stopped)
+    (unseen,) = rows(lab.irkit("scope", stopped, "--json").json, "connection")
+    assert "not running" in unseen["detail"] and unseen["severity"] == "low"
+
+
+def test_words_and_documents_do_not_mix(lab: Lab, tmp_path: Path) -> None:
+    name = lab.run("web")
+    assert lab.irkit("scope", name, "--dot", "-").out.startswith("digraph")
+    ElementTree.fromstring(lab.irkit("scope", name, "--svg", "-").out)
+    mixed = lab.irkit("scope", name, "--json", "--svg", str(tmp_path / "s.svg"))
+    assert json.loads(mixed.out)["schema"] == "irkit.scope/v1"
+    assert "only one of" in lab.irkit("scope", name, "--dot", "-", "--json", code=2).err
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert "not an ordinary file" in lab.irkit("scope", name, "--svg", str(tmp_path / "link"), code=2).err
+    lab.irkit("scope", f"{lab.token}-nobody", code=1)
