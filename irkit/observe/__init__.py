@@ -1,0 +1,1 @@
+"""Watching a target that keeps running inside its quarantine, from the host: its traffic, and what it calls home for."""
