@@ -53,7 +53,11 @@ class Facts:
 
 @dataclass(slots=True)
 class Context:
-    """One run on one target.  ``planned``: the actions that the playbook uses."""
+    """One run on one target.  ``planned``: the actions that the playbook uses.
+
+    ``sealed_off`` is called when the target has left its networks, or could not: of several targets at once, nobody's
+    evidence is worked on before all are sealed off.
+    """
 
     engine: Engine
     case: Case
@@ -68,6 +72,7 @@ class Context:
     steps: list[dict[str, Any]] = field(default_factory=list)
     vars: Mapping[str, Any] = field(default_factory=dict)
     planned: frozenset[str] = frozenset()
+    sealed_off: Callable[[], None] = lambda: None
     network_ahead: Ahead[Network] | None = None
 
     def mark(self, moment: str) -> None:

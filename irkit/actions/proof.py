@@ -22,6 +22,7 @@ from irkit.quarantine.seal import QUARANTINE, ROLE
 from irkit.quarantine.state import SavedState
 
 PEER_LIMIT = 32
+NEIGHBOUR_LIMIT = 4
 RESOLV_LIMIT = 65536
 
 
@@ -139,16 +140,25 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
         if network.driver == "bridge":
             old += [(address, network.bridge) for address in (endpoint.ipv4, endpoint.ipv6) if address]
         peers += _peers(ctx, network, saved, OLD)
-    for network in ctx.engine.networks(f"{ROLE}={QUARANTINE}"):
-        full = _network(ctx, network.id)
-        if full is not None:
-            peers += _peers(ctx, full, saved, QUARANTINED)
+    peers += _neighbours(ctx, saved)
     mine = [one for one in holder.endpoints if one.network == ctx.facts.quarantine_network]
     return Scene(
         pid=pid, bridge=ctx.facts.bridge, addresses=tuple(address for one in mine for address in (one.ipv4, one.ipv6) if address),
         old=tuple(old), gateways=tuple(gateways), peers=tuple(dict.fromkeys(peers)), ports=saved.ports, outside=outside,
         connections=_established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)),
     )  # fmt: skip
+
+
+def _neighbours(ctx: Context, saved: SavedState) -> list[Peer]:
+    """Who is quarantined as well: all on the target's own network, and a few on those of other cases."""
+    own: list[Peer] = []
+    others: list[Peer] = []
+    for network in ctx.engine.networks(f"{ROLE}={QUARANTINE}"):
+        mine = network.name == ctx.facts.quarantine_network
+        if mine or len(others) < NEIGHBOUR_LIMIT:
+            full = _network(ctx, network.id)
+            (own if mine else others).extend(_peers(ctx, full, saved, QUARANTINED) if full is not None else ())
+    return own + others[:NEIGHBOUR_LIMIT]
 
 
 def _network(ctx: Context, reference: str) -> Network | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,18 +22,31 @@ from irkit.cli.options import (
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.interface import Container
 from irkit.errors import Refused
+from irkit.text import printable
 
 EPILOG = """\b
 Examples:
   irkit contain web-1
   irkit contain web-1 --json > run.json
   irkit contain web-1 --var profile=quick
-  irkit contain web-1 --again          # prove and acquire once more
+  irkit contain web-1 --again              # prove and acquire once more
+  irkit contain web-1 web-2 db-1           # all at once
+  irkit contain --label com.example.app=shop
+  irkit contain web-1 --scope same-image   # and every container of the same image
 """
+SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volume"}
 
 
 @click.command(epilog=EPILOG)
-@click.argument("target")
+@click.argument("targets", metavar="[TARGET]...", nargs=-1)
+@click.option("--label", "labels", multiple=True, metavar="KEY[=VALUE]", help="Every container with this label.")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(list(SCOPES)),
+    help="The TARGETs' relatives as well (`irkit scope`).",
+)
 @click.option("--playbook", default="contain", show_default=True, metavar="NAME|FILE", help="The playbook to run.")
 @click.option(
     "--var",
@@ -50,17 +64,19 @@ Examples:
 @engine_option
 @json_option
 def command(
-    target: str, playbook: str, variables: tuple[str, ...], again: bool, key: str, passphrase_file: Path | None, passphrase_fd: int | None,
-    engine: str | None, as_json: bool,
+    targets: tuple[str, ...], labels: tuple[str, ...], scopes: tuple[str, ...], playbook: str, variables: tuple[str, ...], again: bool,
+    key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Freeze TARGET, isolate it and prove that, acquire signed evidence, list findings.
 
-    TARGET is a container's name or id. It stays frozen and quarantined; nothing is removed. `irkit release` gives it
-    back, `irkit rebuild` puts a clean one in its place.
+    TARGET is a container's name or id; several are contained at once. They stay frozen and quarantined; nothing is
+    removed. `irkit release` gives one back, `irkit rebuild` puts a clean one in its place.
     """
+    if not targets and not labels:
+        raise click.UsageError("Missing argument 'TARGET'.")
     config = RunConfig(
-        target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
-        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+        targets[0] if targets else "", playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event,
+        parse_vars(variables), can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
     )  # fmt: skip
 
     def admit(case: Case | None, container: Container) -> None:
@@ -70,16 +86,50 @@ def command(
                 hint=f"`irkit case show {case.id}` · `irkit release {container.name}` · `irkit contain {container.name} --again`",
             )
 
+    if len(targets) != 1 or labels or scopes:
+        return _many(config, targets, labels, scopes, admit, as_json)
     with catching_signals() as signals:
         finished = run_playbook(config, signals, admit)
-    if finished.context.facts.quarantine_state and finished.outcome.status != "interrupted":
-        finished.context.case.with_state("contained")
+    mark_contained(finished)
     if as_json:
         print_json(finished.to_json())
     from irkit.cli.summary import summarize
 
     summarize(finished, to_stderr=as_json)
     return exit_code(finished)
+
+
+def _many(
+    config: RunConfig, targets: tuple[str, ...], labels: tuple[str, ...], scopes: tuple[str, ...],
+    admit: Callable[[Case | None, Container], None], as_json: bool,
+) -> int:  # fmt: skip
+    from irkit.cli import fleet
+    from irkit.engine.connect import open_engine
+
+    engine = open_engine(config.engine)
+    chosen = fleet.select(engine, targets, labels)
+    if not chosen:
+        raise Refused(f"no container has the label {' and '.join(labels)}", hint="nothing was done")
+    if scopes:
+        from irkit.scope.find import related
+
+        names = {
+            reference
+            for one in chosen
+            for scope in scopes
+            for reference in related(engine, one).related.get(SCOPES[scope], ())
+        }
+        chosen = fleet.select(engine, [*(one.id for one in chosen), *sorted(names)], ())
+    click.echo(f"{len(chosen)} containers: {printable(', '.join(sorted(one.name for one in chosen)), 600)}", err=True)
+    with catching_signals() as signals:
+        results = fleet.contain_all(config, chosen, signals, admit, mark_contained)
+    return fleet.report(results, as_json=as_json)
+
+
+def mark_contained(finished: Finished) -> None:
+    """The case holds its target now, whatever else went wrong."""
+    if finished.context.facts.quarantine_state and finished.outcome.status != "interrupted":
+        finished.context.case.with_state("contained")
 
 
 def exit_code(finished: Finished) -> int:

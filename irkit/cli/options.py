@@ -133,11 +133,28 @@ class Signals:
         """From here on only a second signal ends the run: what was acquired is being sealed."""
         self.shielded = True
 
+    def fork(self) -> Signals:
+        """For one of several runs at once: it hears the same signals, and shields itself alone."""
+        return _Fork(self)
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.caught:
             raise KeyboardInterrupt
         self.caught = signal.Signals(number).name
         os.write(2, b"\n  stopping at the next safe point; once more to stop at once\n")
+
+
+class _Fork(Signals):
+    """One run's own shield in front of the process's signals."""
+
+    def __init__(self, parent: Signals) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def checkpoint(self) -> None:
+        """Raise ``Interrupted`` when a signal came."""
+        self.caught = self._parent.caught
+        super().checkpoint()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from irkit.cases import Case
 from irkit.cli.options import catching_signals, engine_option, json_option, print_json, show_event
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
-from irkit.engine.interface import Container
+from irkit.engine.interface import Container, Engine
 from irkit.errors import ExitCode, IrkitError, Refused, UsageProblem
 from irkit.quarantine.release import clear_away, compare, leftovers, planned
 from irkit.quarantine.state import SavedState
@@ -101,7 +101,7 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
-    found = leftovers(opened, _holds)
+    found = leftovers(opened, lambda case: _holds(opened, case))
     problems = [] if dry_run else [problem for case in found for problem in clear_away(opened, case)]
     if as_json:
         print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, "cases": found, "problems": problems})
@@ -115,9 +115,10 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     return ExitCode.GAPS if problems else ExitCode.DONE
 
 
-def _holds(case_id: str) -> bool:
-    """Whether a case of this home still holds its container; one that is not known here does not."""
+def _holds(engine: Engine, case_id: str) -> bool:
+    """Whether a case of this home still holds a container that exists; one that is not known here does not."""
     try:
-        return cases.load_case(case_id).state in cases.OPEN_STATES
+        case = cases.load_case(case_id)
+        return case.state in cases.OPEN_STATES and bool(engine.container(case.target.id).id)
     except IrkitError:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class RunConfig:
     variables: Mapping[str, Any]
     needs_key: bool = True
     can_ask: bool = False
+    signer: Callable[[], Signer] | None = None
+    sealed_off: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 writer,
                 config.observer,
                 signals.checkpoint,
-                _signer(config),
+                config.signer or signing_key(config),
+                sealed_off=config.sealed_off,
             )
             journal = Journal(folder / "journal.jsonl", ballast.drop)
             try:
@@ -156,11 +160,16 @@ def _check_key(config: RunConfig) -> None:
         )
 
 
-def _signer(config: RunConfig) -> Callable[[], Signer]:
-    """The signing key, opened when it is first needed; a default one is made when there is none."""
+def signing_key(config: RunConfig) -> Callable[[], Signer]:
+    """The signing key, opened once, when it is first needed; a default one is made when there is none."""
     opened: list[Signer] = []
+    lock = threading.Lock()
 
     def get() -> Signer:
+        with lock:
+            return _open()
+
+    def _open() -> Signer:
         if not opened:
             from irkit.evidence import keys
 

@@ -13,7 +13,7 @@ from irkit.text import printable
 
 STATES = {
     "proven": ("ISOLATED, and proven", "green"),
-    "frozen-only": ("FROZEN ONLY: it can't leave its network; do not thaw it", "yellow"),
+    "frozen-only": ("FROZEN ONLY: do not thaw it", "yellow"),
     "unproven": ("NOT PROVEN: treat it as able to talk", "red"),
     "open": ("OPEN: something got through", "red"),
     "": ("not isolated", "red"),
@@ -38,6 +38,8 @@ def summarize(finished: Finished, *, to_stderr: bool) -> None:
     frozen = _after(finished, "frozen")
     say(f"  frozen      {frozen}" if frozen else "  frozen      no (it was not running, or freezing failed)")
     say(f"  quarantine  {click.style(text, fg=colour)}{_after(finished, 'proven', ', ')}")
+    if facts.quarantine_state == "frozen-only":
+        say(f"              {printable(facts.quarantine_note or 'the isolation from the network failed: see above')}")
     _probes(finished, say)
     if facts.sealed is not None:
         say(f"  evidence    {facts.sealed.path}")

@@ -16,6 +16,7 @@ from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, Step, resolve
 
 TOLERATED = "tolerated"
+SEALING = "quarantine.seal"
 
 
 @dataclass(slots=True)
@@ -87,6 +88,8 @@ class Runner:
             seconds=round(seconds, 4),
         )
         self.context.steps.append(row)
+        if step.action.name == SEALING:
+            self.context.sealed_off()
         if step.register:
             self.registered[step.register] = dict(result.data)
         self.context.observer(Event("step-finished", result.message, step.id, result.outcome, seconds))

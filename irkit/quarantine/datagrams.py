@@ -65,6 +65,74 @@ def _udp_listener() -> socket.socket:
     return made
 
 
+class Echoes:
+    """Raw ICMP sockets of one volley in one namespace, shared by all its echoes that leave the same way.
+
+    A raw socket sees every reply that comes to its namespace, so each reply is known by the volley's nonce.
+    """
+
+    def __init__(self) -> None:
+        self.nonce = secrets.token_bytes(16)
+        self._socks: dict[tuple[str | None, int, str], socket.socket] = {}
+        self._heard: set[int] | None = None
+
+    def sender(self, netns: str | None, family: int, device: str) -> socket.socket:
+        """The socket for echoes out of ``device``; to be called in that namespace.  Raises ``OSError``."""
+        key = (netns, family, device)
+        if key not in self._socks:
+            protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+            made = self._socks[key] = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+            if device:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+            _only_replies(made, family)
+        return self._socks[key]
+
+    def request(self, family: int, number: int) -> bytes:
+        """An ICMP echo request (RFC 792; RFC 4443, whose checksum the kernel computes)."""
+        kind = ECHO6 if family == socket.AF_INET6 else ECHO
+        body = struct.pack(">HH", number >> 16 & 0xFFFF, number & 0xFFFF) + self.nonce
+        return struct.pack(">BBH", kind, 0, checksum(struct.pack(">BBH", kind, 0, 0) + body)) + body
+
+    def heard(self) -> set[int]:
+        """The numbers of all echoes that were answered by now."""
+        if self._heard is None:
+            self._heard = set()
+            for (_, family, _), sock in self._socks.items():
+                with contextlib.suppress(OSError):
+                    while True:
+                        number = self.number(family, sock.recv(2048))
+                        if number is not None:
+                            self._heard.add(number)
+        return self._heard
+
+    def number(self, family: int, data: bytes) -> int | None:
+        """Which echo a packet is the reply to, if it is one of ours.  IPv4 ones begin with the IP header."""
+        if family == socket.AF_INET and data:
+            data = data[(data[0] & 15) * 4 :]
+        if len(data) != 24 or data[0] != (REPLY6 if family == socket.AF_INET6 else REPLY) or data[8:] != self.nonce:
+            return None
+        high, low = struct.unpack_from(">HH", data, 4)
+        return int(high) << 16 | int(low)
+
+    def close(self) -> None:
+        """Close all."""
+        for sock in self._socks.values():
+            sock.close()
+
+
+def _only_replies(sock: socket.socket, family: int) -> None:
+    """Let the kernel drop what is no echo reply (raw(7), ICMP_FILTER; RFC 3542, 3.2, ICMP6_FILTER)."""
+    with contextlib.suppress(OSError):
+        if family == socket.AF_INET6:
+            mask = [0xFFFFFFFF] * 8
+            mask[REPLY6 >> 5] &= ~(1 << (REPLY6 & 31))
+            sock.setsockopt(socket.IPPROTO_ICMPV6, 1, struct.pack("=8I", *mask))
+        else:
+            sock.setsockopt(
+                socket.SOL_RAW if hasattr(socket, "SOL_RAW") else 255, 1, struct.pack("=I", 0xFFFFFFFF & ~(1 << REPLY))
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """How a raw frame is addressed: it needs no route, only the neighbour's hardware address."""
@@ -103,6 +171,7 @@ class Volley:
 
     def __init__(self) -> None:
         self.shots: list[Shot] = []
+        self._echoes = Echoes()
         self._started = 0.0
 
     def add(self, shot: Shot) -> Shot:
@@ -119,12 +188,36 @@ class Volley:
             groups.setdefault(shot.netns, []).append(shot)
         for netns, group in groups.items():
             try:
-                in_netns(netns, lambda group=group: _fire(group))  # type: ignore[misc]
+                in_netns(netns, lambda group=group: self._fire(group))  # type: ignore[misc]
             except OSError as error:
                 for shot in group:
                     shot.begun = shot.begun or now()
                     shot.outcome = shot.outcome or "failed"
                     shot.detail = f"the network namespace can't be entered: {error.strerror}"
+
+    def _fire(self, group: Iterable[Shot]) -> None:
+        forget()
+        opened: dict[str, socket.socket] = {}
+        for shot in group:
+            shot.begun = now()
+            try:
+                if shot.frame is not None and shot.ear is not None:
+                    _send_frame(shot, shot.ear, shot.frame, opened)
+                elif shot.ear is not None or shot.port:
+                    _send_udp(shot)
+                else:
+                    self._send_echo(shot)
+                shot.outcome = "sent"
+            except OSError as error:
+                number = error.errno or errno.EIO
+                shot.outcome, shot.detail = "failed", os.strerror(number)
+                if number in BLOCKING:
+                    shot.outcome, shot.detail = "blocked", BLOCKING[number]
+
+    def _send_echo(self, shot: Shot) -> None:
+        family = _family(shot.address)
+        sock = self._echoes.sender(shot.netns, family, shot.device)
+        sock.sendto(self._echoes.request(family, shot.number), _where(shot, 0))
 
     def probes(self) -> list[Probe]:
         """One verdict a shot, controls left out.  Called when answers have had their time."""
@@ -134,8 +227,10 @@ class Volley:
                 if shot.ear is not None:
                     arrived = heard.setdefault(id(shot.ear), shot.ear.heard())
                     shot.outcome = "arrived" if shot.number in arrived else "silent"
-                else:
+                elif shot.port:
                     shot.outcome = "arrived" if _answered(shot) else "silent"
+                else:
+                    shot.outcome = "arrived" if shot.number in self._echoes.heard() else "silent"
         spent = (time.monotonic() - self._started) * 1000
         found = []
         for shot in self.shots:
@@ -146,93 +241,55 @@ class Volley:
 
     def close(self) -> None:
         """Close what is open."""
+        self._echoes.close()
         for shot in self.shots:
             if shot.sock is not None:
                 shot.sock.close()
 
 
-def _fire(group: Iterable[Shot]) -> None:
-    forget()
-    opened: dict[str, socket.socket] = {}
-    for shot in group:
-        shot.begun = now()
-        try:
-            _send(shot, opened)
-            shot.outcome = "sent"
-        except OSError as error:
-            number = error.errno or errno.EIO
-            shot.outcome, shot.detail = "failed", os.strerror(number)
-            if number in BLOCKING:
-                shot.outcome, shot.detail = "blocked", BLOCKING[number]
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _send(shot: Shot, opened: dict[str, socket.socket]) -> None:
+def _where(shot: Shot, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    if _family(shot.address) == socket.AF_INET:
+        return shot.address, port
+    link_local = shot.address.lower().startswith("fe80:") and shot.device
+    return shot.address, port, 0, socket.if_nametoindex(shot.device) if link_local else 0
+
+
+def _send_frame(shot: Shot, ear: Ear, frame: Frame, opened: dict[str, socket.socket]) -> None:
     """``opened``: packet sockets by interface; closing one makes the kernel wait, so all frames share it."""
-    if shot.frame is not None and shot.ear is not None:
-        frame = udp_frame(
-            shot.frame.source_mac, shot.frame.target_mac, shot.frame.source, shot.address, shot.ear.port, shot.ear.mark(shot.number)
-        )  # fmt: skip
-        raw = opened.get(shot.device)
-        if raw is None:
-            raw = opened[shot.device] = shot.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-            raw.bind((shot.device, 0))
-        raw.send(frame)
-        return
-    family = socket.AF_INET6 if ":" in shot.address else socket.AF_INET
-    if shot.ear is not None or shot.port:
-        shot.sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        data = shot.ear.mark(shot.number) if shot.ear is not None else b"irkit"
-    else:
-        protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
-        shot.sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
-        data = echo_request(family, shot.number)
+    data = udp_frame(frame.source_mac, frame.target_mac, frame.source, shot.address, ear.port, ear.mark(shot.number))
+    raw = opened.get(shot.device)
+    if raw is None:
+        raw = opened[shot.device] = shot.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        raw.bind((shot.device, 0))
+    raw.send(data)
+
+
+def _send_udp(shot: Shot) -> None:
+    shot.sock = socket.socket(_family(shot.address), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     if shot.device:
         shot.sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, shot.device.encode() + b"\0")
-    port = shot.ear.port if shot.ear is not None else shot.port
-    if family == socket.AF_INET6:
-        link_local = shot.address.lower().startswith("fe80:") and shot.device
-        shot.sock.sendto(data, (shot.address, port, 0, socket.if_nametoindex(shot.device) if link_local else 0))
+    if shot.ear is not None:
+        shot.sock.sendto(shot.ear.mark(shot.number), _where(shot, shot.ear.port))
     else:
-        shot.sock.sendto(data, (shot.address, port))
-
-
-_IDENTIFIER = secrets.randbits(16)
-
-
-def echo_request(family: int, number: int) -> bytes:
-    """An ICMP echo request (RFC 792; RFC 4443, whose checksum the kernel computes)."""
-    kind = ECHO6 if family == socket.AF_INET6 else ECHO
-    body = struct.pack(">HH", _IDENTIFIER, number & 0xFFFF) + b"irkit"
-    return struct.pack(">BBH", kind, 0, checksum(struct.pack(">BBH", kind, 0, 0) + body)) + body
+        shot.sock.connect(_where(shot, shot.port))
+        shot.sock.send(b"irkit")
 
 
 def _answered(shot: Shot) -> bool:
-    """Whether an echo reply, or any answer to a UDP datagram, is there."""
-    sock = shot.sock
-    if sock is None:
+    """Whether anything came back for a UDP datagram to somebody else."""
+    try:
+        return shot.sock is not None and bool(shot.sock.recv(2048) or True)
+    except ConnectionRefusedError:
+        shot.detail = "an answer came back: port unreachable"
+        return True
+    except OSError as error:
+        if error.errno in BLOCKING:
+            shot.detail = BLOCKING[error.errno]
         return False
-    while True:
-        try:
-            data = sock.recv(2048)
-        except ConnectionRefusedError:
-            shot.detail = "an answer came back: port unreachable"
-            return True
-        except OSError as error:
-            if error.errno in BLOCKING:
-                shot.detail = BLOCKING[error.errno]
-            return False
-        if shot.port or is_reply(sock.family, data, shot.number):
-            return True
-
-
-def is_reply(family: int, data: bytes, number: int) -> bool:
-    """Whether a packet from a raw ICMP socket is the reply to our request.  IPv4 ones begin with the IP header."""
-    if family == socket.AF_INET and data:
-        data = data[(data[0] & 15) * 4 :]
-    if len(data) < 8:
-        return False
-    kind, _, _, identifier, sequence = struct.unpack_from(">BBHHH", data)
-    return kind in (REPLY, REPLY6) and (identifier, sequence) == (_IDENTIFIER, number & 0xFFFF)
 
 
 def _verdict(shot: Shot, spent: float) -> tuple[str, str]:

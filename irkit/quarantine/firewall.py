@@ -27,7 +27,6 @@ class Table:
 
     family: str
     name: str
-    case: str
 
 
 def available() -> bool:
@@ -72,8 +71,17 @@ table inet {table_name(case_id)} {{ comment "irkit case {case_id}";
 def load(case_id: str, rules: str) -> None:
     """Put the rules in place of those that the case had, in one transaction.  Raises ``EngineError``."""
     name = table_name(case_id)
-    fresh = "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in FAMILIES)
-    _nft(["-f", "-"], fresh + rules)
+    try:
+        made = f'{{ comment "irkit case {case_id}"; }}'
+        _nft(["-f", "-"], "".join(f"create table {family} {name} {made}\n" for family in FAMILIES) + rules)
+    except EngineError:  # they are there already, or something is wrong that comes up again
+        fresh = "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in FAMILIES)
+        _nft(["-f", "-"], fresh + rules)
+
+
+def belongs(table: Table, case_id: str) -> bool:
+    """Whether a table is that case's."""
+    return table.name in (case_id, table_name(case_id))
 
 
 def drop(table: Table) -> None:
@@ -89,14 +97,21 @@ def tables() -> list[Table]:
     for item in json.loads(_nft(["-j", "list", "tables"])).get("nftables", ()):
         row: dict[str, Any] = item.get("table") or {}
         if str(row.get("name", "")).startswith(PREFIX) and row.get("family") in FAMILIES:
-            found.append(Table(row["family"], row["name"], _case(row["family"], row["name"])))
+            found.append(Table(row["family"], row["name"]))
     return found
 
 
-def _case(family: str, name: str) -> str:
-    """nft prints a table's comment only as text."""
-    _, _, rest = _nft(["list", "table", family, name]).partition('comment "irkit case ')
-    return rest.partition('"')[0]
+def cases_of(found: list[Table]) -> set[str]:
+    """The cases that tables say they belong to, or a table's own name where it says nothing.
+
+    nft prints a table's comment as text only.  Raises ``EngineError``.
+    """
+    names: dict[str, str] = {}
+    for one in found:
+        if names.get(one.name, one.name) == one.name:
+            _, _, rest = _nft(["list", "table", one.family, one.name]).partition('comment "irkit case ')
+            names[one.name] = rest.partition('"')[0] or one.name
+    return set(names.values())
 
 
 def _nft(arguments: list[str], rules: str = "") -> str:

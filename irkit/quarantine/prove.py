@@ -63,7 +63,7 @@ def _prove(scene: Scene, timeout: float) -> Proof:
         tries = [*(one.tcp_control for one in posts), *roads.tries, *port_tries(scene)]
         ports.send()
         volley.fire()
-        run_tries(tries, [one.tcp for one in posts], timeout)
+        run_tries(tries, [one.tcp for one in posts], timeout, roads.look)
         probes = [one.probe() for one in tries if one.direction != "control"]
         probes += [*volley.probes(), *_same_host(scene), *lost, *ports.probes(), *dns.probes(), *_connections(scene)]
     return Proof(judge(probes), tuple(probes))

@@ -51,7 +51,7 @@ def planned(engine: Engine, saved: SavedState, container: Container, case_id: st
         steps += [_joining(engine, one) for one in saved.endpoints if one.network not in present]
     if saved.restarts:
         steps.append(f"set the restart policy to {saved.restart_policy.get('Name')}")
-    steps += [f"delete the firewall table {one.family} {one.name}" for one in firewall.tables() if one.case == case_id]
+    steps += [f"delete the firewall table {one.family} {one.name}" for one in firewall.tables() if firewall.belongs(one, case_id)]
     steps += [f"remove the network {one.name}" for one in engine.networks(f"{LABEL}={case_id}")]
     if container.paused:
         steps.append("leave it frozen, as it was before" if saved.paused else "thaw it")
@@ -73,7 +73,7 @@ def clear_away(engine: Engine, case_id: str) -> list[str]:
     problems = []
     try:
         for table in firewall.tables():
-            if table.case == case_id:
+            if firewall.belongs(table, case_id):
                 firewall.drop(table)
     except EngineError as error:
         problems.append(f"the firewall tables of {case_id} could not be removed: {error.message}")
@@ -100,7 +100,7 @@ def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
             continue
     networks = engine.networks(LABEL)
     used = {one.labels.get(LABEL, "") for one in networks if one.id in held}
-    named = {one.labels.get(LABEL, "") for one in networks} | {one.case for one in firewall.tables()}
+    named = {one.labels.get(LABEL, "") for one in networks} | firewall.cases_of(firewall.tables())
     return sorted(case for case in named - used if case and not contained(case))
 
 

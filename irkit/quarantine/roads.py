@@ -44,6 +44,8 @@ class Roads:
         self.volley = volley
         self.tries: list[Try] = []
         self._scene = scene
+        self._silent: dict[tuple[str, str], Neighbour] = {}
+        self._answered: set[tuple[str, str]] = set()
 
     def to_post(
         self, label: str, direction: str, start: str | None, post: Post, address: str, device: str = ""
@@ -81,8 +83,8 @@ class Roads:
 
         def explain() -> str:
             gateways = self._gateways
-            for row in self._neighbours:
-                if row.answered or (device and row.interface != device):
+            for row in self._unanswered:
+                if device and row.interface != device:
                     continue
                 if (row.address, row.interface) in gateways:
                     return f"the way out is by {row.address} on {row.interface}, and nobody answers for it"
@@ -93,10 +95,21 @@ class Roads:
         return explain
 
     @functools.cached_property
-    def _neighbours(self) -> list[Neighbour]:
+    def _unanswered(self) -> list[Neighbour]:
+        """After the wait: who was asked and has not answered."""
+        self.look()
+        return list(self._silent.values())
+
+    def look(self) -> None:
+        """Note who has not answered by now.  The kernel forgets that after a while, an answer it keeps for longer."""
         with contextlib.suppress(OSError):
-            return in_netns(self._scene.victim, neighbours)
-        return []
+            for row in in_netns(self._scene.victim, neighbours):
+                key = (row.address, row.interface)
+                if row.answered:
+                    self._answered.add(key)
+                    self._silent.pop(key, None)
+                elif key not in self._answered:
+                    self._silent[key] = row
 
     @functools.cached_property
     def _gateways(self) -> set[tuple[str, str]]:

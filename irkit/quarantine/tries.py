@@ -119,11 +119,13 @@ class Answerer:
         self.sock.close()
 
 
-def run_tries(tries: Sequence[Try], answerers: Iterable[Answerer], timeout: float) -> None:
+def run_tries(
+    tries: Sequence[Try], answerers: Iterable[Answerer], timeout: float, sent: Callable[[], None] = lambda: None
+) -> None:
     """Start all tries, serve the listeners, and settle every try.
 
     Silence is waited for ``PATIENCE`` times as long as the slowest control took, ``SHORTEST`` seconds at least and
-    ``timeout`` at most: on a busy machine longer than on an idle one.
+    ``timeout`` at most: on a busy machine longer than on an idle one.  ``sent`` is called when all are on their way.
     """
     controls = [one for one in tries if one.direction == "control"]
     waiting: dict[socket.socket, Try] = {}
@@ -136,6 +138,7 @@ def run_tries(tries: Sequence[Try], answerers: Iterable[Answerer], timeout: floa
                 if not attempt.outcome and attempt.sock is not None:
                     waiting[attempt.sock] = attempt
                     selector.register(attempt.sock, selectors.EVENT_WRITE, attempt)
+        sent()
         begun = time.monotonic()
         while waiting and (left := begun + _window(controls, timeout) - time.monotonic()) > 0:
             for key, _ in selector.select(left):

@@ -80,9 +80,6 @@ def lab(tmp_path: Path, engine: DockerEngine) -> Iterator[Lab]:
     yield made
     for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
         made.docker("rm", "-f", container, check=False)
-    cases = [path.name for path in (made.home / "cases").glob("*")] if (made.home / "cases").is_dir() else []
-    for network in [
-        *made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split(),
-        *(f"irkit-{case}" for case in cases),
-    ]:
+    for network in made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split():
         made.docker("network", "rm", network, check=False)
+    made.irkit("release", "--leftovers", code=None)
