@@ -50,9 +50,9 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     plan = recipe(before, old_image, str(args["image_id"]))
     current = ctx.engine.container(ctx.target.id)
     aside = f"{before.name}-compromised-{ctx.case.id.rpartition('-')[2]}"
-    if current.name == aside:
+    if current.name == aside and _exists(ctx, before.name):
         raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
-    done = run(ctx.engine, current, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
+    done = run(ctx.engine, current, before.name, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
     for note in plan.notes:
         ctx.warn(note)
     ctx.facts.result["rebuilt"] = {
@@ -67,3 +67,12 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
         f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}",
         {"id": done.id},
     )
+
+
+def _exists(ctx: Context, name: str) -> bool:
+    """Whether anything bears the name; nothing does when an engine died in the middle of a rebuild."""
+    try:
+        ctx.engine.container(name)
+    except NotFound:
+        return False
+    return True

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from irkit.clock import rfc3339
 from irkit.engine.docker_config import endpoint_config
 from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
-from irkit.engine.wire import TIMEOUT, Wire, error_for
-from irkit.errors import EngineError, EnginePermission, EngineUnreachable
+from irkit.engine.wire import TIMEOUT, Wire, decoded, error_for
+from irkit.errors import EngineError, EnginePermission, EngineUnreachable, NotFound
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -52,8 +52,7 @@ class DockerEngine:
         if self._wire is not None:
             return self._wire.call(method, path, body, **query)
         response = self._response(method, path, body, query)
-        content: bytes = response.content
-        return json.loads(content) if content else None
+        return decoded(response.content, method)
 
     def _response(
         self,
@@ -282,6 +281,8 @@ def unframe(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _segment(ref: str) -> str:
     from urllib.parse import quote
 
+    if not ref:
+        raise NotFound("No such container or network: an empty name", status=404)
     return quote(ref, safe=":@/") if "/" in ref else quote(ref, safe=":@")
 
 

@@ -181,9 +181,18 @@ class Container:
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Its networks, by name."""
+        """Its networks, by name.
+
+        Left out are those that refused a running container (address taken, none left): Docker 20.10 goes on naming
+        them, without an id, an endpoint or an address.
+        """
         networks = (self.raw.get("NetworkSettings") or {}).get("Networks") or {}
-        return tuple(Endpoint.from_inspect(name, networks[name]) for name in sorted(networks))
+        marks = ("EndpointID", "NetworkID", "IPAddress")
+        return tuple(
+            Endpoint.from_inspect(name, networks[name])
+            for name in sorted(networks)
+            if not self.running or any(networks[name].get(mark) for mark in marks)
+        )
 
     @property
     def ports(self) -> tuple[PortBinding, ...]:

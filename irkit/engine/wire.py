@@ -19,6 +19,8 @@ from irkit.errors import Conflict, EngineError, EnginePermission, EngineUnreacha
 
 API_VERSION = "1.41"
 TIMEOUT = 60.0
+NOT_FOUND = re.compile(r"no such (container|image|network|volume)|network not found", re.IGNORECASE)
+"""Podman answers 500 where Docker answers 404, and where it is in the wrong state ("container state improper")."""
 LIMIT = 64 * 1024 * 1024
 
 
@@ -51,7 +53,7 @@ class Wire:
             self._calls.append(Call(method, target, status, rfc3339(started), round((time.time() - started) * 1000, 3)))
         if status >= 300:
             raise error_for(status, _message(payload))
-        return json.loads(payload) if payload else None
+        return decoded(payload, method)
 
     def _exchange(self, method: str, target: str, body: object | None) -> tuple[int, bytes]:
         data = b"" if body is None else json.dumps(body).encode()
@@ -96,15 +98,25 @@ def _message(payload: bytes) -> str:
         return payload[:200].decode("utf-8", "replace").strip() or "no reason given"
 
 
+def decoded(payload: bytes, method: str) -> Any:
+    """The answer's JSON.  A plain word after a change (Podman says ``OK``) is as good as none."""
+    try:
+        return json.loads(payload) if payload.strip() else None
+    except ValueError as error:
+        if method == "GET":
+            raise EngineError("the engine's answer is not JSON") from error
+        return None
+
+
 def error_for(status: int, message: str) -> EngineError:
     """The error of the tree that fits an HTTP status of the Docker API."""
-    if status == 404:
+    if status == 404 or (status == 500 and NOT_FOUND.search(message)):
         return NotFound(
             message,
             status=status,
             hint=None if message.startswith("No such container") else "`irkit doctor` shows what this engine has",
         )
-    if status in (304, 409):
+    if status in (304, 409) or (status == 500 and "state improper" in message):
         return Conflict(message, status=status)
     return EngineError(message, status=status)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from irkit.engine.interface import Container, Endpoint, Engine, Network
-from irkit.errors import EngineError, NotFound
+from irkit.errors import EngineError, EngineUnreachable, NotFound
 from irkit.quarantine import firewall
-from irkit.quarantine.seal import LABEL
+from irkit.quarantine.seal import LABEL, leave
 from irkit.quarantine.state import SavedState
 
 SUBNET_NEEDED = "user configured subnets"
@@ -51,7 +51,11 @@ def planned(engine: Engine, saved: SavedState, container: Container, case_id: st
         steps += [_joining(engine, one) for one in saved.endpoints if one.network not in present]
     if saved.restarts:
         steps.append(f"set the restart policy to {saved.restart_policy.get('Name')}")
-    steps += [f"delete the firewall table {one.family} {one.name}" for one in firewall.tables() if firewall.belongs(one, case_id)]
+    steps += [
+        f"delete the firewall table {one.family} {one.name}"
+        for one in firewall.tables()
+        if firewall.belongs(one, case_id)
+    ]
     steps += [f"remove the network {one.name}" for one in engine.networks(f"{LABEL}={case_id}")]
     if container.paused:
         steps.append("leave it frozen, as it was before" if saved.paused else "thaw it")
@@ -106,7 +110,7 @@ def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
 
 def _leave_quarantine(engine: Engine, container: Container, case_id: str) -> None:
     for network in _quarantines(engine, container, case_id):
-        engine.disconnect(network.id, container.id)
+        leave(engine, network.id, container.id)
 
 
 def _quarantines(engine: Engine, container: Container, case_id: str) -> list[Network]:
@@ -127,18 +131,33 @@ def _rejoin(engine: Engine, saved: SavedState, endpoint: Endpoint) -> list[str]:
 
     The former address is asked for first; a network without a subnet of the user's own refuses that, and chooses.
     """
-    for reference in (endpoint.network_id, endpoint.network):
-        for pinned in (True, False):
-            try:
-                engine.connect(reference, saved.holder_id, _as_given(saved, endpoint, pinned))
-            except NotFound:
-                break
-            except EngineError as error:
-                if pinned and SUBNET_NEEDED in error.message:
-                    continue
-                return [f"network {endpoint.network}: {error.message}"]
-            return []
-    return [f"network {endpoint.network}: it does not exist any more"]
+    reference = _present(engine, endpoint)
+    if not reference:
+        return [f"network {endpoint.network}: it does not exist any more"]
+    for pinned in (True, False):
+        try:
+            engine.connect(reference, saved.holder_id, _as_given(saved, endpoint, pinned))
+        except EngineUnreachable:
+            raise
+        except EngineError as error:
+            if pinned and SUBNET_NEEDED in error.message:
+                continue
+            return [f"network {endpoint.network}: {error.message}"]
+        break
+    return []
+
+
+def _present(engine: Engine, endpoint: Endpoint) -> str:
+    """The id of the network, or its name where it was made anew; empty when there is neither.
+
+    Asked for, as an engine takes a stopped container's word for a network that is gone.
+    """
+    for reference in filter(None, (endpoint.network_id, endpoint.network)):
+        try:
+            return engine.network(reference).id
+        except NotFound:
+            continue
+    return ""
 
 
 def _as_given(saved: SavedState, endpoint: Endpoint, pinned: bool) -> Endpoint:

@@ -78,7 +78,7 @@ def seal_off(engine: Engine, saved: SavedState, case_id: str, network: Callable[
         if endpoint.network == name:
             joined = True
         else:
-            _leave(engine, endpoint.network_id or endpoint.network, saved.holder_id)
+            leave(engine, endpoint.network_id or endpoint.network, saved.holder_id)
             left.append(endpoint.network)
     quarantine = network()
     if not joined:
@@ -114,7 +114,8 @@ def stop_restarts(engine: Engine, saved: SavedState) -> None:
         engine.set_restart_policy(saved.container_id, {"Name": "no", "MaximumRetryCount": 0})
 
 
-def _leave(engine: Engine, network: str, container: str) -> None:
+def leave(engine: Engine, network: str, container: str) -> None:
+    """Leave a network; no error when it, or the place on it, is gone already."""
     try:
         engine.disconnect(network, container)
     except NotFound:

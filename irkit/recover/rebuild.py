@@ -27,16 +27,16 @@ class Rebuilt:
 
 
 def rebuild(
-    engine: Engine, old: Container, plan: Recipe, aside: str, timeout: float, checkpoint: Callable[[], None]
+    engine: Engine, old: Container, name: str, plan: Recipe, aside: str, timeout: float, checkpoint: Callable[[], None]
 ) -> Rebuilt:
-    """Make and start the new container under the old one's name.
+    """Make and start the new container under ``name``; the old one is ``aside`` from then on, if it was not before.
 
     When anything fails, the new container is removed, the old one has its name back, and the error says so.
     """
-    name = old.name
-    engine.rename(old.id, aside)
     new_id = ""
     try:
+        if old.name != aside:
+            engine.rename(old.id, aside)
         new_id = engine.create(plan.body, name)
         for endpoint in plan.networks:
             engine.connect(endpoint.network, new_id, endpoint)
@@ -44,7 +44,7 @@ def rebuild(
         health = wait_healthy(engine, new_id, timeout, checkpoint)
     except BaseException as error:
         said = _last_words(engine, new_id)
-        _step_back(engine, old.id, name, new_id)
+        _step_back(engine, old.id, name, new_id or _unanswered(engine, old.id, name, plan))
         if isinstance(error, IrkitError):
             error.message = f"{error.message}; {name} is as it was before{said}"
             error.args = (error.message,)
@@ -83,8 +83,18 @@ def _last_words(engine: Engine, container: str) -> str:
     return ""
 
 
+def _unanswered(engine: Engine, old: str, name: str, plan: Recipe) -> str:
+    """The container that the engine made although its answer was lost: under our name, of our image, never started."""
+    with contextlib.suppress(EngineError):
+        found = engine.container(name)
+        if found.id != old and found.state.get("Status") == "created" and found.image_ref == plan.body.get("Image"):
+            return found.id
+    return ""
+
+
 def _step_back(engine: Engine, old: str, name: str, new: str) -> None:
     if new:
         with contextlib.suppress(NotFound):
             engine.remove(new, force=True)
-    engine.rename(old, name)
+    if engine.container(old).name != name:
+        engine.rename(old, name)

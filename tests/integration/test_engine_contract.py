@@ -35,9 +35,6 @@ class TestEngines(EngineContract):
         if is_podman(endpoint):
             reason = "Podman answers 500 where Docker answers 404 or 409, and its default network has another name"
             request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
-        elif request.node.originalname == "test_an_empty_reference_names_nothing":
-            reason = "an empty reference asks for the list of all (GET /networks/), which is then taken for the one"
-            request.applymarker(pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason=reason))
         return DockerEngine(endpoint, use_wire=request.param == "wire")
 
 

@@ -54,4 +54,6 @@ assert not [one for one in neighbours() if one.interface == 'v0' and '.' in one.
 @pytest.mark.skipif(os.getuid() != 0, reason="makes a network namespace")
 def test_forgets_who_did_not_answer() -> None:
     setup = "ip link add v0 type veth peer name v1 && ip addr add 192.0.2.1/24 dev v0 && ip link set v0 up && ip link set v1 up"
-    subprocess.run(["unshare", "--net", "sh", "-ec", f'{setup}; exec "$@"', "sh", sys.executable, "-c", SCRIPT], check=True)
+    subprocess.run(
+        ["unshare", "--net", "sh", "-ec", f'{setup}; exec "$@"', "sh", sys.executable, "-c", SCRIPT], check=True
+    )
