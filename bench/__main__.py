@@ -10,11 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from irkit.engine.connect import open_engine
+from irkit.engine.interface import NetworkSpec
+from irkit.quarantine.seal import OPTIONS
+
 RUNS = 5
+CROWD, CROWD_RUNS, CROWD_LABEL = 30, 3, "dev.irkit.bench.crowd=1"
 LABEL = "dev.irkit.bench=1"
 IMAGE = "irkit-dev/bench:1"
 QUARANTINE = (
@@ -128,6 +134,75 @@ def snapshot() -> tuple[list[float], list[float], list[float]]:
     return steps, whole, baseline
 
 
+def crowd() -> tuple[list[float], list[float], list[float]]:
+    """Seconds for 30 containers at once: until all are sealed off, the whole process, and the engine's own limit.
+
+    The limit: the same pause, create, disconnect, connect and inspect calls, by as many threads and nothing else.
+    """
+    off, whole, limit = [], [], []
+    for _ in range(CROWD_RUNS):
+        people()
+        limit.append(calls_alone())
+        people()
+        with tempfile.TemporaryDirectory() as home:
+            irkit(home, "key", "generate")
+            run, began, spent = irkit(home, "contain", "--label", CROWD_LABEL, "--json")
+            if len(run["runs"]) != CROWD or any(one["quarantine"]["state"] != "proven" for one in run["runs"]):
+                raise SystemExit(f"not all of {CROWD} were proven")
+            off.append(max(moment(one["timeline"]["sealed_off"]) for one in run["runs"]) - began)
+            whole.append(spent)
+            disperse()
+            irkit(home, "release", "--leftovers")
+    return off, whole, limit
+
+
+def people() -> None:
+    disperse()
+    for number in range(CROWD):
+        name = f"irkit-bench-{number}"
+        docker(
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--label",
+            LABEL,
+            "--label",
+            CROWD_LABEL,
+            "--network",
+            "irkit-bench-net",
+            "irkit-dev/web:1",
+        )
+
+
+def disperse() -> None:
+    found = docker("ps", "-aq", "--filter", f"label={CROWD_LABEL}").split()
+    if found:
+        docker("rm", "-f", *found)
+    for network in docker("network", "ls", "-q", "--filter", f"label={CROWD_LABEL}").split():
+        docker("network", "rm", network)
+
+
+def calls_alone() -> float:
+    key, _, value = CROWD_LABEL.partition("=")
+
+    def contain(container: str) -> None:
+        engine = open_engine()
+        spec = NetworkSpec(f"irkit-bench-{container[:12]}", True, OPTIONS, {key: value})
+        engine.pause(container)
+        network = engine.create_network(spec)
+        for endpoint in engine.container(container).endpoints:
+            engine.disconnect(endpoint.network_id, container)
+        engine.connect(network, container)
+        engine.container(container)
+
+    everybody = open_engine().containers(CROWD_LABEL)
+    began = time.monotonic()
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(contain, everybody))
+    return time.monotonic() - began
+
+
 def memory() -> dict[str, float]:
     """Peak megabytes of each command on a large case: 600 MB in one file, 40,000 files, 150 MB of logs."""
     docker("rm", "-f", "irkit-bench", check=False)
@@ -194,6 +269,9 @@ def main() -> None:
         steps, whole, export = snapshot()
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+        off, whole, limit = crowd()
+        row(f"{CROWD} at once: all sealed off / the calls alone", off, limit, 1.2)
+        row(f"{CROWD} at once: whole process / the calls alone", whole, limit, 1.2)
         for name, megabytes in memory().items():
             verdict = "" if megabytes < 100 else "  MISSED"
             print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)

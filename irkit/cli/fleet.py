@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +20,6 @@ from irkit.text import printable
 
 WORKERS = 64
 GATE_SECONDS = 60.0
-EVIDENCE_WORKERS = 4
-"""Probing and acquiring at once: that work is Python's own, and more threads only get in each other's way."""
 WORST_FIRST = (
     ExitCode.INTERRUPTED, ExitCode.CHECK_FAILED, ExitCode.FAILED, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.GAPS, ExitCode.DONE,
 )  # fmt: skip
@@ -78,11 +75,10 @@ def contain_all(
     progress = _Progress(len(containers))
 
     chosen = groups(containers)
-    slots = threading.Semaphore(EVIDENCE_WORKERS)
     gate = Gate(min(len(chosen), WORKERS))
 
     def one(container: Container, first: bool) -> Ended:
-        arrived, held = [not first], contextlib.ExitStack()
+        arrived = [not first]
 
         def arrive() -> None:
             if not arrived[0]:
@@ -93,7 +89,6 @@ def contain_all(
             arrive()
             if first:
                 gate.wait()
-                held.enter_context(slots)
 
         mine = replace(
             shared, target=container.id, observer=_prefixed(config.observer, container.name), sealed_off=sealed_off
@@ -108,7 +103,6 @@ def contain_all(
             ended = Ended(container.name, None, IrkitError(f"irkit's own fault: {type(error).__name__}: {error}"))
         finally:
             arrive()
-            held.close()
         progress.done(ended)
         return ended
 

@@ -13,7 +13,7 @@ from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
 from irkit.engine.interface import Endpoint, NetworkSpec
-from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, IrkitError, NotFound, Refused
+from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, IrkitError, NotFound
 from irkit.events import silent
 from irkit.evidence import keys
 from irkit.evidence.keys import Signer
