@@ -33,6 +33,7 @@ Examples:
   irkit contain web-1 web-2 db-1           # all at once
   irkit contain --label com.example.app=shop
   irkit contain web-1 --scope same-image   # and every container of the same image
+  irkit contain web-1 --observe 120 --sinkhole   # then watch whom it calls, inside the quarantine
 """
 SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volume"}
 
@@ -46,6 +47,15 @@ SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volu
     multiple=True,
     type=click.Choice(list(SCOPES)),
     help="The TARGETs' relatives as well (`irkit scope`).",
+)
+@click.option(
+    "--observe",
+    type=click.IntRange(1, 24 * 3600),
+    metavar="SECONDS",
+    help="Then let it run inside the proven quarantine, recorded.",
+)
+@click.option(
+    "--sinkhole", is_flag=True, help="With --observe: answer DNS and accept TCP, so that beacons show themselves."
 )
 @click.option("--playbook", default="contain", show_default=True, metavar="NAME|FILE", help="The playbook to run.")
 @click.option(
@@ -65,7 +75,8 @@ SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volu
 @json_option
 def command(
     targets: tuple[str, ...], labels: tuple[str, ...], scopes: tuple[str, ...], playbook: str, variables: tuple[str, ...], again: bool,
-    key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
+    observe: int | None, sinkhole: bool, key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None,
+    as_json: bool,
 ) -> int:  # fmt: skip
     """Freeze TARGET, isolate it and prove that, acquire signed evidence, list findings.
 
@@ -74,9 +85,16 @@ def command(
     """
     if not targets and not labels:
         raise click.UsageError("Missing argument 'TARGET'.")
+    chosen = parse_vars(variables)
+    if sinkhole and observe is None:
+        raise click.UsageError("--sinkhole goes with --observe SECONDS.")
+    if observe is not None:
+        if playbook != "contain":
+            raise click.UsageError("--observe has a playbook of its own: leave --playbook out.")
+        playbook, chosen = "contain-and-observe", {**chosen, "seconds": observe, "sinkhole": sinkhole}
     config = RunConfig(
         targets[0] if targets else "", playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event,
-        parse_vars(variables), can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+        chosen, can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
     )  # fmt: skip
 
     def admit(case: Case | None, container: Container) -> None:

@@ -50,6 +50,7 @@ def summarize(finished: Finished, *, to_stderr: bool) -> None:
         say(
             f"  evidence    {click.style('no sealed bundle', fg='red')}; what was taken lies in {context.writer.folder}"
         )
+    _observed(finished, say)
     _findings(finished, say)
     _gaps(finished, say)
     _next(finished, say)
@@ -78,6 +79,14 @@ def _probes(finished: Finished, say: Say) -> None:
         )
     for probe in [one for one in probes if one.result != "blocked"][:SHOWN]:
         say(f"              {click.style(probe.result, fg='red')}: {printable(probe.path)}: {printable(probe.detail)}")
+
+
+def _observed(finished: Finished, say: Say) -> None:
+    seen = finished.context.facts.result.get("observed")
+    if seen:
+        say(f"  observed    {seen['packets']} packets recorded, {seen['events']} events in the sinkhole")
+        for text in (*seen["names"][:SHOWN], *seen["places"][:SHOWN]):
+            say(f"              called for {printable(text, 120)}")
 
 
 def _findings(finished: Finished, say: Say) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from irkit.errors import EngineError
-from irkit.quarantine.netns import in_netns, local_ipv4, local_ipv6
+from irkit.netns import in_netns, local_ipv4, local_ipv6
 
 Result = TypeVar("Result")
 TABLE = "irkit_sink"

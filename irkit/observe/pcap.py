@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from irkit.clock import now
 from irkit.errors import EngineError
-from irkit.quarantine.netns import in_netns
+from irkit.netns import in_netns
 
 MAGIC_NS = 0xA1B23C4D
 LINKTYPE_ETHERNET = 1

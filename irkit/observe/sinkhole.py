@@ -30,9 +30,9 @@ from typing import Any
 
 from irkit.clock import now
 from irkit.errors import EngineError, Refused
+from irkit.netns import in_netns
 from irkit.observe import diversion, dns
 from irkit.observe.sockets import not_the_host, original, tell_original, transparent
-from irkit.quarantine.netns import in_netns
 from irkit.text import printable
 
 ADDRESS = "198.51.100.7"  # TEST-NET-2, RFC 5737: nobody's

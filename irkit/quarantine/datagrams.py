@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from irkit.clock import now
 from irkit.models import Probe
+from irkit.netns import in_netns
 from irkit.quarantine.frames import checksum, udp_frame
 from irkit.quarantine.neighbours import forget
-from irkit.quarantine.netns import in_netns
 from irkit.quarantine.outcomes import BLOCKING
 
 ECHO, ECHO6 = 8, 128

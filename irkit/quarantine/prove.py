@@ -9,10 +9,10 @@ import socket
 
 from irkit.clock import now
 from irkit.models import Probe
+from irkit.netns import in_netns, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.datagrams import Frame, Volley
 from irkit.quarantine.frames import hardware_address
 from irkit.quarantine.neighbours import forget
-from irkit.quarantine.netns import in_netns, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.ports import UdpPorts, port_tries
 from irkit.quarantine.resolver import EngineDns
 from irkit.quarantine.roads import Post, Roads, exists, read

@@ -10,7 +10,7 @@ import time
 
 from irkit.clock import now
 from irkit.models import Probe
-from irkit.quarantine.netns import in_netns
+from irkit.netns import in_netns
 
 DNS_SERVER = "127.0.0.11"
 OUTSIDE_NAME = "irkit-probe.example.com"

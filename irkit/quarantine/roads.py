@@ -8,9 +8,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from irkit.netns import default_gateways, default_gateways6, in_netns
 from irkit.quarantine.datagrams import Ear, Frame, Shot, Volley
 from irkit.quarantine.neighbours import Neighbour, neighbours
-from irkit.quarantine.netns import default_gateways, default_gateways6, in_netns
 from irkit.quarantine.scene import Scene
 from irkit.quarantine.tries import Answerer, Try
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from irkit.clock import now
 from irkit.models import Probe
+from irkit.netns import in_netns, listener
 from irkit.quarantine.neighbours import forget
-from irkit.quarantine.netns import in_netns, listener
 from irkit.quarantine.outcomes import BLOCKING
 
 PATIENCE = 25

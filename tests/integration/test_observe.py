@@ -20,7 +20,7 @@ from irkit.errors import Refused
 from irkit.observe import diversion
 from irkit.observe.pcap import Recorder
 from irkit.observe.sinkhole import Limits, Sinkhole
-from irkit.quarantine.netns import in_netns
+from irkit.netns import in_netns
 from irkit.quarantine.seal import OPTIONS
 
 from .conftest import Lab

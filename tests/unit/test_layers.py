@@ -11,12 +11,13 @@ import pytest
 import irkit
 
 ROOT = Path(irkit.__file__).parent
-CAPABILITIES = ("quarantine", "acquire", "compare", "trust", "recover")
+CAPABILITIES = ("quarantine", "observe", "acquire", "compare", "trust", "recover")
 COMMON = (
     "errors",
     "text",
     "clock",
     "streams",
+    "netns",
     "home",
     "documents",
     "resources",

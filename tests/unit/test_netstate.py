@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from irkit.acquire.host import parse_mountinfo
 from irkit.acquire.netstate import owners, parse_address, parse_table, parse_unix
-from irkit.quarantine.netns import default_gateways, interfaces, local_ipv4, local_ipv6
+from irkit.netns import default_gateways, interfaces, local_ipv4, local_ipv6
 
 little = pytest.mark.skipif(sys.byteorder != "little", reason="samples are from a little-endian host")
 
