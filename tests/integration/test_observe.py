@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from irkit.errors import Refused
+from irkit.netns import in_netns
 from irkit.observe import diversion
 from irkit.observe.pcap import Recorder
 from irkit.observe.sinkhole import Limits, Sinkhole
-from irkit.netns import in_netns
 from irkit.quarantine.seal import OPTIONS
 
 from .conftest import Lab
