@@ -308,6 +308,9 @@ class World:
             for own in ("10.231.93.1", UPLINK):
                 found[f"out: raw frame to {own}"] = lambda own=own: frame(inside, host, own, bridge, device)
                 found[f"out: arp for {own}"] = lambda own=own: arp(inside, own, device)
+            gateway = self.inspect("network", self.network)["IPAM"]["Config"][0].get("Gateway")
+            if gateway:
+                three("out: quarantine gateway", inside, host, gateway)
             local = self._link_local(bridge)
             if local:
                 three("out: bridge link-local", inside, host, local, device)

@@ -80,11 +80,11 @@ def test_nothing_leaks(lab: Lab) -> None:
     ("patches", "road"),
     [
         pytest.param((NO_WALL,), "out: raw frame to 10.231.79.1", id="firewall"),
-        pytest.param((NO_WALL, INHIBIT), "out: host uplink, tcp", id="inhibit_ipv4"),
+        pytest.param((NO_WALL, INHIBIT), "out: quarantine gateway, tcp", id="inhibit_ipv4"),
         pytest.param((NO_WALL, ICC), "in: quarantined neighbour, tcp", id="icc"),
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL), "out: outside, udp", id="internal"),
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL, MASQUERADE), "out: outside, tcp", id="masquerade"),
-        pytest.param((NO_WALL, JOIN_FIRST), "in: published tcp", id="order"),
+        pytest.param((NO_WALL, INHIBIT, JOIN_FIRST), "in: published tcp", id="order"),
         pytest.param((STAY,), "out: old peer, tcp", id="leaving"),
     ],
 )
