@@ -15,7 +15,9 @@ from .leaks import World, world
 NO_WALL = "import irkit.actions.walls as w; w.firewall.available = lambda: False"
 WITHOUT = "import irkit.quarantine.seal as s; s.OPTIONS.pop('com.docker.network.bridge.{}')"
 JOIN_FIRST = """
+import irkit.actions.containment as c
 import irkit.quarantine.seal as s
+c._prepare_ahead = lambda _: None
 leave = s.leave
 def early(engine, network, container):
     quarantine = s.prepare_network(engine, CASE[0])
