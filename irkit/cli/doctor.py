@@ -18,9 +18,11 @@ from irkit.engine.connect import open_engine
 from irkit.engine.interface import EngineInfo
 from irkit.errors import ExitCode, IrkitError
 from irkit.home import home
+from irkit.quarantine import firewall
 from irkit.text import human_size
 
-GOOD_DRIVERS = ("overlay2", "overlayfs")
+GOOD_DRIVERS = ("overlay2", "overlayfs", "overlay")
+READABLE_LOGS = ("json-file", "local", "journald")
 SKEW = 2.0
 SPACE = 1024**3
 
@@ -82,8 +84,8 @@ def _engine(url: str | None) -> Iterator[Check]:
     yield Check("cgroup", "ok", f"version {info.cgroup_version}")
     yield Check(
         "log driver",
-        "ok" if info.log_driver in ("json-file", "local", "journald") else "warn",
-        info.log_driver,
+        "ok" if info.log_driver in READABLE_LOGS else "warn",
+        info.log_driver or "the engine does not say",
     )
     skew = abs(isoparse(info.system_time).timestamp() - time.time()) if info.system_time else 0.0
     clock = f"the engine's clock differs by {skew:.1f} s"
@@ -114,6 +116,15 @@ def _host() -> Iterator[Check]:
         yield Check("rights", "ok", "root: /proc, namespaces and overlay layers can be read")
     else:
         yield Check("rights", "warn", "not root: no host-side acquisition, no probes", "run irkit as root")
+    if firewall.available():
+        yield Check("firewall", "ok", "nft: a second wall around each quarantine")
+    else:
+        yield Check(
+            "firewall",
+            "warn",
+            "no nft: raw frames of a thawed target can reach the host, and the proof will say so",
+            "install the package nftables",
+        )
     folder = home()
     while not folder.exists():
         folder = folder.parent
