@@ -20,7 +20,6 @@ from irkit.clock import now
 from irkit.models import Probe
 from irkit.netns import in_netns
 from irkit.quarantine.frames import checksum, udp_frame
-from irkit.quarantine.neighbours import forget
 from irkit.quarantine.outcomes import BLOCKING
 
 ECHO, ECHO6 = 8, 128
@@ -196,7 +195,6 @@ class Volley:
                     shot.detail = f"the network namespace can't be entered: {error.strerror}"
 
     def _fire(self, group: Iterable[Shot]) -> None:
-        forget()
         opened: dict[str, socket.socket] = {}
         for shot in group:
             shot.begun = now()
@@ -228,7 +226,7 @@ class Volley:
                     arrived = heard.setdefault(id(shot.ear), shot.ear.heard())
                     shot.outcome = "arrived" if shot.number in arrived else "silent"
                 elif shot.port:
-                    shot.outcome = "arrived" if _answered(shot) else "silent"
+                    shot.outcome = _answer(shot)
                 else:
                     shot.outcome = "arrived" if shot.number in self._echoes.heard() else "silent"
         spent = (time.monotonic() - self._started) * 1000
@@ -279,17 +277,20 @@ def _send_udp(shot: Shot) -> None:
         shot.sock.send(b"irkit")
 
 
-def _answered(shot: Shot) -> bool:
-    """Whether anything came back for a UDP datagram to somebody else."""
+def _answer(shot: Shot) -> str:
+    """What came back for a UDP datagram to somebody else."""
     try:
-        return shot.sock is not None and bool(shot.sock.recv(2048) or True)
+        if shot.sock is not None:
+            shot.sock.recv(2048)
+            return "arrived"
     except ConnectionRefusedError:
         shot.detail = "an answer came back: port unreachable"
-        return True
+        return "arrived"
     except OSError as error:
         if error.errno in BLOCKING:
             shot.detail = BLOCKING[error.errno]
-        return False
+            return "blocked"
+    return "silent"
 
 
 def _verdict(shot: Shot, spent: float) -> tuple[str, str]:

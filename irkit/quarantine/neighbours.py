@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
@@ -97,13 +98,16 @@ def neighbours() -> list[Neighbour]:
     return found
 
 
-def forget(*, answered: bool = False) -> None:
-    """Delete the rows that nobody answered, or with ``answered`` all that were learnt.
+def forget(addresses: Iterable[str] | None = None) -> None:
+    """Delete the rows of these addresses that nobody answered, or with ``None`` all rows that were learnt.
 
     Best effort: what can't be forgotten makes a probe no worse than it was.
     """
+    wanted = None if addresses is None else set(addresses)
     with contextlib.suppress(OSError):
-        rows = [one for one in neighbours() if not one.fixed and (answered or not one.answered)]
+        rows = [
+            one for one in neighbours() if not one.fixed and (wanted is None or (one.address in wanted and not one.answered))
+        ]  # fmt: skip
         if rows:
             with _link() as link:
                 for sequence, one in enumerate(rows, 1):

@@ -34,7 +34,8 @@ def prove(scene: Scene, timeout: float = TIMEOUT) -> Proof:
 
 def _prove(scene: Scene, timeout: float) -> Proof:
     with contextlib.ExitStack() as stack:
-        in_netns(scene.victim, lambda: forget(answered=True))
+        in_netns(scene.victim, forget)
+        _ask_anew(scene)
         volley = Volley()
         stack.callback(volley.close)
         roads = Roads(scene, volley)
@@ -67,6 +68,14 @@ def _prove(scene: Scene, timeout: float) -> Proof:
         probes = [one.probe() for one in tries if one.direction != "control"]
         probes += [*volley.probes(), *_same_host(scene), *lost, *ports.probes(), *dns.probes(), *_connections(scene)]
     return Proof(judge(probes), tuple(probes))
+
+
+def _ask_anew(scene: Scene) -> None:
+    """Elsewhere only what was asked for the target in vain is forgotten: others may be probing there as well."""
+    mine = {*scene.addresses, *(address for address, _ in scene.old)}
+    for netns in {None, *(f"/proc/{peer.pid}/ns/net" for peer in scene.peers)}:
+        with contextlib.suppress(OSError):
+            in_netns(netns, lambda: forget(mine))
 
 
 def _lost(peer: Peer, error: OSError) -> Probe:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from irkit.clock import now
 from irkit.models import Probe
 from irkit.netns import in_netns, listener
-from irkit.quarantine.neighbours import forget
 from irkit.quarantine.outcomes import BLOCKING
 
 PATIENCE = 25
@@ -179,7 +178,6 @@ def _start(netns: str | None, group: list[Try]) -> None:
 
 
 def _connect_all(group: list[Try]) -> None:
-    forget()
     for attempt in group:
         _connect(attempt)
 

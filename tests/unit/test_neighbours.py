@@ -46,7 +46,7 @@ from irkit.quarantine.neighbours import forget, neighbours
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
     sock.sendto(b'x', ('192.0.2.9', 9))
 assert [(one.address, one.interface, one.answered) for one in neighbours() if one.interface == 'v0' and '.' in one.address] == [('192.0.2.9', 'v0', False)]
-forget()
+forget(['192.0.2.9'])
 assert not [one for one in neighbours() if one.interface == 'v0' and '.' in one.address], neighbours()
 """
 
