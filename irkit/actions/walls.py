@@ -15,9 +15,12 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 """Where nft(8) looks for a cgroup that a rule names."""
 
 
-def wall_bridge(case_id: str, bridge: str) -> str:
-    """Drop all that enters the host from the quarantine bridge, or leaves for it.  Empty, or why it could not be done."""
-    if not INTERFACE.fullmatch(bridge) or not exists(bridge):
+def wall_bridge(case_id: str, bridge: str, later: bool = False) -> str:
+    """Drop all that enters the host from the quarantine bridge, or leaves for it.  Empty, or why it could not be done.
+
+    ``later``: the engine makes the bridge only when somebody joins.
+    """
+    if not INTERFACE.fullmatch(bridge) or not (later or exists(bridge)):
         return "the quarantine bridge is not in irkit's network namespace"
     return _load(case_id, firewall.bridge_rules(case_id, bridge))
 

@@ -1,7 +1,7 @@
 """The second wall: nftables rules on the engine's host, in tables of irkit's own that a release removes.
 
-On the quarantine bridge everything is dropped at the hook before ARP and IP (``netdev`` ingress), so that not even a
-raw frame reaches the host.  For a container on the host's own network, its cgroup's sockets (cgroup v2) are dropped.
+All ARP and IP that enters the host from the quarantine bridge, or leaves for it, is dropped at the first hook, so that
+not even a raw frame gets an answer.  For a container on the host's own network, its cgroup's sockets (cgroup v2) are dropped.
 nft(8); a table's comment names the case.
 """
 
@@ -18,7 +18,7 @@ from irkit.errors import EngineError
 
 PREFIX = "irkit_"
 TIMEOUT = 10.0
-FAMILIES = ("netdev", "inet", "arp")
+FAMILIES = ("inet", "arp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,20 @@ def table_name(case_id: str) -> str:
 
 
 def bridge_rules(case_id: str, bridge: str) -> str:
-    """Rules that let nothing pass between the host and ``bridge``, nor through it."""
+    """Rules that let nothing pass between the host and ``bridge``, nor through it: before routing, NAT and other tables.
+
+    By the interface's name, so that they hold for a bridge that the engine makes later.
+    """
     name, comment = table_name(case_id), f'comment "irkit case {case_id}";'
     return f"""
-table netdev {name} {{ {comment}
-  chain ingress {{ type filter hook ingress device "{bridge}" priority -500; policy drop; counter; }}
-}}
-table arp {name} {{ {comment}
-  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
-}}
 table inet {name} {{ {comment}
+  chain prerouting {{ type filter hook prerouting priority -500; iifname "{bridge}" counter drop; }}
   chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
   chain forward {{ type filter hook forward priority -500; oifname "{bridge}" counter drop; iifname "{bridge}" counter drop; }}
+}}
+table arp {name} {{ {comment}
+  chain input {{ type filter hook input priority -500; iifname "{bridge}" counter drop; }}
+  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
 }}
 """
 

@@ -6,6 +6,7 @@ those that measurements found.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from irkit.errors import Conflict, EngineError, NotFound
 from irkit.quarantine.state import SHARED, SavedState
 
 LABEL = "dev.irkit.case"
+BRIDGE_NAME = "com.docker.network.bridge.name"
 ROLE = "dev.irkit.role"
 QUARANTINE = "quarantine"
 OPTIONS = {
@@ -39,8 +41,20 @@ def network_name(case_id: str) -> str:
     return f"irkit-{case_id}"
 
 
+def bridge_name(case_id: str) -> str:
+    """The quarantine bridge's interface: ours to choose, so that a firewall can name it before it is there."""
+    return "irk-" + hashlib.sha256(case_id.encode()).hexdigest()[:10]
+
+
+def bridge_of(network: Network) -> str:
+    """The bridge's interface as the engine names it; Podman does not say, and took the name that it was given."""
+    return network.bridge if network.raw.get("Options") else bridge_name(network.labels.get(LABEL, ""))
+
+
 def prepare_network(engine: Engine, case_id: str) -> Network:
     """The case's quarantine network, made when there is none.
+
+    An engine that drops all options (Podman) has the firewall to rely on alone, and the proof to tell.
 
     Raises ``Conflict`` when a network of that name exists that is not irkit's or has other options.
     """
@@ -48,13 +62,14 @@ def prepare_network(engine: Engine, case_id: str) -> Network:
     try:
         network = engine.network(name)
     except NotFound:
-        engine.create_network(NetworkSpec(name, True, OPTIONS, {LABEL: case_id, ROLE: QUARANTINE}))
+        options = {**OPTIONS, BRIDGE_NAME: bridge_name(case_id)}
+        engine.create_network(NetworkSpec(name, True, options, {LABEL: case_id, ROLE: QUARANTINE}))
         network = engine.network(name)
     options = network.raw.get("Options") or {}
     if (
         network.labels.get(LABEL) != case_id
         or not network.raw.get("Internal")
-        or any(options.get(key) != value for key, value in OPTIONS.items())
+        or (options and any(options.get(key) != value for key, value in OPTIONS.items()))
     ):
         raise Conflict(
             f"the network {name} is there already, but it is no quarantine of this case",
@@ -84,7 +99,7 @@ def seal_off(engine: Engine, saved: SavedState, case_id: str, network: Callable[
     if not joined:
         engine.connect(quarantine.id, saved.holder_id)
     _check(engine.container(saved.holder_id), quarantine.name)
-    return SealedOff(quarantine.name, quarantine.id, quarantine.bridge, tuple(left))
+    return SealedOff(quarantine.name, quarantine.id, bridge_of(quarantine), tuple(left))
 
 
 def holder_of(engine: Engine, container: Container) -> tuple[Container | None, str]:

@@ -259,8 +259,8 @@ class World:
     def here(self) -> tuple[str, str]:
         """The victim's address in the quarantine, and the bridge."""
         mine = self.inspect("container", self.name)["NetworkSettings"]["Networks"].get(self.network) or {}
-        identity = self.inspect("network", self.network)["Id"] if self.network else ""
-        return mine.get("IPAddress") or "", f"br-{identity[:12]}"
+        options = self.inspect("network", self.network)["Options"] if self.network else {}
+        return mine.get("IPAddress") or "", options.get("com.docker.network.bridge.name", "")
 
     def join_neighbour(self) -> None:
         """Another container on the quarantine network."""

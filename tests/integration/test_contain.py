@@ -186,7 +186,9 @@ def test_the_next_defence_closes_an_open_road(lab: Lab) -> None:
         if row.get("table", {}).get("name", "").startswith("irkit_"):
             subprocess.run(["nft", "delete", "table", row["table"]["family"], row["table"]["name"]], check=True)
     gateway = network["IPAM"]["Config"][0]["Gateway"]
-    subprocess.run(["ip", "addr", "add", f"{gateway}/24", "dev", f"br-{network['Id'][:12]}"], check=True)
+    subprocess.run(
+        ["ip", "addr", "add", f"{gateway}/24", "dev", network["Options"]["com.docker.network.bridge.name"]], check=True
+    )
     run = lab.irkit("contain", name, "--again", "--json").json
     assert run["quarantine"]["state"] == "proven"
 
@@ -200,10 +202,17 @@ def test_stopped_container(lab: Lab) -> None:
     assert run["status"] == "degraded" and run["timeline"]["frozen"] is None
     assert any("not running" in gap["why"] or "not running" in gap["what"] for gap in run["gaps"])
     assert lab.irkit("bundle", "verify", run["bundle"]["path"]).code == 0
-    assert "/root/x" in lab.irkit("diff", run["bundle"]["path"], code=4).out
+    if (
+        lab.docker("info", "-f", "{{.Driver}}") == "overlayfs"
+    ):  # the containerd store tells nobody where a stopped one's layer is
+        assert any(gap["what"] == "changed files" for gap in run["gaps"])
+    else:
+        assert "/root/x" in lab.irkit("diff", run["bundle"]["path"], code=4).out
 
 
 def test_host_network_is_frozen_only(lab: Lab) -> None:
+    if "name=userns" in lab.docker("info", "-f", "{{.SecurityOptions}}"):
+        pytest.skip("an engine with user namespaces refuses the host's network")
     name = lab.run("host", "--network", "host", image="irkit-dev/busybox:1", command=("sleep", "600"))
     run = lab.irkit("contain", name, "--json", code=4).json
     assert run["quarantine"]["state"] == "frozen-only" and inspect(lab, name)["State"]["Paused"]

@@ -40,7 +40,7 @@ def prepare(engine, case_id):
     try:
         return engine.network(name)
     except s.NotFound:
-        engine.create_network(NetworkSpec(name, False, s.OPTIONS, {s.LABEL: case_id, s.ROLE: s.QUARANTINE}))
+        engine.create_network(NetworkSpec(name, False, {**s.OPTIONS, s.BRIDGE_NAME: s.bridge_name(case_id)}, {s.LABEL: case_id, s.ROLE: s.QUARANTINE}))
         return engine.network(name)
 s.prepare_network = prepare
 """

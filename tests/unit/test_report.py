@@ -80,7 +80,18 @@ def harmless(page: Path) -> str:
     tags = Tags()
     tags.feed(text)
     assert not tags.names & {"script", "img", "link", "iframe", "object", "embed", "form", "base"}
-    assert tags.attributes <= {"class", "id", "href", "lang", "charset", "open", "http-equiv", "content", "name", "scope"}
+    assert tags.attributes <= {
+        "class",
+        "id",
+        "href",
+        "lang",
+        "charset",
+        "open",
+        "http-equiv",
+        "content",
+        "name",
+        "scope",
+    }
     assert all(one.startswith("#") for one in tags.targets)
     assert SECRET not in text
     assert "default-src 'none'; style-src 'unsafe-inline'" in text
