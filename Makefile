@@ -64,6 +64,6 @@ bare-check: ## prove `make drill` and `make test` in a bare Debian tree (root)
 	scripts/bare-check
 
 clean: ## remove what was made here: .venv, caches, the private engine with its images
-	scripts/engine-down --purge
+	for e in $(ENGINES); do IRKIT_ENGINE=$$e scripts/engine-down --purge; done
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

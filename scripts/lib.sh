@@ -64,6 +64,7 @@ package_of() {
         ip) echo iproute2 ;;
         busybox) echo busybox-static ;;
         ensurepip) echo python3-venv ;;
+        nft) echo nftables ;;
         ps) echo procps ;;
         flock | nsenter | unshare) echo util-linux ;;
         update-ca-certificates) echo ca-certificates ;;

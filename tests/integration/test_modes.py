@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,50 @@ def test_proven_and_given_back(lab: Lab, make: Any) -> None:
     assert "exactly as it was" in lab.irkit("release", name).out
     assert place(lab, name) == before
     assert "nothing is left over" in lab.irkit("release", "--leftovers").err
+
+
+@pytest.fixture
+def swarm(lab: Lab) -> Iterator[str]:
+    """The engine as a swarm of one, with an overlay network; left again afterwards."""
+    lab.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    try:
+        yield lab.network("overlay", "--driver", "overlay", "--attachable", "--subnet", "10.231.96.0/24")
+    finally:
+        lab.docker("service", "rm", f"{lab.token}-service", check=False)
+        lab.docker("swarm", "leave", "--force", check=False)
+
+
+def test_a_swarm_task_on_overlay_networks(lab: Lab, swarm: str) -> None:
+    """It leaves the ingress network as well; frozen it stays the task, so that Swarm starts none in its place."""
+    service = f"{lab.token}-service"
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", service, "--network", swarm, "--publish", f"{_free()}:8080",
+        "--container-label", f"dev.irkit.test={lab.token}", "irkit-dev/web:1",
+    )  # fmt: skip
+    task = ""
+    for _ in range(100):
+        task = lab.docker("ps", "-q", "--no-trunc", "--filter", f"label=com.docker.swarm.service.name={service}")
+        if task:
+            break
+        time.sleep(0.2)
+    time.sleep(1)
+    before = place(lab, task)
+    assert len(before["networks"]) == 2
+    run = lab.irkit("contain", task, "--json").json
+    assert run["quarantine"]["state"] == "proven"
+    assert list(inspect(lab, task)["NetworkSettings"]["Networks"]) == [run["quarantine"]["network"]]
+    time.sleep(2)
+    assert lab.docker("ps", "-q", "--no-trunc", "--filter", f"label=com.docker.swarm.service.name={service}") == task
+    lab.irkit("release", task)
+    assert place(lab, task) == before
+
+
+def test_a_container_on_an_overlay_network(lab: Lab, swarm: str) -> None:
+    name = lab.run("t", "--network", swarm, "--ip", "10.231.96.9", image=BUSYBOX, command=SLEEP)
+    before = place(lab, name)
+    assert lab.irkit("contain", name, "--json").json["quarantine"]["state"] == "proven"
+    lab.irkit("release", name)
+    assert place(lab, name) == before
 
 
 @pytest.mark.parametrize("target", ["sharer", "holder"])
