@@ -9,7 +9,7 @@ from typing import Any
 
 from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
-from irkit.actions.walls import wall_bridge
+from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
 from irkit.engine.interface import Container, Network
 from irkit.errors import NotFound
@@ -33,8 +33,9 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     """
     saved = saved_state(ctx)
     attempts = [_proof(ctx, saved, args)]
-    if attempts[-1].state == "open" and _next_defence(ctx, saved):
-        attempts.append(_proof(ctx, saved, args))
+    for defend in (_freeze_and_wall, _wall_cables):
+        if attempts[-1].state == "open" and defend(ctx, saved):
+            attempts.append(_proof(ctx, saved, args))
     proof = attempts[-1]
     ctx.facts.quarantine_state, ctx.facts.probes = proof.state, proof.probes
     document = {
@@ -60,7 +61,16 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}{bare}", data)
 
 
-def _next_defence(ctx: Context, saved: SavedState) -> bool:
+def _wall_cables(ctx: Context, saved: SavedState) -> bool:
+    """The last one: the target's own cables are cut by firewall, wherever they lead."""
+    view = ctx.host_view
+    why = wall_cables(saved.sealed_by or ctx.case.id, ctx.facts.bridge, view) if view else ctx.facts.not_seen
+    ctx.warn(f"a road is open: {'its cables could not be cut: ' + why if why else 'its cables were cut by a firewall'}")
+    ctx.facts.no_wall = why
+    return not why
+
+
+def _freeze_and_wall(ctx: Context, saved: SavedState) -> bool:
     """Freeze what still runs, wall in what is not; whether anything was left to be tried."""
     tried = False
     container = ctx.engine.container(ctx.target.id)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 
 from irkit.acquire.host import HostView
 from irkit.errors import EngineError
+from irkit.netns import cables
 from irkit.quarantine import firewall
 from irkit.quarantine.roads import exists
 
@@ -23,6 +25,17 @@ def wall_bridge(case_id: str, bridge: str, later: bool = False) -> str:
     if not INTERFACE.fullmatch(bridge) or not (later or exists(bridge)):
         return "the quarantine bridge is not in irkit's network namespace"
     return _load(case_id, firewall.bridge_rules(case_id, bridge))
+
+
+def wall_cables(case_id: str, bridge: str, view: HostView) -> str:
+    """Drop all that enters or leaves by the host's ends of the target's cables.  Empty, or why it could not be done."""
+    try:
+        ends = [one for one in cables(view.netns) if INTERFACE.fullmatch(one)]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return f"the target's cables can't be followed: {error}"
+    if not ends:
+        return "no cable of the target's ends in irkit's network namespace"
+    return _load(case_id, firewall.bridge_rules(case_id, bridge if INTERFACE.fullmatch(bridge) else "", ends))
 
 
 def wall_cgroup(case_id: str, view: HostView | None) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from irkit.errors import EngineError
 
 PREFIX = "irkit_"
 TIMEOUT = 10.0
-FAMILIES = ("inet", "arp")
+FAMILIES = ("inet", "arp", "bridge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +40,34 @@ def table_name(case_id: str) -> str:
     return PREFIX + hashlib.sha256(case_id.encode()).hexdigest()[:12]
 
 
-def bridge_rules(case_id: str, bridge: str) -> str:
+def bridge_rules(case_id: str, bridge: str, cables: Sequence[str] = ()) -> str:
     """Rules that let nothing pass between the host and ``bridge``, nor through it: before routing, NAT and other tables.
 
-    By the interface's name, so that they hold for a bridge that the engine makes later.
+    By the interface's name, so that they hold for a bridge that the engine makes later.  ``cables``: the host's ends of
+    the target's own cables; nothing enters or leaves by them either, whatever bridge they are plugged into.
     """
     name, comment = table_name(case_id), f'comment "irkit case {case_id}";'
-    return f"""
+    doors = "{ " + ", ".join(f'"{one}"' for one in (bridge, *cables) if one) + " }"
+    rules = f"""
 table inet {name} {{ {comment}
-  chain prerouting {{ type filter hook prerouting priority -500; iifname "{bridge}" counter drop; }}
-  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
-  chain forward {{ type filter hook forward priority -500; oifname "{bridge}" counter drop; iifname "{bridge}" counter drop; }}
+  chain prerouting {{ type filter hook prerouting priority -500; iifname {doors} counter drop; }}
+  chain output {{ type filter hook output priority -500; oifname {doors} counter drop; }}
+  chain forward {{ type filter hook forward priority -500; oifname {doors} counter drop; iifname {doors} counter drop; }}
 }}
 table arp {name} {{ {comment}
-  chain input {{ type filter hook input priority -500; iifname "{bridge}" counter drop; }}
-  chain output {{ type filter hook output priority -500; oifname "{bridge}" counter drop; }}
+  chain input {{ type filter hook input priority -500; iifname {doors} counter drop; }}
+  chain output {{ type filter hook output priority -500; oifname {doors} counter drop; }}
 }}
 """
+    if cables:
+        ends = "{ " + ", ".join(f'"{one}"' for one in cables) + " }"
+        rules += f"""
+table bridge {name} {{ {comment}
+  chain prerouting {{ type filter hook prerouting priority -500; iifname {ends} counter drop; }}
+  chain postrouting {{ type filter hook postrouting priority 500; oifname {ends} counter drop; }}
+}}
+"""
+    return rules
 
 
 def cgroup_rules(case_id: str, cgroup: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import socket
 
@@ -14,15 +15,40 @@ from irkit.quarantine.roads import read
 from irkit.quarantine.scene import Scene, shown
 from irkit.quarantine.tries import Try
 
+INSIDE_SECONDS = 0.2
+
 
 def port_tries(scene: Scene) -> list[Try]:
     """From the host to every TCP port that was published."""
     return [
-        Try(f"published port {shown(address, port.host_port)}/tcp", "in", address, port.host_port, refused="blocked")
+        Try(
+            f"published port {shown(address, port.host_port)}/tcp",
+            "in",
+            address,
+            port.host_port,
+            refused="blocked",
+            silent=lambda port=port: _answers_inside(scene, port),  # type: ignore[misc]
+        )
         for port in scene.ports
         if port.protocol == "tcp"
         for address in listening(port)
     ]
+
+
+def _answers_inside(scene: Scene, port: PortBinding) -> str:
+    """Silence from outside is a proof when the same port does answer inside: its kernel, even while it is frozen."""
+
+    def attempt() -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.settimeout(INSIDE_SECONDS)
+            number = sock.connect_ex(("127.0.0.1", port.container_port))
+        return {0: "connected", errno.ECONNREFUSED: "refused"}.get(number, "")
+
+    try:
+        outcome = in_netns(scene.victim, attempt)
+    except OSError:
+        return ""
+    return f"inside the namespace port {port.container_port} answers: {outcome}" if outcome else ""
 
 
 def listening(port: PortBinding) -> list[str]:

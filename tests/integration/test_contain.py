@@ -155,16 +155,18 @@ def test_a_failed_rebuild_steps_back(lab: Lab) -> None:
     assert inspect(lab, name)["Id"] == old
 
 
-def test_open_quarantine_is_said(lab: Lab) -> None:
-    """A second road out, made behind irkit's back, must turn the proof to open: exit 3."""
+def test_open_quarantine_is_said(lab: Lab, tmp_path: Path) -> None:
+    """A second road out, made behind irkit's back, and no firewall to close it by: open, exit 3."""
     name, _ = victim(lab)
     lab.irkit("contain", name)
     road(lab, name)
-    leaking = lab.irkit("contain", name, "--again", "--json", code=3).json
+    leaking = lab.irkit("contain", name, "--again", "--json", code=3, env={"PATH": str(tmp_path)}).json
     assert leaking["quarantine"]["state"] == "open" and leaking["status"] == "failed"
     assert any(
         probe["result"] == "reached" and probe["direction"] == "out" for probe in leaking["quarantine"]["probes"]
     )
+    closed = lab.irkit("contain", name, "--again", "--json")
+    assert closed.json["quarantine"]["state"] == "proven" and "its cables were cut by a firewall" in closed.err
 
 
 def road(lab: Lab, name: str) -> None:
