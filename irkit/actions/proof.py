@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from irkit.acquire.host import HostView
 from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
 from irkit.actions.walls import wall_bridge, wall_cables
@@ -17,7 +18,7 @@ from irkit.evidence.writer import Origin
 from irkit.models import Probe
 from irkit.quarantine.prove import prove
 from irkit.quarantine.resolver import nameservers
-from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene
+from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene, judge
 from irkit.quarantine.seal import QUARANTINE, ROLE
 from irkit.quarantine.state import SavedState
 
@@ -96,7 +97,33 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
     if view is None:
         return _unknown(ctx, ctx.facts.not_seen)
     scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
-    return prove(scene, int(args["timeout_ms"]) / 1000)
+    proof = prove(scene, int(args["timeout_ms"]) / 1000)
+    strays = _strays(view)
+    return Proof(judge((*proof.probes, *strays)), (*proof.probes, *strays)) if strays else proof
+
+
+def _strays(view: HostView) -> list[Probe]:
+    """Processes of the target that live in another network namespace: what is probed says nothing about them."""
+    own = _namespace(view.pid)
+    found: dict[str, list[str]] = {}
+    for pid in view.pids():
+        other = _namespace(pid)
+        if other and other != own:
+            found.setdefault(other, []).append(str(pid))
+    return [
+        Probe(
+            f"another network namespace, of the target's processes {', '.join(pids[:8])}", "out", "unknown",
+            "it was not left nor probed; they are frozen with the target: don't thaw it", now(),
+        )
+        for pids in found.values()
+    ]  # fmt: skip
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
+    except OSError:
+        return ""
 
 
 def _frozen_only(ctx: Context, saved: SavedState) -> Proof:

@@ -206,6 +206,16 @@ def test_both_of_a_shared_namespace_by_one_command(lab: Lab) -> None:
     assert place(lab, holder) == before
 
 
+def test_a_process_in_another_network_namespace_is_told(lab: Lab) -> None:
+    """What it can reach was not probed: not proven, although everything else is blocked."""
+    command = ("sh", "-c", "unshare -n sleep 600 & exec sleep 600")
+    name = lab.run("t", "--network", lab.network("app"), "--cap-add", "SYS_ADMIN", image=BUSYBOX, command=command)
+    time.sleep(0.5)
+    run = lab.irkit("contain", name, "--json", code=3).json
+    bad = [probe for probe in run["quarantine"]["probes"] if probe["result"] != "blocked"]
+    assert run["quarantine"]["state"] == "unproven" and len(bad) == 1 and "another network namespace" in bad[0]["path"]
+
+
 def test_many_at_once(lab: Lab) -> None:
     """By label, in parallel: none forgotten; one that can't be contained hides nothing of the others."""
     net, label = lab.network("app"), f"dev.irkit.test={lab.token}"
