@@ -29,7 +29,7 @@ format: venv ## let ruff format the code
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-test: setup test-unit test-packaging test-integration ## all tests: unit, packaging, integration (root: with a private engine)
+test: setup test-unit test-packaging test-integration ## all tests: unit, packaging, integration (root: with private engines, Docker 20.10 and 26.1)
 
 test-unit: venv ## unit tests, without a network; ARGS="-k name" for some of them
 	scripts/no-net $(PY) -m pytest tests/unit $(ARGS)
@@ -39,6 +39,7 @@ test-packaging: venv
 
 test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
 	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
+	IRKIT_ENGINE=docker-26.1 scripts/with-engine --images all $(PY) -m pytest tests/integration/test_contain.py tests/integration/test_leaks.py $(ARGS)
 
 test-matrix: venv ## the integration tests with each flavour of engine in turn; ENGINES="podman ..." for some of them
 	@failed=; for e in $(ENGINES); do \
