@@ -87,7 +87,7 @@ def test_nothing_leaks(lab: Lab) -> None:
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL), "out: outside, udp", id="internal"),
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL, MASQUERADE), "out: outside, tcp", id="masquerade"),
         pytest.param((NO_WALL, INHIBIT, JOIN_FIRST), "in: published tcp", id="order"),
-        pytest.param((STAY,), "out: old peer, tcp", id="leaving"),
+        pytest.param((NO_WALL, STAY), "out: old peer, tcp", id="leaving"),
     ],
 )
 def test_each_defence_is_needed(lab: Lab, patches: tuple[str, ...], road: str) -> None:
