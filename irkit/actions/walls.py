@@ -10,7 +10,7 @@ from irkit.acquire.host import HostView
 from irkit.errors import EngineError
 from irkit.netns import cables
 from irkit.quarantine import firewall
-from irkit.quarantine.roads import exists
+from irkit.quarantine.roads import exists, read
 
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 CGROUP_ROOT = "/sys/fs/cgroup"
@@ -45,7 +45,14 @@ def wall_cgroup(case_id: str, view: HostView | None) -> str:
         return "the target has no cgroup v2 of its own to go by"
     if not folders[0].startswith(f"{CGROUP_ROOT}/") or any(char in folders[0] for char in '"\n\\'):
         return f"its cgroup is not beneath {CGROUP_ROOT}, where nft looks for it"
-    return _load(case_id, firewall.cgroup_rules(case_id, folders[0].removeprefix(f"{CGROUP_ROOT}/")))
+    depth = len(_v2_path(view).strip("/").split("/")) if view else 0
+    return _load(case_id, firewall.cgroup_rules(case_id, folders[0].removeprefix(f"{CGROUP_ROOT}/"), depth))
+
+
+def _v2_path(view: HostView) -> str:
+    """The cgroup's path in the v2 hierarchy (cgroups(7): the row ``0::/path``)."""
+    rows = read(f"/proc/{view.pid}/cgroup").splitlines()
+    return next((row.removeprefix("0::") for row in rows if row.startswith("0::")), "")
 
 
 def _load(case_id: str, rules: str) -> str:

@@ -70,9 +70,12 @@ table bridge {name} {{ {comment}
     return rules
 
 
-def cgroup_rules(case_id: str, cgroup: str) -> str:
-    """Rules that drop all traffic of the sockets of a cgroup (a path beneath the cgroup v2 mount, without a slash)."""
-    level = cgroup.count("/") + 1
+def cgroup_rules(case_id: str, cgroup: str, level: int) -> str:
+    """Rules that drop all traffic of the sockets of a cgroup.
+
+    ``cgroup`` is a path beneath ``/sys/fs/cgroup``, by which nft finds it; ``level`` is its depth in the cgroup v2
+    hierarchy, which is another one where that is mounted deeper.
+    """
     match = f'socket cgroupv2 level {level} "{cgroup}"'
     return f"""
 table inet {table_name(case_id)} {{ comment "irkit case {case_id}";

@@ -212,6 +212,28 @@ def test_stopped_container(lab: Lab) -> None:
         assert "/root/x" in lab.irkit("diff", run["bundle"]["path"], code=4).out
 
 
+def test_a_firewall_for_a_target_on_the_hosts_network(lab: Lab) -> None:
+    """On cgroup v2 what its cgroup sends is dropped, even were it thawed; release takes the rule away again."""
+    if lab.docker("info", "-f", "{{.CgroupVersion}}") != "2":
+        pytest.skip("cgroup v1 has no such match")
+    name = lab.run("host", "--network", "host", image="irkit-dev/busybox:1", command=("sleep", "600"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ask = ("exec", "-d", name, "sh", "-c", f"echo hello | nc -w 2 127.0.0.1 {server.getsockname()[1]}")
+        server.settimeout(3)
+        lab.docker(*ask, check=False)
+        server.accept()[0].close()
+        run = lab.irkit("contain", name, "--json", code=4)
+        assert run.json["quarantine"]["state"] == "frozen-only" and "a firewall rule drops" in run.err
+        lab.docker("unpause", name)
+        lab.docker(*ask, check=False)
+        with pytest.raises(TimeoutError):
+            server.accept()
+        lab.docker("pause", name)
+        lab.irkit("release", name)
+        lab.docker(*ask, check=False)
+        server.accept()[0].close()
+
+
 def test_host_network_is_frozen_only(lab: Lab) -> None:
     if "name=userns" in lab.docker("info", "-f", "{{.SecurityOptions}}"):
         pytest.skip("an engine with user namespaces refuses the host's network")
