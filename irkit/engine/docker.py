@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from irkit.clock import rfc3339
 from irkit.engine.docker_config import endpoint_config
+from irkit.engine.docker_evidence import DockerEvidence
 from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
+from irkit.engine.recording import CallLog
 from irkit.engine.wire import TIMEOUT, Wire, decoded, error_for
 from irkit.errors import EngineError, EnginePermission, EngineUnreachable, NotFound
 
@@ -21,12 +23,12 @@ CHUNK = 1024 * 1024
 SETTLE = 2.0
 
 
-class DockerEngine:
+class DockerEngine(DockerEvidence):
     """The engine at ``endpoint`` (``unix://``, ``tcp://``, ``ssh://``)."""
 
     def __init__(self, endpoint: str, *, use_wire: bool = True, tls: Any = None) -> None:
         self._endpoint = endpoint
-        self._calls: list[Call] = []
+        self._calls = CallLog()
         self._client: APIClient | None = None
         self._tls = tls
         self._wire = Wire(endpoint.removeprefix("unix://"), self._calls) if use_wire and self.local else None
@@ -62,6 +64,7 @@ class DockerEngine:
         query: Mapping[str, str] | None = None,
         *,
         stream: bool = False,
+        idle: float = TIMEOUT,
     ) -> Response:
         """One call by the SDK's session: recorded, its errors turned into the tree."""
         import requests
@@ -75,7 +78,7 @@ class DockerEngine:
                 params=dict(query or {}),
                 json=body,
                 stream=stream,
-                timeout=TIMEOUT,
+                timeout=idle,
             )
             status = response.status_code
         except requests.exceptions.RequestException as error:
@@ -95,10 +98,17 @@ class DockerEngine:
         return response
 
     def _stream(self, method: str, path: str, body: object | None = None, **query: str) -> Iterator[bytes]:
+        yield from self._read(self._response(method, path, body, query, stream=True), path)
+
+    def _open(self, path: str, query: dict[str, str], idle: float) -> Iterator[bytes]:
+        """A long answer, asked for at once and read when wanted."""
+        return self._read(self._response("GET", path, None, query, stream=True, idle=idle), path)
+
+    @staticmethod
+    def _read(response: Response, path: str) -> Iterator[bytes]:
         import requests
         import urllib3
 
-        response = self._response(method, path, body, query, stream=True)
         try:
             yield from response.iter_content(CHUNK)
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from irkit.engine.evidence_calls import IDLE as IDLE
+from irkit.engine.evidence_calls import EvidenceCalls
+
 Json = Mapping[str, Any]
 
 
@@ -373,7 +376,7 @@ class EngineInfo:
         return str(self.raw.get("SystemTime") or "")
 
 
-class Engine(Protocol):
+class Engine(EvidenceCalls, Protocol):
     """The seam between irkit and a container engine.
 
     Every method raises an error of the ``EngineError`` family: ``EngineUnreachable``, ``EnginePermission``,

@@ -15,6 +15,7 @@ from typing import Any
 
 from irkit.clock import rfc3339
 from irkit.engine.interface import Call
+from irkit.engine.recording import CallLog
 from irkit.errors import Conflict, EngineError, EnginePermission, EngineUnreachable, NotFound
 
 API_VERSION = "1.41"
@@ -27,7 +28,7 @@ LIMIT = 64 * 1024 * 1024
 class Wire:
     """A recording HTTP client for one unix socket."""
 
-    def __init__(self, path: str, calls: list[Call]) -> None:
+    def __init__(self, path: str, calls: CallLog) -> None:
         self.path = path
         self.version = API_VERSION
         self._calls = calls

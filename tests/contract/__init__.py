@@ -3,3 +3,4 @@
 import pytest
 
 pytest.register_assert_rewrite("tests.contract.engine")
+pytest.register_assert_rewrite("tests.contract.evidence")

@@ -23,6 +23,7 @@ from irkit.clock import now, rfc3339
 from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
 from irkit.engine.wire import error_for
 from irkit.errors import EngineError, EngineUnreachable
+from tests.fakes.evidence import FakeEvidence
 from tests.fakes.state import NO_PID, FakeContainer, FakeImage, FakeNetwork, Place, Program
 
 ENDPOINT = "unix:///nowhere/fake-docker.sock"
@@ -67,7 +68,7 @@ class _Event:
         return fits and number >= self.first and (self.last is None or number <= self.last)
 
 
-class FakeEngine:
+class FakeEngine(FakeEvidence):
     """An engine with the networks that every engine has, and with ``images``.
 
     ``pool``/``pool_size``: where it takes subnets from when none is asked for.
@@ -86,6 +87,7 @@ class FakeEngine:
         self._endpoint, self._version = endpoint, version
         self._pool, self._pool_size = IPv4Network(pool), pool_size
         self._calls: list[Call] = []
+        self.volumes, self.remembered, self.objects = {}, [], {}
         self._counts: Counter[str] = Counter()
         self._events: list[_Event] = []
         self._lock = threading.RLock()

@@ -12,6 +12,7 @@ from irkit.engine.docker import DockerEngine
 from irkit.engine.interface import Engine
 from irkit.errors import EngineUnreachable
 from tests.contract.engine import EngineContract
+from tests.contract.evidence import EvidenceContract
 from tests.contract.stage import fake_engine
 
 
@@ -22,7 +23,7 @@ def is_podman(endpoint: str) -> bool:
     return any("podman" in str(one.get("Name")).lower() for one in components)
 
 
-class TestEngines(EngineContract):
+class TestEngines(EngineContract, EvidenceContract):
     """All of them."""
 
     @pytest.fixture(params=["wire", "sdk", "fake"])

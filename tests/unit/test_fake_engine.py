@@ -7,11 +7,12 @@ import pytest
 from irkit.engine.interface import Engine, NetworkSpec
 from irkit.errors import EngineError, EngineUnreachable, NotFound
 from tests.contract.engine import EngineContract
+from tests.contract.evidence import EvidenceContract
 from tests.contract.stage import IMAGE, Stage, fake_engine
 from tests.fakes.engine import FakeEngine
 
 
-class TestFake(EngineContract):
+class TestFake(EngineContract, EvidenceContract):
     @pytest.fixture
     def engine(self) -> Engine:
         return fake_engine()

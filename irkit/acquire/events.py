@@ -1,0 +1,170 @@
+"""What the engine remembers of the time around an incident: of every object, not of the target alone.
+
+The engine keeps its last 256 events in memory (moby, ``daemon/events/events.go``: ``eventsLimit``) and none over a
+restart, so a window is seldom covered as a whole: whether it is, is told by the target's own ``create``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from irkit.acquire.watchdog import guarded
+from irkit.clock import now, rfc3339_ns
+from irkit.engine.interface import IDLE, Container, Engine
+from irkit.errors import EngineError
+from irkit.evidence.writer import BundleWriter, Origin
+
+KEPT = 256
+LIMIT = 10_000
+LINE_LIMIT = 1024 * 1024
+DAY = 24 * 3600
+NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """One event.  ``detail``: what stands behind the colon (``exec_create: /bin/sh -c id``).
+
+    ``relation`` to the target: ``target``, ``image``, ``network``, ``volume`` (one that it has), ``other``.
+    """
+
+    time_ns: int
+    type: str
+    action: str
+    detail: str
+    actor: str
+    relation: str
+    attributes: dict[str, str]
+
+    @property
+    def time(self) -> str:
+        """RFC 3339, to the nanosecond."""
+        return rfc3339_ns(self.time_ns)
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of ``engine/events.jsonl``.  Attributes hold labels, which who made the object wrote."""
+        return {
+            "time": self.time, "time_ns": self.time_ns, "type": self.type, "action": self.action, "detail": self.detail,
+            "actor": self.actor, "name": self.attributes.get("name", ""), "relation": self.relation, "attributes": self.attributes,
+        }  # fmt: skip
+
+
+class _Names:
+    """What belongs to the target."""
+
+    def __init__(self, target: Container) -> None:
+        self._relations = {target.id: "target", target.image_id: "image", target.image_ref: "image"}
+        self._relations |= {one.network_id: "network" for one in target.endpoints}
+        self._relations |= {str(one.get("Name")): "volume" for one in target.raw.get("Mounts") or () if one.get("Name")}
+        self._id = target.id
+
+    def relation(self, actor: str, attributes: dict[str, str]) -> str:
+        """How an object stands to the target."""
+        if attributes.get("container") == self._id:
+            return "target"
+        return self._relations.get(actor, "other")
+
+
+def parse_event(line: bytes, names: _Names) -> EngineEvent:
+    """One line of ``GET /events``.  Raises ``ValueError``."""
+    try:
+        row = json.loads(line)
+        actor = row.get("Actor") or {}
+        action, _, detail = str(row.get("Action") or row.get("status") or "").partition(":")
+        attributes = {str(key): str(value) for key, value in (actor.get("Attributes") or {}).items()}
+        moment = int(row.get("timeNano") or 0) or int(row.get("time") or 0) * NANO
+    except (AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError("not an event") from error
+    who = str(actor.get("ID") or row.get("id") or "")
+    return EngineEvent(
+        moment, str(row.get("Type") or ""), action, detail.strip(), who, names.relation(who, attributes), attributes
+    )
+
+
+def acquire_events(
+    engine: Engine, target: Container, writer: BundleWriter, *, since: float | None = None, limit: int = LIMIT, idle: float = IDLE
+) -> tuple[EngineEvent, ...]:  # fmt: skip
+    """Write ``engine/events.jsonl`` and ``engine/events-window.json``; the events.
+
+    ``since``: seconds since the epoch; by default the target's creation or 24 hours ago, whichever is earlier.  Until
+    now, by this host's clock.  Never raises an ``EngineError``.
+    """
+    until = time.time()
+    created = _seconds(str(target.raw.get("Created") or ""))
+    start = min(created or until, until - DAY) if since is None else since
+    found: list[EngineEvent] = []
+    bad = 0
+    origin = Origin("engine-state", "events of all objects", "engine API: events, until now", "application/jsonl")
+    try:
+        chunks = guarded(engine.events(f"{start:.9f}", f"{until:.9f}", idle), idle, "the engine's event stream")
+        names = _Names(target)
+        with writer.sink("engine/events.jsonl", origin, compress=False) as sink:
+            for line in _lines(chunks):
+                if len(found) >= limit:
+                    writer.gap("engine-state", "events", f"more than {limit} events: the later ones were left out")
+                    break
+                try:
+                    event = parse_event(line, names)
+                except ValueError:
+                    bad += 1
+                    continue
+                found.append(event)
+                sink.write(json.dumps(event.to_json(), sort_keys=True).encode() + b"\n")
+    except EngineError as error:
+        if not any(one.path == "data/engine/events.jsonl" for one in writer.artifacts):
+            writer.gap("engine-state", "events", error.message)
+    _window(target, writer, found, start, until, created, bad)
+    return tuple(found)
+
+
+def _window(
+    target: Container, writer: BundleWriter, found: list[EngineEvent], start: float, until: float, created: float | None, bad: int
+) -> None:  # fmt: skip
+    oldest = min((one.time_ns for one in found), default=0)
+    covered = any(one.type == "container" and one.action == "create" and one.actor == target.id for one in found)
+    # Only a window that reaches back behind the creation can show it; of a later one nothing proves that it is whole.
+    covered = covered and created is not None and start <= created
+    writer.add_json(
+        "engine/events-window.json",
+        {
+            "schema": "irkit.events-window/v1", "since": rfc3339_ns(int(start * NANO)), "until": rfc3339_ns(int(until * NANO)),
+            "asked": now(), "count": len(found), "unreadable": bad, "oldest": rfc3339_ns(oldest) if oldest else "",
+            "covers_from_creation": covered, "engine_keeps": KEPT,
+        },
+        Origin("engine-state", "events", "irkit's own record"),
+    )  # fmt: skip
+    if bad:
+        writer.gap("engine-state", "events", f"{bad} lines of the engine's were not events")
+    if not covered:
+        first = f"the oldest is of {rfc3339_ns(oldest)}" if oldest else "there is none"
+        writer.gap(
+            "engine-state",
+            "events",
+            f"the window isn't covered: the engine keeps its last {KEPT} events, and none over a restart; {first}",
+        )
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        lines = (rest + chunk).split(b"\n")
+        rest = lines.pop()
+        yield from (one for one in lines if one.strip())
+        if len(rest) > LINE_LIMIT:
+            raise EngineError(f"an event is longer than {LINE_LIMIT} bytes")
+    if rest.strip():
+        yield rest
+
+
+def _seconds(text: str) -> float | None:
+    """RFC 3339, to the second below; ``None`` for what is not."""
+    import calendar
+
+    try:
+        return float(calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))) if text.endswith("Z") else None
+    except ValueError:
+        return None

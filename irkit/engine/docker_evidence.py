@@ -1,0 +1,77 @@
+"""The Docker API's side of :mod:`irkit.engine.evidence_calls`."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from irkit.engine.evidence_calls import IDLE, Json
+from irkit.errors import NotFound, UsageProblem
+
+if TYPE_CHECKING:
+    from irkit.engine.recording import CallLog
+    from irkit.engine.wire import Wire
+
+SWARM = ("service", "task", "node")
+
+
+class DockerEvidence:
+    """Mixed into ``DockerEngine``, which brings the two ways to call."""
+
+    if TYPE_CHECKING:
+        _wire: Wire | None
+        _calls: CallLog
+
+        def _call(self, method: str, path: str, body: object | None = None, **query: str) -> Any: ...
+
+        def _open(self, path: str, query: dict[str, str], idle: float) -> Iterator[bytes]: ...
+
+    @property
+    def calls_dropped(self) -> int:
+        """Past ``recording.LIMIT``."""
+        return self._calls.dropped
+
+    def raw_logs(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """``GET /containers/{id}/logs?stdout=1&stderr=1&timestamps=1&tail=all``."""
+        query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": "all"}
+        return self._long(f"/containers/{_quoted(container)}/logs", query, idle)
+
+    def events(self, since: str, until: str, idle: float = IDLE) -> Iterator[bytes]:
+        """``GET /events``; the stream ends, because ``until`` has passed."""
+        return self._long("/events", {"since": since, "until": until}, idle)
+
+    def volume(self, name: str) -> Json:
+        """``GET /volumes/{name}``."""
+        found: Json = self._call("GET", f"/volumes/{_quoted(name)}")
+        return found
+
+    def plugins(self) -> tuple[Json, ...]:
+        """``GET /plugins``."""
+        return tuple(self._call("GET", "/plugins") or ())
+
+    def swarm(self, kind: str, ref: str) -> Json:
+        """``GET /services/{id}``, ``/tasks/{id}`` or ``/nodes/{id}``."""
+        if kind not in SWARM:
+            raise UsageProblem(f"not a kind of swarm object: {kind}")
+        found: Json = self._call("GET", f"/{kind}s/{_quoted(ref)}")
+        return found
+
+    def top(self, container: str) -> Json:
+        """``GET /containers/{id}/top``."""
+        found: Json = self._call("GET", f"/containers/{_quoted(container)}/top")
+        return found
+
+    def _long(self, path: str, query: dict[str, str], idle: float) -> Iterator[bytes]:
+        if self._wire is None:
+            return self._open(path, query, idle)
+        from irkit.engine.streaming import open_stream
+
+        target = f"/v{self._wire.version}{path}?{urllib.parse.urlencode(query)}"
+        return open_stream(self._wire.path, target, self._calls, idle)
+
+
+def _quoted(ref: str) -> str:
+    if not ref:
+        raise NotFound("No such container or volume: an empty name", status=404)
+    return urllib.parse.quote(ref, safe=":@")

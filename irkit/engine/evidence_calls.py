@@ -1,0 +1,41 @@
+"""What evidence of logs and of the engine's state asks of an engine, beside :mod:`irkit.engine.interface`'s own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+Json = Mapping[str, Any]
+
+IDLE = 30.0
+"""Seconds without a byte after which a stream counts as hung."""
+
+
+class EvidenceCalls(Protocol):
+    """A part of ``Engine``: reads only."""
+
+    @property
+    def calls_dropped(self) -> int:
+        """How many reading calls were made but not kept in ``calls``, because there were too many."""
+
+    def raw_logs(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """Both streams from the beginning, each message with its time, no follow.
+
+        Without a TTY as frames (:mod:`irkit.acquire.frames`), with one as plain text.  Raises at once when the engine
+        refuses, and while reading when it breaks off or sends nothing for ``idle`` seconds.
+        """
+
+    def events(self, since: str, until: str, idle: float = IDLE) -> Iterator[bytes]:
+        """What the engine remembers of a window (``seconds.nanoseconds`` since the epoch): JSON objects, one a line."""
+
+    def volume(self, name: str) -> Json:
+        """A volume by name."""
+
+    def plugins(self) -> tuple[Json, ...]:
+        """The engine's managed plugins."""
+
+    def swarm(self, kind: str, ref: str) -> Json:
+        """A ``service``, ``task`` or ``node`` of the swarm; only a manager answers."""
+
+    def top(self, container: str) -> Json:
+        """The container's processes as the engine lists them: ``{"Titles": […], "Processes": [[…], …]}``."""

@@ -1,0 +1,106 @@
+"""The contract of what evidence of logs and engine state asks of an engine; every method's calls are recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from irkit.acquire.frames import split_frames
+from irkit.engine.interface import Engine, NetworkSpec
+from irkit.errors import EngineError, NotFound
+
+from .stage import IMAGE, SAY, Stage
+
+
+def spoken(engine: Engine, container: str) -> dict[int, bytes]:
+    """What a container printed, by the frames' stream."""
+    found: dict[int, bytes] = {}
+    for pieces in split_frames(engine.raw_logs(container)):
+        for one in pieces:
+            found[one.stream] = found.get(one.stream, b"") + one.data
+    return found
+
+
+class EvidenceContract:
+    """To be mixed into a class with the fixture ``engine``."""
+
+    @pytest.fixture
+    def yard(self, engine: Engine) -> Iterator[Stage]:
+        made = Stage(engine)
+        yield made
+        made.clean()
+
+    def test_raw_logs(self, engine: Engine, yard: Stage) -> None:
+        one = yard.run("a", *SAY)
+        deadline = time.monotonic() + 10
+        while len(found := spoken(engine, one)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert found[1].endswith(b"Z out\n") and found[2].endswith(b"Z err\n")
+        assert found[1].index(b"Z out") == 29
+        engine.pause(one)
+        assert spoken(engine, one) == found
+
+    def test_raw_logs_that_nobody_kept(self, engine: Engine, yard: Stage) -> None:
+        one = yard.run("a", *SAY, host={"LogConfig": {"Type": "none"}})
+        with pytest.raises(EngineError, match="does not support reading"):
+            engine.raw_logs(one)
+
+    def test_events_end(self, engine: Engine, yard: Stage) -> None:
+        yard.run("a")
+        rows = [json.loads(one) for one in b"".join(engine.events("0", f"{time.time():.9f}")).splitlines()]
+        assert len(rows) <= 256 and all(row["Type"] and row["timeNano"] for row in rows)
+        assert not list(engine.events("1", "2"))
+
+    def test_what_is_not_there(self, engine: Engine, yard: Stage) -> None:
+        gone = yard.name("gone")
+        tries: list[Callable[[], object]] = [
+            lambda: engine.raw_logs(gone), lambda: engine.volume(gone), lambda: engine.top(gone)
+        ]  # fmt: skip
+        for attempt in tries:
+            with pytest.raises(NotFound) as caught:
+                attempt()
+            assert caught.value.status == 404
+        for kind in ("service", "task", "node"):
+            with pytest.raises(EngineError, match="swarm"):
+                engine.swarm(kind, gone)
+
+    def test_top_and_plugins(self, engine: Engine, yard: Stage) -> None:
+        one = yard.run("a")
+        found = engine.top(one)
+        column = found["Titles"].index("PID")
+        assert str(engine.container(one).pid) in [row[column] for row in found["Processes"]]
+        engine.pause(one)
+        assert engine.top(one)["Processes"]
+        assert isinstance(engine.plugins(), tuple)
+        engine.stop(one, grace=0)
+        with pytest.raises(EngineError):
+            engine.top(one)
+
+    def test_every_method_records_its_calls(self, engine: Engine, yard: Stage) -> None:
+        """Whatever its outcome."""
+        net, one, gone = yard.network(), yard.run("a"), yard.name("gone")
+        given: dict[str, tuple[object, ...]] = {
+            "set_restart_policy": (gone, {"Name": "no"}), "create": ({"Image": gone}, gone), "image": (IMAGE,), "image_history": (IMAGE,),
+            "rename": (gone, gone), "connect": (net.id, gone), "disconnect": (net.id, gone), "image_save": (gone,),
+            "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]),
+            "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (),
+        }  # fmt: skip
+        methods = [
+            name for name, it in inspect.getmembers(Engine) if not name.startswith("_") and inspect.isfunction(it)
+        ]
+        assert {"raw_logs", "events", "volume", "pause", "image_save"} <= set(methods)
+        for name in methods:
+            before = len(engine.calls)
+            with contextlib.suppress(EngineError):
+                answer = getattr(engine, name)(*given.get(name, (gone,)))
+                if isinstance(answer, Iterator):
+                    next(answer, None)
+            made = engine.calls[before:]
+            assert made, f"{name} made a call that is not recorded"
+            assert all(call.method and call.path.startswith("/") and call.started.endswith("Z") for call in made)
+            assert all(call.status for call in made), name

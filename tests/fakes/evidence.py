@@ -1,0 +1,93 @@
+"""The fake engine's side of :mod:`irkit.engine.evidence_calls`."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from irkit.engine.evidence_calls import IDLE, Json
+from irkit.engine.wire import error_for
+
+if TYPE_CHECKING:
+    from tests.fakes.state import FakeContainer
+
+STREAMS = {"stdout": 1, "stderr": 2}
+NO_MANAGER = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+
+
+class FakeEvidence:
+    """Mixed into ``FakeEngine``.  A test puts volumes and events in; the engine keeps its last 256."""
+
+    volumes: dict[str, dict[str, Any]]
+    remembered: list[dict[str, Any]]
+    objects: dict[tuple[str, str], dict[str, Any]]
+    _served: Callable[..., AbstractContextManager[Any]]
+    _find: Callable[[str], FakeContainer]
+
+    @property
+    def calls_dropped(self) -> int:
+        """None are."""
+        return 0
+
+    def remember(self, kind: str, action: str, actor: str, moment_ns: int, attributes: Mapping[str, str]) -> None:
+        """An event from now on; the oldest one is forgotten."""
+        row = {
+            "Type": kind,
+            "Action": action,
+            "Actor": {"ID": actor, "Attributes": dict(attributes)},
+            "timeNano": moment_ns,
+        }
+        self.remembered = [*self.remembered, row][-256:]
+
+    def raw_logs(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """What its program prints, a frame a line."""
+        with self._served("raw_logs", "GET", f"/containers/{container}/logs"):
+            found = self._find(container)
+            driver = str((found.host_config.get("LogConfig") or {}).get("Type") or "json-file")
+            if driver == "none":
+                raise error_for(501, "configured logging driver does not support reading")
+            tty = bool(found.config.get("Tty"))
+            stamp = found.started[:19].encode() + b".000000000Z "
+            frames = []
+            for name, text in found.printed:
+                for line in text.splitlines(keepends=True):
+                    data = stamp + line
+                    frames.append(data if tty else struct.pack(">BxxxL", STREAMS[name], len(data)) + data)
+            return iter(frames)
+
+    def events(self, since: str, until: str, idle: float = IDLE) -> Iterator[bytes]:
+        """What was remembered, of the window."""
+        with self._served("events", "GET", f"/events?since={since}&until={until}"):
+            first, last = float(since) * 1e9, float(until) * 1e9
+            rows = [row for row in self.remembered if first <= row["timeNano"] <= last]
+            return iter([json.dumps(row).encode() + b"\n" for row in rows])
+
+    def volume(self, name: str) -> Json:
+        """One that a test has put in."""
+        with self._served("volume", "GET", f"/volumes/{name}"):
+            if name not in self.volumes:
+                raise error_for(404, f"get {name}: no such volume")
+            return self.volumes[name]
+
+    def plugins(self) -> tuple[Json, ...]:
+        """None."""
+        with self._served("plugins", "GET", "/plugins"):
+            return ()
+
+    def swarm(self, kind: str, ref: str) -> Json:
+        """One that a test has put in; by default no manager."""
+        with self._served("swarm", "GET", f"/{kind}s/{ref}"):
+            if (kind, ref) not in self.objects:
+                raise error_for(503, NO_MANAGER)
+            return self.objects[kind, ref]
+
+    def top(self, container: str) -> Json:
+        """Its first process."""
+        with self._served("top", "GET", f"/containers/{container}/top"):
+            found = self._find(container)
+            if not found.running:
+                raise error_for(409, f"Container {found.id} is not running")
+            return {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", str(found.pid), "init"]]}
