@@ -6,6 +6,9 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+IDLE = 30.0
+"""Seconds without a byte after which an engine's stream counts as hung."""
+
 
 class StreamReader(io.RawIOBase):
     """Chunks as a file that can only be read forwards."""

@@ -14,9 +14,10 @@ from typing import Any
 
 from irkit.acquire.watchdog import guarded
 from irkit.clock import now, rfc3339_ns
-from irkit.engine.interface import IDLE, Container, Engine
+from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin
+from irkit.streams import IDLE
 
 KEPT = 256
 LIMIT = 10_000

@@ -12,9 +12,10 @@ from irkit.acquire.engine_state import acquire_engine_state
 from irkit.acquire.frames import STDERR, STDOUT, SYSTEM, Piece, split_frames
 from irkit.acquire.log_files import Comparison, acquire_files, find_folder
 from irkit.acquire.watchdog import guarded
-from irkit.engine.interface import IDLE, Container, Engine
+from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin, Sink
+from irkit.streams import IDLE
 from irkit.text import printable
 
 __all__ = ["acquire_engine_state", "acquire_logs"]
@@ -88,6 +89,7 @@ def acquire_logs(
     raw = _raw_files(engine, container, writer, {name: one.size for name, one in streams.items()}, limit)
     frozen = not container.running or container.paused
     compared = _compare(writer, streams, raw, tty, complete, frozen) if raw else {}
+    _known_losses(writer, driver, container, raw, bool(sum(one.size for one in streams.values())))
     writer.add_json(
         "logs/index.json",
         {
@@ -203,6 +205,23 @@ def _compare(
     return found
 
 
+def _known_losses(
+    writer: BundleWriter, driver: str, container: Container, raw: Comparison | None, anything: bool
+) -> None:
+    """What was lost before irkit came, as far as can be known."""
+    if driver not in (*READABLE, "none", "", "k8s-file") and anything:
+        why = (
+            f"driver {driver!r} sends elsewhere; what was taken is the engine's own cache of the last lines, which drops lines "
+            "when it can't keep up (ask the system that the driver sends to for all of them)"
+        )
+        writer.gap("logs", "stdout and stderr", why)
+    options = (container.host_config.get("LogConfig") or {}).get("Config") or {}
+    keeps = str(options.get("max-file") or {"json-file": 1, "local": 5}.get(driver, 0))
+    if raw and keeps.isdigit() and 1 < int(keeps) <= len(raw.files):
+        why = f"the driver keeps {keeps} files, and all are there: older lines may have been deleted before"
+        writer.gap("logs", "rotation", why)
+
+
 def _notes(
     driver: str, tty: bool, raw: Comparison | None, container: Container, streams: dict[str, _Stream]
 ) -> list[str]:
@@ -212,17 +231,10 @@ def _notes(
         notes.append(
             "The container has a TTY: the engine has one raw stream, stderr is in stdout.log, times stand where they came."
         )
-    if driver not in (*READABLE, "none", "", "k8s-file"):
-        notes.append(
-            "The driver sends elsewhere; this is the engine's own cache of the last lines, which drops lines when it can't keep up."
-        )
     if any(one.joined for one in streams.values()):
         notes.append("Lines over 16 KiB came in pieces; they were joined, and only the first piece's time was kept.")
     if raw and any(one["replaced_bytes_in"] for one in raw.files):
         notes.append("Bytes that are not UTF-8 were replaced (U+FFFD) by the driver as it wrote, or the container printed that sign.")  # fmt: skip
-    options = (container.host_config.get("LogConfig") or {}).get("Config") or {}
-    if raw and driver == "json-file" and options.get("max-size"):
-        notes.append("The driver rotates: what was older than its last file had been deleted before irkit came.")
     if raw and (hint := _wiped(raw, container)):
         notes.append(hint)
     return notes

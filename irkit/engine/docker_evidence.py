@@ -6,8 +6,9 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from irkit.engine.evidence_calls import IDLE, Json
+from irkit.engine.evidence_calls import Json
 from irkit.errors import NotFound, UsageProblem
+from irkit.streams import IDLE
 
 if TYPE_CHECKING:
     from irkit.engine.recording import CallLog

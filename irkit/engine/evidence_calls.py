@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-Json = Mapping[str, Any]
+from irkit.streams import IDLE
 
-IDLE = 30.0
-"""Seconds without a byte after which a stream counts as hung."""
+Json = Mapping[str, Any]
 
 
 class EvidenceCalls(Protocol):

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from irkit.engine.evidence_calls import IDLE as IDLE
 from irkit.engine.evidence_calls import EvidenceCalls
 
 Json = Mapping[str, Any]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from irkit.engine.evidence_calls import IDLE, Json
+from irkit.engine.evidence_calls import Json
 from irkit.engine.wire import error_for
+from irkit.streams import IDLE
 
 if TYPE_CHECKING:
     from tests.fakes.state import FakeContainer
