@@ -43,6 +43,8 @@ def split_frames(chunks: Iterator[bytes]) -> Iterator[list[Piece]]:
                     break
                 stream, zeros, left = HEADER.unpack_from(buffer, at)
                 if stream > SYSTEM or zeros != b"\0\0\0":
+                    if out:
+                        yield out  # what came before is good
                     raise EngineError("the engine's stream is not one of frames: a header is wrong")
                 at += 8
                 if not left:
