@@ -11,6 +11,8 @@ from irkit.errors import NotFound, UsageProblem
 from irkit.streams import IDLE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from irkit.engine.recording import CallLog
     from irkit.engine.wire import Wire
 
@@ -32,6 +34,10 @@ class DockerEvidence:
     def calls_dropped(self) -> int:
         """Past ``recording.LIMIT``."""
         return self._calls.dropped
+
+    def record_calls(self, path: Path) -> None:
+        """Append every call, those so far too, to a file of the case, so that a crash loses none.  ``StorageError``."""
+        self._calls.record_to(path)
 
     def raw_logs(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
         """``GET /containers/{id}/logs?stdout=1&stderr=1&timestamps=1&tail=all``."""
