@@ -36,7 +36,8 @@ def split_frames(chunks: Iterator[bytes]) -> Iterator[list[Piece]]:
     stream, left, first = 0, 0, True
     for chunk in chunks:
         buffer = buffer + chunk if buffer else bytes(chunk)
-        at, end, out = 0, len(buffer), []
+        at, end = 0, len(buffer)
+        out: list[Piece] = []
         while True:
             if first and not left:
                 if end - at < 8:

@@ -240,7 +240,7 @@ def test_events_state_and_calls(engine: DockerEngine, lab: Lab, writer: BundleWr
     actions = [event.action for event in found if event.relation == "target" and event.type == "container"]
     assert {"create", "start", "exec_create", "pause"} <= set(actions)
     assert any(event.type == "network" and event.relation == "target" for event in found)
-    assert next(event for event in found if event.action == "exec_create").detail == "true"
+    assert next(event for event in found if event.action == "exec_create" and event.actor == one.id).detail == "true"
     assert json.loads((writer.folder / "data/engine/events-window.json").read_bytes())["covers_from_creation"]
     assert json.loads((writer.folder / "data/engine/settings.json").read_bytes())["reported"]
     assert not writer.gaps
