@@ -44,7 +44,7 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
         "plugins": lambda: list(engine.plugins()),
         "peers": lambda: _peers(engine, before),
     }
-    if before.running:
+    if before.running and not engine.local:  # from afar the only view of processes; it starts `ps` on the engine's host
         queries["top"] = lambda: engine.top(before.id)
     for name, query in queries.items():
         _one(writer, name, query)

@@ -37,4 +37,7 @@ class EvidenceCalls(Protocol):
         """A ``service``, ``task`` or ``node`` of the swarm; only a manager answers."""
 
     def top(self, container: str) -> Json:
-        """The container's processes as the engine lists them: ``{"Titles": […], "Processes": [[…], …]}``."""
+        """The container's processes as the engine lists them: ``{"Titles": […], "Processes": [[…], …]}``.
+
+        The engine starts ``ps`` on its host for it, and remembers a ``top`` event.
+        """

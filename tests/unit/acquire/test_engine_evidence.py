@@ -20,7 +20,7 @@ from irkit.engine.interface import Call, Container
 from irkit.engine.recording import CallLog, without_secrets
 from irkit.errors import EngineError, StorageError
 from irkit.evidence.writer import BundleWriter
-from tests.contract.stage import Stage, fake_engine
+from tests.contract.stage import IMAGE, Stage, fake_engine
 from tests.fakes.engine import FakeEngine
 
 NANO = 1_000_000_000
@@ -149,12 +149,19 @@ def test_state_of_all_that_belongs_to_it(fake: FakeEngine, writer: BundleWriter)
     names = {one.path.removeprefix("data/engine/") for one in writer.artifacts}
     assert names == {
         "container-before.json", "container-now.json", "image.json", "image-history.json", "info.json", "version.json", "settings.json",
-        "plugins.json", "peers.json", "top.json", "networks.json", "volumes.json",
+        "plugins.json", "peers.json", "networks.json", "volumes.json",
     }  # fmt: skip
     assert document(writer, "engine/peers.json") == [{"network": "bridge", "id": other, "name": stage.name("peer")}]
     assert document(writer, "engine/volumes.json") == [{"Name": "data", "Driver": "local"}]
     assert whys(writer) == "volumes: gone: get gone: no such volume"
     assert "TOKEN=secret" in document(writer, "engine/container-now.json")["Config"]["Env"]
+
+
+def test_processes_by_the_engine_only_from_afar(tmp_path: Path) -> None:
+    for endpoint, taken in (("unix:///x", False), ("tcp://far:2376", True)):
+        far, writer = FakeEngine(IMAGE, endpoint=endpoint), BundleWriter(tmp_path / str(taken))
+        acquire_engine_state(far, far.container(Stage(far).run("a")), writer)
+        assert ("data/engine/top.json" in {one.path for one in writer.artifacts}) == taken
 
 
 def test_a_swarm_task(fake: FakeEngine, writer: BundleWriter) -> None:
