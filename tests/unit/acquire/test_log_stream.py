@@ -62,6 +62,12 @@ def test_any_bytes_are_frames_or_an_engine_error(data: bytes) -> None:
     assert len(found) <= len(data) - 8 or not found
 
 
+@pytest.mark.parametrize("header", [b"\x04\0\0\0", b"\x01\0\0\x01", b"2026"])
+def test_what_is_no_header(header: bytes) -> None:
+    with pytest.raises(EngineError, match="header is wrong"):
+        list(split_frames(iter([header + b"\0\0\0\x01x"])))
+
+
 def test_a_frame_of_4_gib_comes_in_pieces() -> None:
     header = struct.pack(">BxxxL", 1, 2**32 - 1)
     pieces = []
@@ -309,3 +315,22 @@ def test_with_the_fake_engine(tmp_path: Path) -> None:
     fake.die()
     writer = BundleWriter(tmp_path / "c")
     assert acquire_logs(fake, one, writer) == 0 and "nobody listens" in whys(writer, "stdout")
+
+
+@pytest.mark.parametrize(
+    ("kept", "frozen", "differ"),
+    [(b"ab", True, False), (b"abc", True, True), (b"abc", False, False), (b"a", True, True), (b"xb", False, True)],
+)
+def test_held_against_the_files(
+    serve: Callable[..., DockerEngine], tmp_path: Path, kept: bytes, frozen: bool, differ: bool
+) -> None:
+    """The engine gives two lines.  What a running container writes afterwards is no difference; all else is."""
+    folder = tmp_path / ID
+    folder.mkdir()
+    rows = [{"log": f"{chr(one)}\n", "stream": "stdout", "time": STAMP.decode().strip()} for one in kept]
+    (folder / "x.log").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    raw = {**container().raw, "LogPath": str(folder / "x.log"), "State": {"Running": True, "Paused": frozen}}
+    writer = BundleWriter(tmp_path / "b")
+    acquire_logs(serve(chunked(frame(1, STAMP + b"a\n"), frame(1, STAMP + b"b\n"))), Container(raw), writer)
+    assert ("differ" in whys(writer, "stdout")) == differ
+    assert index(writer)["compared"]["stdout"]["same"] is not differ and index(writer)["compared"]["stderr"]["same"]
