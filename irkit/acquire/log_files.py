@@ -45,21 +45,24 @@ class Comparison:
     readable: bool = True
 
 
-def find_folder(container: Container, root_dir: str) -> LogFolder | str:
-    """Where the engine says that its log driver writes, or why that is unknown."""
+def find_folder(container: Container) -> LogFolder | str:
+    """Where the log driver writes, by what inspect says of the container; or why that is unknown.
+
+    The engine isn't asked anew: it may be gone.
+    """
     driver = str((container.host_config.get("LogConfig") or {}).get("Type") or "")
-    own = f"{root_dir}/containers/{container.id}"
+    own = str(container.raw.get("HostnamePath") or container.raw.get("HostsPath") or "").rpartition("/")[0]
     if driver in ("json-file", "k8s-file") and container.log_path:
         folder, _, base = container.log_path.rpartition("/")
         if not folder.startswith("/") or container.id not in folder:
             return "the engine names a log file that is not in the container's own folder"
         return LogFolder(folder, base, "json" if driver == "json-file" else "text")
-    if not root_dir:
+    if driver in ("", "none"):
+        return "the log driver keeps no files"
+    if not own.startswith("/") or container.id not in own:
         return "the engine does not say where its files are"
     if driver == "local":
         return LogFolder(f"{own}/local-logs", "container.log", "local")
-    if driver in ("", "none"):
-        return "the log driver keeps no files"
     return LogFolder(own, "container-cached.log", "local")
 
 

@@ -172,10 +172,7 @@ def _raw_files(
     if not engine.local:
         writer.gap("logs", "raw", "the log driver's files are on the engine's host, which is another one")
         return None
-    try:
-        where = find_folder(container, engine.info().root_dir)
-    except EngineError as error:
-        where = error.message
+    where = find_folder(container)
     if isinstance(where, str):
         writer.gap("logs", "raw", where)
         return None

@@ -65,16 +65,20 @@ def whys(writer: BundleWriter) -> str:
     return " ".join(f"{one.what}: {one.why}" for one in writer.gaps)
 
 
-def box(driver: str, path: str = "") -> Container:
-    return Container({"Id": ID, "LogPath": path, "HostConfig": {"LogConfig": {"Type": driver}}})
+def box(driver: str, path: str = "", hostname: str = f"/r/containers/{ID}/hostname") -> Container:
+    return Container(
+        {"Id": ID, "LogPath": path, "HostnamePath": hostname, "HostConfig": {"LogConfig": {"Type": driver}}}
+    )
 
 
 def test_where_the_files_are() -> None:
-    assert find_folder(box("json-file", f"/r/containers/{ID}/{ID}-json.log"), "/r") == LogFolder(f"/r/containers/{ID}", f"{ID}-json.log", "json")  # fmt: skip
-    assert find_folder(box("local"), "/r") == LogFolder(f"/r/containers/{ID}/local-logs", "container.log", "local")
-    assert find_folder(box("syslog"), "/r") == LogFolder(f"/r/containers/{ID}", "container-cached.log", "local")
-    for one in (box("none"), box("json-file", "/etc/shadow"), box("json-file", f"{ID}/x"), box("json-file")):
-        assert isinstance(find_folder(one, ""), str)
+    own = f"/r/containers/{ID}"
+    assert find_folder(box("json-file", f"{own}/{ID}-json.log")) == LogFolder(own, f"{ID}-json.log", "json")
+    assert find_folder(box("local")) == LogFolder(f"{own}/local-logs", "container.log", "local")
+    assert find_folder(box("syslog")) == LogFolder(own, "container-cached.log", "local")
+    wrong = (box("json-file", "/etc/shadow"), box("json-file", f"{ID}/x"), box("local", "", "/etc/hostname"))
+    for one in (box("none"), *wrong, box("local", "", f"{ID}/hostname"), box("syslog", "", "")):
+        assert isinstance(find_folder(one), str)
 
 
 def test_rotated_files_the_oldest_first(folder: Path, writer: BundleWriter) -> None:

@@ -149,7 +149,7 @@ class Server:
                     held.append(link)
                     continue
             else:
-                link.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{"DockerRootDir": "/none"}'[:-1])
+                link.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{"DockerRootDir": "/none"}')
             link.close()
 
     def stop(self) -> None:
