@@ -129,24 +129,20 @@ def _window(
     covered = any(one.type == "container" and one.action == "create" and one.actor == target.id for one in found)
     # Only a window that reaches back behind the creation can show it; of a later one nothing proves that it is whole.
     covered = covered and created is not None and start <= created
+    # Not a gap: on a host with health checks the engine's memory is hardly ever longer than a few minutes.
+    first = f"the oldest is of {rfc3339_ns(oldest)}" if oldest else "there is none"
+    note = f"the window isn't covered: the engine keeps its last {KEPT} events, and none over a restart; {first}"
     writer.add_json(
         "engine/events-window.json",
         {
             "schema": "irkit.events-window/v1", "since": rfc3339_ns(int(start * NANO)), "until": rfc3339_ns(int(until * NANO)),
             "asked": now(), "count": len(found), "unreadable": bad, "oldest": rfc3339_ns(oldest) if oldest else "",
-            "covers_from_creation": covered, "engine_keeps": KEPT,
+            "covers_from_creation": covered, "engine_keeps": KEPT, "note": "" if covered else note,
         },
         Origin("engine-state", "events", "irkit's own record"),
     )  # fmt: skip
     if bad:
         writer.gap("engine-state", "events", f"{bad} lines of the engine's were not events")
-    if not covered:
-        first = f"the oldest is of {rfc3339_ns(oldest)}" if oldest else "there is none"
-        writer.gap(
-            "engine-state",
-            "events",
-            f"the window isn't covered: the engine keeps its last {KEPT} events, and none over a restart; {first}",
-        )
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from irkit import documents, resources
 from irkit.actions.context import Context, Result
-from irkit.errors import PlaybookInvalid
+from irkit.errors import IrkitError
 from irkit.models import Change
-
-COLLECTORS = ("filesystem", "tmpfs")
+from irkit.profiles import load_profile
 
 
 def processes(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -61,21 +59,24 @@ def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
     return _counted(ctx, before, ctx.facts.changes, "changes")
 
 
-def logs(ctx: Context, _: Mapping[str, Any]) -> Result:
+def logs(ctx: Context, args: Mapping[str, Any]) -> Result:
     """What it printed."""
     from irkit.acquire.logs import acquire_logs
 
     before = len(ctx.writer.gaps)
-    return _counted(ctx, before, acquire_logs(ctx.engine, ctx.before, ctx.writer), "bytes")
+    count = acquire_logs(ctx.engine, ctx.before, ctx.writer, limit=_limit(args, "logs"))
+    return _counted(ctx, before, count, "bytes")
 
 
 def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
-    """What the engine knows of it."""
-    from irkit.acquire.logs import acquire_engine_state
+    """What the engine knows of it, and what it remembers: the events first, of which it keeps only the latest."""
+    from irkit.acquire.engine_state import acquire_engine_state
+    from irkit.acquire.events import acquire_events
     from irkit.engine.interface import Container
 
     raw = ctx.case.read_json("container.json")
     before = len(ctx.writer.gaps)
+    acquire_events(ctx.engine, ctx.before, ctx.writer)
     acquire_engine_state(ctx.engine, Container(raw) if raw else ctx.before, ctx.writer)
     return _counted(
         ctx,
@@ -106,25 +107,10 @@ def _ignore(change: Change) -> None:
 
 
 def _limit(args: Mapping[str, Any], collector: str) -> int:
-    """A collector's limit, in bytes, by the profile."""
-    return read_profile(str(args["profile"]))[collector]
+    """A collector's limit, in bytes, by the profile; 0 where the profile leaves it out and a playbook asks for it."""
+    return load_profile(str(args["profile"])).limit(collector) or 0
 
 
-def read_profile(name: str) -> dict[str, int]:
-    """``collector → limit in bytes`` of an acquisition profile.  Raises ``PlaybookInvalid``."""
-    doc, _ = documents.load(resources.find("forensics/profiles", name))
-    doc.choice("apiVersion", ("irkit/v1",))
-    doc.choice("kind", ("Profile",))
-    doc.text("id")
-    doc.text("description", "")
-    limits = {}
-    collectors = doc.mapping("collectors")
-    for collector in COLLECTORS:
-        entry = collectors.mapping(collector)
-        limits[collector] = entry.integer("limit_bytes")
-        if limits[collector] < 0:
-            raise PlaybookInvalid(f"{name}: the limit of {collector} is negative")
-        entry.done()
-    collectors.done()
-    doc.done()
-    return limits
+def profiled(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Raises ``IrkitError``: the collectors' own steps stand in its place when a playbook runs."""
+    raise IrkitError("acquire.profile was not replaced by its collectors' steps")

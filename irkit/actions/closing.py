@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,9 @@ def is_partial(ctx: Context) -> bool:
 
 def seal_now(ctx: Context, partial: bool) -> Sealed:
     """Add the run's own record to the evidence, then seal it."""
+    from irkit.acquire.engine_state import acquire_calls
     from irkit.evidence.seal import seal_bundle
+    from irkit.profiles import collectors_report
 
     signer = ctx.signer()
     ctx.writer.forget("data/run/")
@@ -52,13 +53,12 @@ def seal_now(ctx: Context, partial: bool) -> Sealed:
         Origin("run", "journal", "copied, up to the seal", "application/jsonl"),
         compress=False,
     )
-    calls = b"".join(json.dumps(call.to_json()).encode() + b"\n" for call in ctx.engine.calls)
-    ctx.writer.add(
-        "run/engine-calls.jsonl",
-        (calls,),
-        Origin("run", ctx.engine.endpoint, "every call that irkit made", "application/jsonl"),
-        compress=False,
-    )
+    ctx.writer.forget("data/custody/")
+    acquire_calls(ctx.engine, ctx.writer)
+    ctx.writer.about = {
+        "profile": ctx.profile.to_json() if ctx.profile else None,
+        "collectors": collectors_report(ctx.steps, ctx.profile, ctx.writer.artifacts, ctx.writer.gaps),
+    }
     facts = {"case": ctx.case.id, "run": ctx.run, "target": ctx.target.to_json()}
     ctx.facts.sealed = seal_bundle(ctx.writer, facts, "partial" if partial else "complete", signer)
     return ctx.facts.sealed

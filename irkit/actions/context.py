@@ -19,6 +19,7 @@ from irkit.models import Finding, Probe, Target
 if TYPE_CHECKING:
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
+    from irkit.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Context:
     steps: list[dict[str, Any]] = field(default_factory=list)
     vars: Mapping[str, Any] = field(default_factory=dict)
     planned: frozenset[str] = frozenset()
+    profile: Profile | None = None
     sealed_off: Callable[[], None] = lambda: None
     network_ahead: Ahead[Network] | None = None
 

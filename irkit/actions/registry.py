@@ -44,6 +44,9 @@ def _in(module: str, function: str) -> Run:
     return run
 
 
+PROFILED = "acquire.profile"
+"""Never runs as itself: :mod:`irkit.playbook.profiled` puts the collectors' steps in its place."""
+
 _ALL = (
     Action("container.freeze", "change", "Freeze every process of the target (pause).", _in("containment", "freeze"), urgent=True),
     Action("container.thaw", "change", "Thaw the target, unless it was frozen before irkit came.", _in("containment", "thaw")),
@@ -55,8 +58,9 @@ _ALL = (
     Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True),
     Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), (Param("profile", str, "standard"),)),
     Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), (Param("profile", str, "standard"),)),
-    Action("acquire.logs", "read", "Standard output and error, with times.", _in("acquisition", "logs")),
-    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks.", _in("acquisition", "engine_state")),
+    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), (Param("profile", str, "standard"),)),
+    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state")),
+    Action(PROFILED, "read", "Each collector that a profile asks for, in its order, as a step of its own.", _in("acquisition", "profiled"), (Param("profile", str, "standard"), Param("stage", str, required=True))),
     Action("compare.findings", "read", "Match what was acquired against the rules.", _in("closing", "findings")),
     Action("evidence.seal", "read", "Sign the bundle.", _in("closing", "seal")),
     Action("evidence.verify", "read", "Read the sealed bundle back and check every byte.", _in("closing", "verify")),

@@ -20,6 +20,7 @@ from irkit.home import Ballast, write_json
 from irkit.models import Target
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, load_playbook
+from irkit.playbook.profiled import with_profile
 from irkit.playbook.runner import Outcome, Runner
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
     """
     playbook = load_playbook(resources.find("playbooks", config.playbook))
     variables = playbook.bind(config.variables)
+    playbook, profile = with_profile(playbook, variables)
     engine = open_engine(config.engine)
     container = engine.container(config.target)
     target = Target(container.id, container.name, container.image_ref, container.image_id, engine.endpoint)
@@ -109,7 +111,9 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 signals.checkpoint,
                 config.signer or signing_key(config),
                 sealed_off=config.sealed_off,
+                profile=profile,
             )
+            engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
             try:
                 outcome = Runner(playbook, context, journal, variables, signals.shield).run()

@@ -140,6 +140,7 @@ class BundleWriter:
         self.artifacts: list[Artifact] = []
         self.gaps: list[Gap] = []
         self.lost: list[str] = []
+        self.about: dict[str, Any] = {}
         self._unsynced: list[str] = []
 
     def gap(self, collector: str, what: str, why: str) -> None:
@@ -268,6 +269,7 @@ class BundleWriter:
             "schema": "irkit.index/v1",
             "tool": {"name": "irkit", "version": __version__},
             **facts,
+            **self.about,
             "artifacts": [one.to_json() for one in self.artifacts],
             "gaps": [one.to_json() for one in self.gaps],
         }

@@ -34,7 +34,7 @@ TEXT_SHOWN = 4000
 DOCUMENT_LIMIT = 64 * 1024 * 1024
 BROKEN = (IrkitError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError, EOFError)
 UNREADABLE = (*BROKEN, ArithmeticError, tarfile.TarError)
-RUN, PROOF, CALLS = "run/run.json", "quarantine/proof.json", "run/engine-calls.jsonl"
+RUN, PROOF, CALLS = "run/run.json", "quarantine/proof.json", "custody/calls.jsonl"
 PROCESSES, SOCKETS = "process/processes.json", "network/sockets.json"
 MARKS = {
     "succeeded": "good", "degraded": "warn", "skipped": "dim", "failed": "bad", "interrupted": "bad", "blocked": "good", "reached": "bad",

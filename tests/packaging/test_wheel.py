@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[2]
 LOOK = """
 from irkit import resources, schemas
 from irkit.playbook.model import load_playbook
-from irkit.actions.acquisition import read_profile
+from irkit.profiles import load_profile
 from irkit.compare.rules import load_rules
 import irkit, importlib.resources
 names = sorted(load_playbook(path).id for path in resources.every("playbooks"))
 assert {"contain", "release", "rebuild", "snapshot"} <= set(names), names
-assert read_profile("standard")["tmpfs"] > 0 and len(load_rules()) > 5
+assert load_profile("standard").limit("tmpfs") > 0 and len(load_rules()) > 5
 assert list(resources.every("forensics/scenarios")) and schemas.load("run")["$schema"]
 assert importlib.resources.files("irkit.review").joinpath("templates/report.html.j2").is_file()
 print(irkit.__file__)

@@ -17,6 +17,7 @@ from irkit.events import Event
 from irkit.models import Gap
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Playbook, Reference, Step, load_playbook, read_playbook, resolve
+from irkit.playbook.profiled import with_profile
 from irkit.playbook.runner import TOLERATED, Outcome, Runner
 
 HEAD = "apiVersion: irkit/v1\nkind: Playbook\nid: test\nname: Test\n"
@@ -40,7 +41,8 @@ def test_the_shipped_ones_are_there() -> None:
 
 
 def test_contain_isolates_whatever_fails_before() -> None:
-    steps = load_playbook(resources.shipped("playbooks") / "contain.yaml").steps
+    playbook, _ = with_profile(load_playbook(resources.shipped("playbooks") / "contain.yaml"), {"profile": "standard"})
+    steps = playbook.steps
     order = [step.action.name for step in steps]
     assert all(step.on_failure == "continue" for step in steps[: order.index("quarantine.prove")])
     assert (

@@ -52,7 +52,7 @@ def make(folder: Path) -> Path:
     writer.add_json("run/run.json", record, ORIGIN)
     probe = {"path": "gateway", "direction": "out", "result": "reached", "detail": "\x9b31m", "time": "t", "ms": 1.0}
     writer.add_json("quarantine/proof.json", {"state": "open", "network": "q", "note": "", "probes": [probe]}, ORIGIN)
-    writer.add("run/engine-calls.jsonl", (b'{"a": 1}\n' * 7,), ORIGIN, compress=False)
+    writer.add("custody/calls.jsonl", (b'{"a": 1}\n' * 7,), ORIGIN, compress=False)
     writer.gap("tmpfs", SCRIPT, "why\x07")
     seal_bundle(writer, FACTS, "complete", keys.generate("responder"))
     return folder

@@ -75,8 +75,9 @@ def test_a_window_that_is_not_covered(fake: FakeEngine, writer: BundleWriter) ->
     for number in range(256):
         fake.remember("volume", "create", "v", now - 500 + number, {})
     assert len(acquire_events(fake, target, writer)) == 256
-    assert "the window isn't covered: the engine keeps its last 256 events" in whys(writer)
-    assert not document(writer, "engine/events-window.json")["covers_from_creation"]
+    window = document(writer, "engine/events-window.json")
+    assert "the window isn't covered: the engine keeps its last 256 events" in window["note"]
+    assert not window["covers_from_creation"] and not writer.gaps
 
 
 def test_the_default_window_is_the_earlier_of_both(fake: FakeEngine, writer: BundleWriter) -> None:

@@ -1,0 +1,154 @@
+"""Acquisition profiles: which collectors run, in which order, with which limits (``forensics/profiles/*.yaml``).
+
+``irkit/schemas/profile.schema.json`` says the same for editors.  A user's own profile lies in
+``IRKIT_HOME/forensics/profiles/`` and comes before a shipped one of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irkit import documents, resources
+from irkit.documents import Doc
+
+STAGES = ("frozen", "isolated")
+"""``frozen``: before the target is sealed off, so that every millisecond delays that; ``isolated``: after the proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """What a profile can ask for.  ``action``: the verb that runs it; ``records``: its name in ``data/index.json``."""
+
+    name: str
+    action: str
+    title: str
+    records: str
+    limited: bool = False
+
+
+COLLECTORS: Mapping[str, Collector] = {
+    one.name: one
+    for one in (
+        Collector("processes", "acquire.processes", "Acquire processes", "processes"),
+        Collector("network-state", "acquire.network", "Acquire network state", "network-state"),
+        Collector("tmpfs", "acquire.tmpfs", "Acquire tmpfs", "tmpfs", limited=True),
+        Collector("filesystem", "acquire.filesystem", "Acquire changed files", "filesystem", limited=True),
+        Collector("logs", "acquire.logs", "Acquire logs", "logs", limited=True),
+        Collector("engine-state", "acquire.engine", "Acquire the engine's view, its events and the image's history", "engine-state"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A collector as a profile wants it.  ``limit_bytes``: ``None`` where the collector has no limit."""
+
+    collector: Collector
+    stage: str
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile.  ``digest``: sha256 of its file.  ``chosen``: in the order in which they run, stage by stage."""
+
+    id: str
+    description: str
+    chosen: tuple[Chosen, ...]
+    digest: str
+
+    def stage(self, stage: str) -> tuple[Chosen, ...]:
+        """The collectors of one stage, in order."""
+        return tuple(one for one in self.chosen if one.stage == stage)
+
+    def limit(self, name: str) -> int | None:
+        """The limit of a collector; ``None`` when the profile sets none."""
+        return next((one.limit_bytes for one in self.chosen if one.collector.name == name), None)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The collectors that it does not ask for."""
+        names = {one.collector.name for one in self.chosen}
+        return tuple(name for name in COLLECTORS if name not in names)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``data/index.json`` and ``irkit playbook profiles --json``."""
+        return {
+            "id": self.id, "digest": self.digest, "description": self.description,
+            "collectors": [
+                {"collector": one.collector.name, "stage": one.stage, "limit_bytes": one.limit_bytes} for one in self.chosen
+            ],
+            "left_out": list(self.left_out),
+        }  # fmt: skip
+
+
+def load_profile(name: str) -> Profile:
+    """A profile by name or by path.  Raises ``UsageProblem`` for an unknown one, ``PlaybookInvalid`` for a faulty one."""
+    doc, digest = documents.load(resources.find("forensics/profiles", name))
+    return read_profile(doc, digest)
+
+
+def read_profile(doc: Doc, digest: str) -> Profile:
+    """A profile from a document.  Raises ``PlaybookInvalid`` naming file, line and column."""
+    doc.choice("apiVersion", ("irkit/v1",))
+    doc.choice("kind", ("Profile",))
+    chosen: list[Chosen] = []
+    stages = doc.mapping("collectors")
+    for stage in STAGES:
+        for item in stages.items(stage, ()).docs():
+            chosen.append(_chosen(item, stage, {one.collector.name for one in chosen}))
+    stages.done()
+    profile = Profile(doc.text("id"), doc.text("description", ""), tuple(chosen), digest)
+    doc.done()
+    if not chosen:
+        raise doc.place.error("a profile needs at least one collector")
+    return profile
+
+
+def _chosen(doc: Doc, stage: str, taken: set[str]) -> Chosen:
+    name = doc.choice("collect", tuple(COLLECTORS))
+    if name in taken:
+        raise doc.places["collect"].error(f"the collector {name!r} stands here twice")
+    collector = COLLECTORS[name]
+    limit = None
+    if collector.limited:
+        limit = doc.integer("limit_bytes")
+        if limit < 0:
+            raise doc.places["limit_bytes"].error(f"the limit of {name} is negative")
+    doc.done()
+    return Chosen(collector, stage, limit)
+
+
+def collectors_report(
+    steps: Sequence[Mapping[str, Any]], profile: Profile | None, artifacts: Sequence[Any], gaps: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """What each collector got, what it did not, and why: ``collectors`` of ``data/index.json``."""
+    rows = []
+    by_action = {one.action: one for one in COLLECTORS.values()}
+    for step in steps:
+        collector = by_action.get(str(step["uses"]))
+        if collector is None:
+            continue
+        mine = [one for one in artifacts if one.origin.collector == collector.records]
+        rows.append(
+            {
+                "collector": collector.name, "outcome": step["outcome"], "message": step["message"],
+                "started": step["started"], "finished": step["finished"], "artifacts": len(mine),
+                "bytes": sum(one.raw_size for one in mine),
+                "gaps": sum(1 for one in gaps if one.collector == collector.records),
+            }
+        )  # fmt: skip
+    ran = {row["collector"] for row in rows}
+    if profile is None:
+        return rows
+    for name in profile.left_out:
+        if name not in ran:
+            rows.append(
+                {
+                    "collector": name, "outcome": "left-out", "message": f"the profile {profile.id!r} does not ask for it",
+                    "started": "", "finished": "", "artifacts": 0, "bytes": 0, "gaps": 0,
+                }
+            )  # fmt: skip
+    return rows
