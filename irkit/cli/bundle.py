@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from irkit.cli import bundle_read
 from irkit.cli.options import json_option, print_json
 from irkit.errors import ExitCode
 from irkit.text import human_size, printable
@@ -70,3 +71,7 @@ def list_(path: Path, as_json: bool) -> int:
     for gap in index["gaps"]:
         click.echo(f"gap: {printable(gap['collector'])}: {printable(gap['what'])}: {printable(gap['why'])}")
     return ExitCode.DONE
+
+
+for one in (bundle_read.show, bundle_read.cat, bundle_read.extract):
+    command.add_command(one)
