@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from irkit.cli import bundle_read
+from irkit.cli.custody import custody
 from irkit.cli.options import json_option, print_json
 from irkit.errors import ExitCode
 from irkit.text import human_size, printable
@@ -27,13 +28,14 @@ def command() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Trust this public key, and only it.",
 )
+@click.option("--expect-head", default="", metavar="DIGEST", help="The chain of custody must end here.")
 @json_option
-def verify(path: Path, key: Path | None, as_json: bool) -> int:
+def verify(path: Path, key: Path | None, expect_head: str, as_json: bool) -> int:
     """Check that nothing in the bundle at PATH was altered, dropped or added since a trusted key sealed it."""
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.verify import claimed_key, verify_bundle
 
-    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"))
+    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"), expect_head)
     if as_json:
         print_json(found.to_json())
     elif found.ok:
@@ -41,6 +43,8 @@ def verify(path: Path, key: Path | None, as_json: bool) -> int:
             f"{click.style('VERIFIED', fg='green')}  {found.files} files, {human_size(found.size)}, {found.status}"
         )
         click.echo(f"  sealed {found.sealed} by {found.key_name} ({found.key})\n  {found.digest}")
+        if found.hand_overs:
+            click.echo(f"  {found.hand_overs} hand-overs, head {found.custody_head}")
     else:
         click.echo(click.style(f"NOT VERIFIED: {len(found.problems)} problems", fg="red"))
         for problem in found.problems:
@@ -73,5 +77,5 @@ def list_(path: Path, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-for one in (bundle_read.show, bundle_read.cat, bundle_read.extract):
+for one in (bundle_read.show, bundle_read.cat, bundle_read.extract, custody):
     command.add_command(one)

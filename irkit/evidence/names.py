@@ -16,9 +16,11 @@ MANIFEST = "manifest-sha256.txt"
 TAG_MANIFEST = "tagmanifest-sha256.txt"
 SEAL = "seal.dsse.json"
 SIGSTORE_SEAL = "seal.sigstore.json"
+CUSTODY = "custody.intoto.jsonl"
+CUSTODY_LIMIT = 16 * 1024 * 1024
 INDEX = "data/index.json"
 TAGGED = (BAGIT, BAG_INFO, MANIFEST)
-TOP_LEVEL = frozenset({*TAGGED, TAG_MANIFEST, SEAL, SIGSTORE_SEAL})
+TOP_LEVEL = frozenset({*TAGGED, TAG_MANIFEST, SEAL, SIGSTORE_SEAL, CUSTODY})
 
 BAGIT_TEXT = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from irkit.errors import CheckFailed, UsageProblem
 from irkit.evidence import dsse, names
+from irkit.evidence.custody import Chain, load, read_chain
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.seal import PREDICATE_TYPE
 
@@ -45,6 +46,8 @@ class Verification:
     files: int = 0
     size: int = 0
     predicate: dict[str, Any] = field(default_factory=dict)
+    hand_overs: int = 0
+    custody_head: str = ""
 
     @property
     def ok(self) -> bool:
@@ -56,12 +59,13 @@ class Verification:
         return {
             "schema": "irkit.verify/v1", "ok": self.ok, "path": str(self.path), "digest": self.digest, "status": self.status,
             "sealed": self.sealed, "key": {"id": self.key, "name": self.key_name}, "files": self.files, "size": self.size,
+            "custody": {"entries": self.hand_overs, "head": self.custody_head},
             "problems": [one.to_json() for one in self.problems],
         }  # fmt: skip
 
 
-def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
-    """Check a bundle folder against its seal.  Raises ``UsageProblem`` when ``path`` is no bundle at all."""
+def verify_bundle(path: Path, keys: Iterable[PublicKey], expect_head: str = "") -> Verification:
+    """Check a bundle folder against its seal, and its chain of custody, whose head may be expected.  Raises ``UsageProblem`` when ``path`` is no bundle at all."""
     if not path.is_dir():
         raise UsageProblem(f"{path} is not a bundle's folder")
     if not (path / names.SEAL).exists() and not (path / names.BAGIT).exists():
@@ -69,24 +73,27 @@ def verify_bundle(path: Path, keys: Iterable[PublicKey]) -> Verification:
             f"{path} holds no bundle",
             hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
         )
+    keys = list(keys)
     try:
         seal = _read(path / names.SEAL)
         envelope = dsse.parse(seal)
-        key, payload = envelope.open_with(list(keys))
+        key, payload = envelope.open_with(keys)
         subjects, predicate = dsse.parse_statement(payload, PREDICATE_TYPE)
     except CheckFailed as error:
         return Verification(path, (Problem(names.SEAL, error.message), *_unsigned_check(path)))
     files = dict(_files(path))
+    chain, faults = _check_custody(path, seal, keys, expect_head)
     problems = [
         *_check_files(path, files, subjects),
         *_check_manifests(path, subjects),
         *_check_second_seal(path, payload, key),
         *_check_form(path, seal, envelope, key),
         *_check_folders(path, subjects),
+        *faults,
     ]
     return Verification(
         path, tuple(problems), f"sha256:{subjects.get(names.TAG_MANIFEST, '')}", str(predicate.get("status", "")),
-        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate,
+        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate, len(chain.entries), chain.head,
     )  # fmt: skip
 
 
@@ -192,6 +199,14 @@ def _check_folders(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
             entry = Path(parent) / name
             if not entry.is_symlink() and str(entry.relative_to(root)) not in known:
                 yield Problem(str(entry.relative_to(root)), "added: the seal knows no such folder")
+
+
+def _check_custody(root: Path, seal: bytes, keys: list[PublicKey], head: str) -> tuple[Chain, list[Problem]]:
+    try:
+        chain = read_chain(load(root), seal, keys, head)
+    except CheckFailed as error:
+        chain = Chain(problems=(error.message,))
+    return chain, [Problem(names.CUSTODY, problem) for problem in chain.problems]
 
 
 def _unsigned_check(root: Path) -> Iterator[Problem]:

@@ -152,7 +152,7 @@ def test_an_added_link_to_a_folder_is_caught(bundle: Path) -> None:
 
 @pytest.mark.parametrize("name", names.TOP_LEVEL)
 def test_a_tag_file_turned_folder_is_caught(bundle: Path, name: str) -> None:
-    (bundle / name).unlink()
+    (bundle / name).unlink(missing_ok=True)
     (bundle / name).mkdir()
     assert name in named(bundle)
 
