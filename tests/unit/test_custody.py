@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -130,3 +132,27 @@ def test_commands(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (bundle / "data/logs/stdout.log.zst").write_bytes(b"")
     assert run(["bundle", "custody", "add", str(bundle), "--to", "a", "--why", "w"]) == 3
     assert "nothing was added" in capsys.readouterr().err
+
+
+def test_by_hand(bundle: Path, signer: Signer, tmp_path: Path) -> None:
+    """The second block of docs/verify-by-hand.md, run as it stands: openssl and sha256sum alone tell the same."""
+    page = (Path(__file__).parents[2] / "docs" / "verify-by-hand.md").read_text()
+    (script,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "key.pem").write_bytes(signer.public.pem)
+
+    def by_hand() -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/bin:/bin", "BUNDLE": str(bundle), "KEY": str(tmp_path / "key.pem")}
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    data = chained(bundle, signer)
+    head = read(data, bundle, signer).head
+    done = by_hand()
+    assert done.returncode == 0 and done.stdout.endswith(f"3 hand-overs, head {head}\n"), done.stderr
+    lines = data.splitlines(keepends=True)
+    for other in (lines[0] + lines[2], lines[1], lines[0] * 2, data[:-1], data.replace(b"A", b"B", 1)):
+        (bundle / names.CUSTODY).write_bytes(other)
+        assert by_hand().returncode != 0
+    (bundle / names.CUSTODY).write_bytes(data)
+    (bundle / names.SEAL).write_bytes(b"another")
+    assert by_hand().returncode != 0
