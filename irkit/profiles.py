@@ -13,6 +13,8 @@ from typing import Any
 from irkit import documents, resources
 from irkit.documents import Doc
 
+WHICH = ("all", "executable")
+"""Of memory: all that a process has, or only code that no file on a disk holds."""
 STAGES = ("frozen", "isolated")
 """``frozen``: before the target is sealed off, so that every millisecond delays that; ``isolated``: after the proof."""
 
@@ -26,6 +28,7 @@ class Collector:
     title: str
     records: str
     limited: bool = False
+    which: tuple[str, ...] = ()
 
 
 COLLECTORS: Mapping[str, Collector] = {
@@ -33,6 +36,7 @@ COLLECTORS: Mapping[str, Collector] = {
     for one in (
         Collector("processes", "acquire.processes", "Acquire processes", "processes"),
         Collector("network-state", "acquire.network", "Acquire network state", "network-state"),
+        Collector("memory", "acquire.memory", "Acquire memory", "memory", limited=True, which=WHICH),
         Collector("tmpfs", "acquire.tmpfs", "Acquire tmpfs", "tmpfs", limited=True),
         Collector("filesystem", "acquire.filesystem", "Acquire changed files", "filesystem", limited=True),
         Collector("logs", "acquire.logs", "Acquire logs", "logs", limited=True),
@@ -43,11 +47,12 @@ COLLECTORS: Mapping[str, Collector] = {
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A collector as a profile wants it.  ``limit_bytes``: ``None`` where the collector has no limit."""
+    """A collector as a profile wants it.  ``limit_bytes``: ``None`` where it has no limit; ``which``: empty where it has no choice."""
 
     collector: Collector
     stage: str
     limit_bytes: int | None
+    which: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,10 @@ class Profile:
         """The limit of a collector; ``None`` when the profile sets none."""
         return next((one.limit_bytes for one in self.chosen if one.collector.name == name), None)
 
+    def which(self, name: str) -> str:
+        """What a collector with a choice is to take; empty when the profile leaves it out."""
+        return next((one.which for one in self.chosen if one.collector.name == name), "")
+
     @property
     def left_out(self) -> tuple[str, ...]:
         """The collectors that it does not ask for."""
@@ -78,7 +87,7 @@ class Profile:
         return {
             "id": self.id, "digest": self.digest, "description": self.description,
             "collectors": [
-                {"collector": one.collector.name, "stage": one.stage, "limit_bytes": one.limit_bytes} for one in self.chosen
+                {"collector": one.collector.name, "stage": one.stage, "limit_bytes": one.limit_bytes, "which": one.which} for one in self.chosen
             ],
             "left_out": list(self.left_out),
         }  # fmt: skip
@@ -117,8 +126,9 @@ def _chosen(doc: Doc, stage: str, taken: set[str]) -> Chosen:
         limit = doc.integer("limit_bytes")
         if limit < 0:
             raise doc.places["limit_bytes"].error(f"the limit of {name} is negative")
+    which = doc.choice("which", collector.which) if collector.which else ""
     doc.done()
-    return Chosen(collector, stage, limit)
+    return Chosen(collector, stage, limit, which)
 
 
 def collectors_report(

@@ -33,6 +33,21 @@ def network(ctx: Context, _: Mapping[str, Any]) -> Result:
     return Result("succeeded", f"{len(ctx.facts.sockets)} sockets", {"count": len(ctx.facts.sockets)})
 
 
+def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """What its processes hold in memory."""
+    from irkit.acquire.memory import acquire_memory
+
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "memory")
+    which = load_profile(str(args["profile"])).which("memory")
+    if not which:
+        return Result("skipped", "the profile does not ask for memory")
+    before = len(ctx.writer.gaps)
+    rows = acquire_memory(view, ctx.writer, which, _limit(args, "memory"))
+    return _counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
+
+
 def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Files that exist only in memory."""
     from irkit.acquire.filesystem import acquire_tmpfs

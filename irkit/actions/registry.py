@@ -56,6 +56,7 @@ _ALL = (
     Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release")),
     Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True),
     Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True),
+    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), (Param("profile", str, "full"),)),
     Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), (Param("profile", str, "standard"),)),
     Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), (Param("profile", str, "standard"),)),
     Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), (Param("profile", str, "standard"),)),

@@ -31,8 +31,8 @@ def test_three_are_shipped_and_full_leaves_nothing_out() -> None:
 
 def test_the_schema_knows_every_collector() -> None:
     kinds = schemas.load("profile")["$defs"]["stage"]["items"]["oneOf"]
-    for kind, limited in zip(kinds, (False, True), strict=True):
-        known = {one.name for one in COLLECTORS.values() if one.limited is limited}
+    for kind, limited, choice in zip(kinds, (False, True, True), (False, False, True), strict=True):
+        known = {one.name for one in COLLECTORS.values() if (one.limited, bool(one.which)) == (limited, choice)}
         assert set(kind["properties"]["collect"]["enum"]) == known
 
 

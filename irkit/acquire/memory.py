@@ -1,0 +1,242 @@
+"""The memory of a frozen container's processes, each as an ELF core file, read through the host's ``/proc/PID/mem``.
+
+Only pages that the process has (present or swapped out, by ``pagemap``) are stored; of a mapped file the others are in
+the file.  Nothing is attached to, nothing is run inside.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from irkit.acquire import elfcore
+from irkit.acquire.elfcore import PAGE, FileRange, Process, Segment, Thread
+from irkit.acquire.host import PROC, HostView, read_text
+from irkit.evidence.writer import BLOCK, BundleWriter, Origin
+from irkit.text import text_fields
+
+COLLECTOR = "memory"
+HAS = (1 << 63) | (1 << 62)
+"""``pagemap``: present, or in swap (Documentation/admin-guide/mm/pagemap.rst)."""
+PAGEMAP_BLOCK = 128 * 1024
+_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) *(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A line of ``/proc/PID/maps``: addresses, permissions, offset in bytes, inode (0: anonymous), name."""
+
+    start: int
+    end: int
+    flags: str
+    offset: int
+    inode: int
+    path: bytes
+
+    @property
+    def suspect(self) -> bool:
+        """Code that no file on a disk holds: anonymous, deleted or memfd, and executable."""
+        anonymous = self.inode == 0 and not self.path.startswith(b"[v")
+        return "x" in self.flags and (
+            anonymous or self.path.endswith(b" (deleted)") or self.path.startswith(b"/memfd:")
+        )
+
+
+@dataclass(slots=True)
+class _Dump:
+    """One process: what is to be stored, and what turned out to be unreadable."""
+
+    pid: int
+    mappings: list[Mapping]
+    segments: list[Segment]
+    unreadable: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(one.end - one.start for one in self.segments if one.stored)
+
+
+def parse_maps(text: bytes) -> list[Mapping]:
+    """The mappings of one ``/proc/PID/maps`` (proc(5)); lines of another form are passed over."""
+    found = []
+    for line in text.split(b"\n"):
+        match = _LINE.fullmatch(line)
+        if match:
+            start, end, flags, offset, inode, path = match.groups()
+            found.append(Mapping(int(start, 16), int(end, 16), flags.decode(), int(offset, 16), int(inode), path))
+    return found
+
+
+def acquire_memory(view: HostView, writer: BundleWriter, which: str, limit: int) -> list[dict[str, Any]]:
+    """Write ``memory/pid-N.core`` and ``memory/index.json``; a row a process.
+
+    ``which``: ``all``, or ``executable``: only code that no file on a disk holds.  ``limit``: bytes in total; a process
+    that would go over it is taken as ``executable`` instead, and if that is too much not at all: both are gaps.
+    """
+    machine = elfcore.this_machine()
+    rows: list[dict[str, Any]] = []
+    if machine is None:
+        writer.gap(COLLECTOR, "everything", "the registers' layout of this machine is not known: no core files")
+        return rows
+    left = limit
+    for pid in view.pids():
+        row, used = _process(pid, writer, which, left, machine)
+        left -= used
+        rows.append(row)
+    stored = (
+        "read from the host while frozen"
+        if view.frozen()
+        else "read from the host while it ran: pages may not fit together"
+    )
+    writer.add_json("memory/index.json", rows, Origin(COLLECTOR, f"{PROC}/PID/mem of {len(rows)} processes", stored))
+    return rows
+
+
+def _process(
+    pid: int, writer: BundleWriter, which: str, left: int, machine: elfcore.Machine
+) -> tuple[dict[str, Any], int]:
+    row: dict[str, Any] = {"pid": pid, "which": which, "artifact": "", "stored": 0, "unreadable": [], "mappings": []}
+    try:
+        descriptor = os.open(f"{PROC}/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        writer.gap(COLLECTOR, f"pid {pid}", f"its memory can't be read: {error.strerror}")
+        return row, 0
+    try:
+        plan = _planned(pid, which)
+        if plan.size > left and which == "all":
+            writer.gap(
+                COLLECTOR, f"pid {pid}", f"{plan.size} bytes are over this profile's limit: executable memory only"
+            )
+            row["which"] = "executable"
+            plan = _planned(pid, "executable")
+        row["mappings"] = [_mapping_row(one, plan) for one in plan.mappings]
+        if plan.size > left:
+            writer.gap(COLLECTOR, f"pid {pid}", f"{plan.size} bytes are over this profile's limit: not taken")
+            return row, 0
+        name = f"memory/pid-{pid}.core"
+        origin = Origin(
+            COLLECTOR, f"{PROC}/{pid}/mem", "pages by pagemap, through the host's /proc", "application/x-coredump"
+        )
+        artifact = writer.add(name, _core(descriptor, plan, machine), origin)
+    except OSError as error:
+        writer.gap(COLLECTOR, f"pid {pid}", f"its memory can't be read: {error.strerror}")
+        return row, 0
+    finally:
+        os.close(descriptor)
+    row.update(artifact=artifact.path, stored=plan.size, unreadable=[list(map(hex, one)) for one in plan.unreadable])
+    if plan.unreadable:
+        lost = sum(end - start for start, end in plan.unreadable)
+        writer.gap(
+            COLLECTOR, f"pid {pid}", f"{lost} bytes in {len(plan.unreadable)} ranges could not be read: they are zeros"
+        )
+    return row, plan.size
+
+
+def _mapping_row(one: Mapping, plan: _Dump) -> dict[str, Any]:
+    stored = sum(
+        part.end - part.start
+        for part in plan.segments
+        if part.stored and one.start <= part.start and part.end <= one.end
+    )
+    path = text_fields("path", one.path.decode("utf-8", "surrogateescape"))
+    return {"start": hex(one.start), "end": hex(one.end), "flags": one.flags, **path, "stored": stored}
+
+
+def _planned(pid: int, which: str) -> _Dump:
+    """Which pages.  Raises ``OSError`` when the process is gone."""
+    with open(f"{PROC}/{pid}/maps", "rb", buffering=0) as file:  # noqa: PTH123
+        mappings = parse_maps(file.read())
+    gap = PAGE
+    while True:
+        segments: list[Segment] = []
+        with open(f"{PROC}/{pid}/pagemap", "rb", buffering=0) as pagemap:  # noqa: PTH123
+            for one in mappings:
+                wanted = (which == "all" or one.suspect) and not one.path.startswith((b"[vsyscall]", b"[vvar"))
+                runs = _runs(pagemap.fileno(), one, gap) if wanted else iter(())
+                if wanted and one.path == b"[vdso]":  # a debugger wants the whole of the kernel's small library
+                    runs = iter([(one.start, one.end)])
+                segments += _segments(one, runs)
+        if len(segments) <= elfcore.SEGMENT_LIMIT:
+            return _Dump(pid, mappings, segments)
+        gap *= 4
+
+
+def _runs(pagemap: int, one: Mapping, gap: int) -> Iterator[tuple[int, int]]:
+    """Ranges of pages that the process has; holes smaller than ``gap`` bytes are stored too, as zeros."""
+    start = end = 0
+    address = one.start
+    while address < one.end:
+        count = min(PAGEMAP_BLOCK // 8, (one.end - address) // PAGE)
+        words = memoryview(os.pread(pagemap, count * 8, address // PAGE * 8)).cast("Q")
+        if not len(words):
+            break
+        for number, word in enumerate(words if any(words) else ()):
+            if not word & HAS:
+                continue
+            place = address + number * PAGE
+            if end and place - end < gap:
+                end = place + PAGE
+                continue
+            if end:
+                yield start, end
+            start, end = place, place + PAGE
+        address += len(words) * PAGE
+    if end:
+        yield start, end
+
+
+def _segments(one: Mapping, runs: Iterator[tuple[int, int]]) -> Iterator[Segment]:
+    place = one.start
+    for start, end in runs:
+        if place < start:
+            yield Segment(place, start, one.flags, stored=False)
+        yield Segment(start, end, one.flags, stored=True)
+        place = end
+    if place < one.end:
+        yield Segment(place, one.end, one.flags, stored=False)
+
+
+def _core(memory: int, plan: _Dump, machine: elfcore.Machine) -> Iterator[bytes]:
+    yield elfcore.head(_facts(plan), plan.segments, machine)
+    for one in plan.segments:
+        address = one.start
+        while one.stored and address < one.end:
+            data = _read(memory, address, min(BLOCK, one.end - address), plan.unreadable)
+            yield data
+            address += len(data)
+
+
+def _read(memory: int, address: int, size: int, unreadable: list[tuple[int, int]]) -> bytes:
+    """``size`` bytes, or the readable ones at their beginning; an unreadable page is zeros and is noted."""
+    try:
+        data = os.pread(memory, size, address)
+    except OSError:
+        data = b""
+    if data:
+        return data
+    page = min(size, PAGE - address % PAGE)
+    if unreadable and unreadable[-1][1] == address:
+        unreadable[-1] = (unreadable[-1][0], address + page)
+    else:
+        unreadable.append((address, address + page))
+    return bytes(page)
+
+
+def _facts(plan: _Dump) -> Process:
+    base = f"{PROC}/{plan.pid}"
+    status = dict(line.partition(":\t")[::2] for line in read_text(f"{base}/status").split("\n"))
+    uid, gid = (int((status.get(name) or "0").split()[0]) for name in ("Uid", "Gid"))
+    try:
+        tids = sorted((int(name) for name in os.listdir(f"{base}/task")), key=lambda tid: (tid != plan.pid, tid))  # noqa: PTH208
+        with open(f"{base}/auxv", "rb", buffering=0) as file:  # noqa: PTH123
+            auxv = file.read(8192)
+    except OSError:
+        tids, auxv = [plan.pid], b""
+    threads = [Thread(tid, read_text(f"{base}/task/{tid}/syscall").strip()) for tid in tids]
+    command = read_text(f"{base}/cmdline").encode("utf-8", "surrogateescape").replace(b"\0", b" ")
+    name = (status.get("Name") or "").encode("utf-8", "surrogateescape")
+    files = [FileRange(one.start, one.end, one.offset, one.path) for one in plan.mappings if one.inode]
+    return Process(plan.pid, int(status.get("PPid") or 0), uid, gid, name, command, auxv, threads, files)
