@@ -8,6 +8,6 @@ from typing import Any
 
 
 def load(name: str) -> dict[str, Any]:
-    """The schema ``NAME.schema.json``: run, diff, verify or playbook."""
+    """The schema ``NAME.schema.json``: run, runs, diff, verify, scope, playbook or profile."""
     schema: dict[str, Any] = json.loads(files(__name__).joinpath(f"{name}.schema.json").read_text())
     return schema

@@ -14,7 +14,7 @@ from irkit.errors import PlaybookInvalid
 from irkit.playbook.model import load_playbook, read_playbook
 
 
-@pytest.mark.parametrize("name", ["run", "diff", "verify", "playbook"])
+@pytest.mark.parametrize("name", ["run", "diff", "verify", "playbook", "profile"])
 def test_schemas_are_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas.load(name))
 
