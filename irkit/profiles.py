@@ -36,10 +36,12 @@ COLLECTORS: Mapping[str, Collector] = {
     for one in (
         Collector("processes", "acquire.processes", "Acquire processes", "processes"),
         Collector("network-state", "acquire.network", "Acquire network state", "network-state"),
+        Collector("mapped-files", "acquire.mapped", "Digest the files that run", "mapped-files", limited=True),
         Collector("memory", "acquire.memory", "Acquire memory", "memory", limited=True, which=WHICH),
         Collector("tmpfs", "acquire.tmpfs", "Acquire tmpfs", "tmpfs", limited=True),
         Collector("filesystem", "acquire.filesystem", "Acquire changed files", "filesystem", limited=True),
         Collector("logs", "acquire.logs", "Acquire logs", "logs", limited=True),
+        Collector("host", "acquire.host", "Acquire what the host is", "host"),
         Collector("engine-state", "acquire.engine", "Acquire the engine's view, its events and the image's history", "engine-state"),
     )
 }  # fmt: skip

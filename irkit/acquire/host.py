@@ -22,6 +22,20 @@ class Mount:
     fstype: str
     options: dict[str, str]
     root: str = "/"
+    device: str = ""
+    """``major:minor``, decimal."""
+    source: str = ""
+
+    @property
+    def number(self) -> int:
+        """Its device as ``st_dev`` has it; -1 when the line does not say."""
+        major, _, minor = self.device.partition(":")
+        return os.makedev(int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else -1
+
+    @property
+    def served(self) -> bool:
+        """Whether a process answers for it (FUSE), which may be a frozen one."""
+        return self.fstype in ("fuse", "fuseblk") or self.fstype.startswith("fuse.")
 
 
 def unescape(field: str) -> str:
@@ -42,7 +56,7 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
         if not separator or len(fields) < 6 or len(rest) < 3:
             continue
         options = dict(unescape(item).partition("=")[::2] for item in rest[2].split(","))
-        found.append(Mount(unescape(fields[4]), rest[0], options, unescape(fields[3])))
+        found.append(Mount(unescape(fields[4]), rest[0], options, unescape(fields[3]), fields[2], unescape(rest[1])))
     return tuple(found)
 
 
@@ -67,6 +81,19 @@ class HostView:
     def mounts(self) -> tuple[Mount, ...]:
         """Its mounts."""
         return parse_mountinfo(read_text(f"{PROC}/{self.pid}/mountinfo"))
+
+    @cached_property
+    def own_devices(self) -> frozenset[int]:
+        """Devices (``st_dev``) whose files the kernel itself reads: every mount that we or the target see, and memfd."""
+        ours = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"))
+        memory = os.memfd_create("irkit", os.MFD_CLOEXEC)
+        try:
+            found = {os.fstat(memory).st_dev}
+        finally:
+            os.close(memory)
+        # A container's root may be FUSE itself (rootless storage): its server runs on the host, and is not frozen.
+        found.update(one.number for one in (*ours, *self.mounts) if not one.served or one.point == "/")
+        return frozenset(found)
 
     def pids(self) -> list[int]:
         """Every process of the container: by its cgroup, and by its pid namespace (which a process can't leave)."""

@@ -7,7 +7,6 @@ the file.  Nothing is attached to, nothing is run inside.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from irkit.acquire import elfcore
 from irkit.acquire.elfcore import PAGE, FileRange, Process, Segment, Thread
 from irkit.acquire.host import PROC, HostView, read_text
+from irkit.acquire.maps import Mapping, parse_maps
 from irkit.evidence.writer import BLOCK, BundleWriter, Origin
 from irkit.text import text_fields
 
@@ -22,27 +22,6 @@ COLLECTOR = "memory"
 HAS = (1 << 63) | (1 << 62)
 """``pagemap``: present, or in swap (Documentation/admin-guide/mm/pagemap.rst)."""
 PAGEMAP_BLOCK = 128 * 1024
-_LINE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) *(.*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """A line of ``/proc/PID/maps``: addresses, permissions, offset in bytes, inode (0: anonymous), name."""
-
-    start: int
-    end: int
-    flags: str
-    offset: int
-    inode: int
-    path: bytes
-
-    @property
-    def suspect(self) -> bool:
-        """Code that no file on a disk holds: anonymous, deleted or memfd, and executable."""
-        anonymous = self.inode == 0 and not self.path.startswith(b"[v")
-        return "x" in self.flags and (
-            anonymous or self.path.endswith(b" (deleted)") or self.path.startswith(b"/memfd:")
-        )
 
 
 @dataclass(slots=True)
@@ -57,17 +36,6 @@ class _Dump:
     @property
     def size(self) -> int:
         return sum(one.end - one.start for one in self.segments if one.stored)
-
-
-def parse_maps(text: bytes) -> list[Mapping]:
-    """The mappings of one ``/proc/PID/maps`` (proc(5)); lines of another form are passed over."""
-    found = []
-    for line in text.split(b"\n"):
-        match = _LINE.fullmatch(line)
-        if match:
-            start, end, flags, offset, inode, path = match.groups()
-            found.append(Mapping(int(start, 16), int(end, 16), flags.decode(), int(offset, 16), int(inode), path))
-    return found
 
 
 def acquire_memory(view: HostView, writer: BundleWriter, which: str, limit: int) -> list[dict[str, Any]]:

@@ -72,6 +72,16 @@ def parse_unix(text: str) -> list[dict[str, Any]]:
     return rows
 
 
+def parse_packet(text: str) -> list[dict[str, Any]]:
+    """The rows of ``/proc/PID/net/packet``: whoever reads frames off the wire.  ``type``: 3 raw, 2 datagram."""
+    rows = []
+    for line in text.split("\n")[1:]:
+        fields = line.split()
+        if len(fields) >= 9 and fields[8].isdecimal():
+            rows.append({"protocol": "packet", "type": fields[2], "state": fields[3], "inode": int(fields[8])})
+    return rows
+
+
 def owners(processes: list[dict[str, Any]]) -> dict[int, list[int]]:
     """Which pids hold which socket inode."""
     found: dict[int, list[int]] = {}
@@ -89,6 +99,7 @@ def collect_sockets(view: HostView, processes: list[dict[str, Any]]) -> tuple[li
     """Parsed sockets with their owners' pids, and the raw tables that they come from."""
     raw = {name: read_text(f"{PROC}/{view.pid}/net/{name}") for name in RAW_FILES}
     rows = [row for name in TABLES for row in parse_table(name, raw[name])] + parse_unix(raw["unix"])
+    rows += parse_packet(raw["packet"])
     held = owners(processes)
     for row in rows:
         row["pids"] = held.get(row["inode"], [])
@@ -96,7 +107,9 @@ def collect_sockets(view: HostView, processes: list[dict[str, Any]]) -> tuple[li
 
 
 def acquire_network(view: HostView, writer: BundleWriter, processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write the sockets and the raw tables."""
+    """Write the sockets, the raw tables, and what ip(8) and tc(8) tell."""
+    from irkit.acquire.iproute import collect_ip
+
     rows, raw = collect_sockets(view, processes)
     writer.add_json(
         "network/sockets.json",
@@ -108,4 +121,12 @@ def acquire_network(view: HostView, writer: BundleWriter, processes: list[dict[s
         for name, value in raw.items()
     }
     writer.add_json("network/proc-net.json", text, Origin(COLLECTOR, f"{PROC}/{view.pid}/net", "read from the host"))
+    tables, missing = collect_ip(view)
+    writer.add_json(
+        "network/ip.json",
+        tables,
+        Origin(COLLECTOR, view.netns, "ip -j and tc -j of the host, in its network namespace"),
+    )
+    for what, why in missing:
+        writer.gap(COLLECTOR, what, why)
     return rows

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
-import stat
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from irkit.acquire.host import PROC, HostView, boot_time, read_text
+from irkit.acquire.host import PROC, HostView, Mount, boot_time, parse_mountinfo, read_text
+from irkit.acquire.magic import Magic, open_magic
+from irkit.acquire.maps import Mapping, device_number, parse_maps
 from irkit.clock import rfc3339
-from irkit.evidence.writer import BLOCK, BundleWriter, Origin
+from irkit.evidence.writer import BundleWriter, Origin
 from irkit.text import text_fields
 
 COLLECTOR = "processes"
@@ -23,6 +21,9 @@ STATUS_FIELDS = {
     "CapBnd": "cap_bounding", "CapAmb": "cap_ambient", "NoNewPrivs": "no_new_privs", "Seccomp": "seccomp", "TracerPid": "tracer",
 }  # fmt: skip
 EXE_LIMIT = 256 * 1024 * 1024
+"""Bytes of a program that are digested before the target is isolated; :mod:`irkit.acquire.mapped` takes larger ones."""
+FDINFO_LIMIT = 4096
+"""Descriptors of one process whose access and position are read before the target is isolated."""
 
 
 class ProcessCollector:
@@ -34,7 +35,9 @@ class ProcessCollector:
         self._boot = boot_time()
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._digests: dict[tuple[int, int, int], str] = {}
+        self._tmpfs = {one.number for one in view.mounts if one.fstype == "tmpfs"}
         self.environ: dict[str, list[dict[str, str]]] = {}
+        self.mounts: dict[str, list[dict[str, Any]]] = {}
 
     def collect(self) -> list[dict[str, Any]]:
         """One row a process, by pid."""
@@ -62,10 +65,20 @@ class ProcessCollector:
         for name in ("cwd", "root"):
             row.update(text_fields(name, _readlink(f"{base}/{name}")))
         row["environ_names"] = self._environ(pid)
-        row["exe"] = self._exe(base)
-        row["fds"] = _fds(base)
-        row["mapped"] = _mapped(read_text(f"{base}/maps"))
+        maps = parse_maps(read_text(f"{base}/maps").encode("utf-8", "surrogateescape"))
+        row["exe"] = self._exe(base, maps)
+        row["fds"] = descriptors(base)
+        if len(row["fds"]) > FDINFO_LIMIT:
+            why = f"{len(row['fds'])} are open: access and position are listed of the first {FDINFO_LIMIT} only"
+            self.gap(COLLECTOR, f"pid {pid}: descriptors", why)
+        row["mapped"] = _mapped(maps)
+        self._mounts(row["namespaces"]["mnt"], base)
         return row
+
+    def _mounts(self, namespace: str, base: str) -> None:
+        """The mounts of each mount namespace once: a process may have made one of its own."""
+        if namespace not in self.mounts:
+            self.mounts[namespace] = [_mount_row(one) for one in parse_mountinfo(read_text(f"{base}/mountinfo"))]
 
     def _started(self, base: str) -> str:
         fields = read_text(f"{base}/stat").rpartition(")")[2].split()
@@ -79,43 +92,33 @@ class ProcessCollector:
         ]
         return [text_fields("name", name)["name"] for name, _, _ in pairs]
 
-    def _exe(self, base: str) -> dict[str, Any]:
+    def _exe(self, base: str, maps: Iterable[Mapping]) -> dict[str, Any]:
         link = _readlink(f"{base}/exe")
+        row: dict[str, Any] = {"path": "", "deleted": False, "memory": False, "sha256": "", "size": 0}
         if not link:
-            return {"path": "", "deleted": False, "memory": False, "sha256": "", "size": 0}
-        row: dict[str, Any] = {"deleted": False, "memory": False, "sha256": "", "size": 0}
+            return row
         try:
-            info = os.stat(f"{base}/exe")  # noqa: PTH116
-            row.update(deleted=info.st_nlink == 0, size=info.st_size, memory=self._in_memory(link, info))
-            row["sha256"] = self._digest(f"{base}/exe", info)
+            with open_magic(f"{base}/exe", hurried=self._foreign(link, maps)) as file:
+                info = file.info
+                row.update(deleted=info.st_nlink == 0, size=info.st_size)
+                row["memory"] = link.startswith("/memfd:") or info.st_dev in self._tmpfs
+                row["sha256"] = self._digest(file)
         except OSError as error:
             self.gap(COLLECTOR, f"{base}/exe", f"the executable can't be read: {error.strerror}")
         row.update(text_fields("path", link.removesuffix(" (deleted)") if row["deleted"] else link))
         return row
 
-    def _in_memory(self, link: str, info: os.stat_result) -> bool:
-        """Whether the program lives in a memfd or on a tmpfs."""
-        if link.startswith("/memfd:"):
-            return True
-        points = [
-            mount
-            for mount in self.view.mounts
-            if mount.fstype == "tmpfs" and link.startswith(mount.point.rstrip("/") + "/")
-        ]
-        for mount in points:
-            try:
-                if os.stat(f"{self.view.root}{mount.point}").st_dev == info.st_dev:  # noqa: PTH116
-                    return True
-            except OSError:
-                continue
-        return False
+    def _foreign(self, link: str, maps: Iterable[Mapping]) -> bool:
+        """Whether a process may be the one that answers for the program's file system."""
+        name = link.encode("utf-8", "surrogateescape")
+        devices = {device_number(one.device) for one in maps if one.path == name}
+        return not devices or not devices <= self.view.own_devices
 
-    def _digest(self, path: str, info: os.stat_result) -> str:
-        key = (info.st_dev, info.st_ino, info.st_mtime_ns)
-        if key not in self._digests and stat.S_ISREG(info.st_mode):
-            with Path(path).open("rb", buffering=0) as file:
-                self._digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        return self._digests.get(key, "")
+    def _digest(self, file: Magic) -> str:
+        key = (file.info.st_dev, file.info.st_ino, file.info.st_mtime_ns)
+        if key not in self._digests:
+            self._digests[key] = file.sha256(EXE_LIMIT)
+        return self._digests[key]
 
 
 def acquire_processes(view: HostView, writer: BundleWriter) -> list[dict[str, Any]]:
@@ -132,10 +135,15 @@ def acquire_processes(view: HostView, writer: BundleWriter) -> list[dict[str, An
         collector.environ,
         Origin(COLLECTOR, f"{PROC}/PID/environ", "read from the host"),
     )
+    writer.add_json(
+        "process/mounts.json",
+        collector.mounts,
+        Origin(COLLECTOR, f"{PROC}/PID/mountinfo", "read from the host, once for each mount namespace"),
+    )
     saved: set[str] = set()
     for row in rows:
         exe = row["exe"]
-        if (exe["deleted"] or exe["memory"]) and exe["sha256"] not in saved:
+        if (exe["deleted"] or exe["memory"]) and exe["sha256"] and exe["sha256"] not in saved:
             _save_exe(row["pid"], exe, writer)
             saved.add(exe["sha256"])
     return rows
@@ -146,18 +154,12 @@ def _save_exe(pid: int, exe: dict[str, Any], writer: BundleWriter) -> None:
     if exe["size"] > EXE_LIMIT:
         writer.gap(COLLECTOR, path, f"the program is larger than {EXE_LIMIT} bytes and was not saved")
         return
+    origin = Origin(COLLECTOR, path, "read from the host", "application/x-executable")
     try:
-        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below
+        with open_magic(path, hurried=True) as file:
+            writer.add(f"process/exe-{pid}.bin", file.blocks(), origin)
     except OSError as error:
         writer.gap(COLLECTOR, path, f"the program can't be read: {error.strerror}")
-        return
-    with file:
-        blocks = iter(lambda: file.read(BLOCK), b"")
-        writer.add(
-            f"process/exe-{pid}.bin",
-            blocks,
-            Origin(COLLECTOR, path, "read from the host", "application/x-executable"),
-        )
 
 
 def _split_nul(text: str) -> list[str]:
@@ -171,24 +173,58 @@ def _readlink(path: str) -> str:
         return ""
 
 
-def _fds(base: str) -> list[dict[str, Any]]:
+def descriptors(base: str) -> list[dict[str, Any]]:
+    """What a process has open: number, target, and from ``fdinfo`` how and where (proc(5)).
+
+    ``access``: ``r``, ``w`` or ``rw``, with ``a`` for appending; ``position``: bytes; empty and 0 for one that is gone.
+    """
     try:
         numbers = sorted(int(name) for name in os.listdir(f"{base}/fd"))  # noqa: PTH208
     except OSError:
         return []
-    return [{"fd": number, **text_fields("target", _readlink(f"{base}/fd/{number}"))} for number in numbers]
+    return [
+        {
+            "fd": number,
+            **text_fields("target", _readlink(f"{base}/fd/{number}")),
+            **(_fdinfo(f"{base}/fdinfo/{number}") if place < FDINFO_LIMIT else _UNREAD),
+        }
+        for place, number in enumerate(numbers)
+    ]
 
 
-_MAP = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) [0-9a-f]+ \S+ \d+ +(.+)")
+_UNREAD: dict[str, Any] = {"access": "", "position": 0}
 
 
-def _mapped(maps: str) -> list[dict[str, Any]]:
+def _fdinfo(path: str) -> dict[str, Any]:
+    fields = dict(line.partition(":\t")[::2] for line in read_text(path).split("\n"))
+    try:
+        flags, position = int(fields["flags"], 8), int(fields["pos"])
+    except (KeyError, ValueError):
+        return _UNREAD
+    return {
+        "access": ("r", "w", "rw", "")[flags & os.O_ACCMODE] + "a" * bool(flags & os.O_APPEND),
+        "position": position,
+    }
+
+
+def _mapped(maps: Iterable[Mapping]) -> list[dict[str, Any]]:
     """The files that are mapped, with the union of their permissions."""
-    found: dict[str, str] = {}
-    for line in maps.split("\n"):
-        match = _MAP.fullmatch(line)
-        if match and not match.group(2).startswith("["):
-            flags, path = match.groups()
-            known = found.get(path, "---")
-            found[path] = "".join(one if one != "-" else other for one, other in zip(flags[:3], known, strict=True))
-    return [{**text_fields("path", path), "flags": flags} for path, flags in sorted(found.items())]
+    found: dict[tuple[bytes, str, int], str] = {}
+    for one in maps:
+        if one.inode:
+            key = (one.path, one.device, one.inode)
+            known = found.get(key, "---")
+            found[key] = "".join(a if a != "-" else b for a, b in zip(one.flags[:3], known, strict=True))
+    return [
+        {**text_fields("path", os.fsdecode(path)), "device": device, "inode": inode, "flags": flags}
+        for (path, device, inode), flags in sorted(found.items())
+    ]
+
+
+def _mount_row(mount: Mount) -> dict[str, Any]:
+    """A row of ``process/mounts.json``."""
+    options = [name if not value else f"{name}={value}" for name, value in mount.options.items()]
+    return {
+        **text_fields("point", mount.point), **text_fields("root", mount.root), **text_fields("source", mount.source),
+        **text_fields("options", ",".join(options)), "fstype": mount.fstype, "device": mount.device,
+    }  # fmt: skip

@@ -33,6 +33,19 @@ def network(ctx: Context, _: Mapping[str, Any]) -> Result:
     return Result("succeeded", f"{len(ctx.facts.sockets)} sockets", {"count": len(ctx.facts.sockets)})
 
 
+def mapped(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """The files that run, and those that are only held open."""
+    from irkit.acquire.mapped import acquire_mapped
+
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "mapped-files")
+    before = len(ctx.writer.gaps)
+    rows = acquire_mapped(view, ctx.writer, _limit(args, "mapped-files"))
+    kept = sum(1 for row in rows if row["artifact"])
+    return _counted(ctx, before, len(rows), f"files, {kept} of them kept" if kept else "files")
+
+
 def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
     """What its processes hold in memory."""
     from irkit.acquire.memory import acquire_memory
@@ -72,6 +85,16 @@ def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
         return Result("degraded", layers)
     ctx.facts.changes = acquire_changes(layers, ctx.writer, _limit(args, "filesystem"), _ignore)
     return _counted(ctx, before, ctx.facts.changes, "changes")
+
+
+def host(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """The host that the target runs on."""
+    from irkit.acquire.host_facts import acquire_host
+
+    if ctx.host_view is None:
+        return _unseen(ctx, "host")
+    before = len(ctx.writer.gaps)
+    return _counted(ctx, before, acquire_host(ctx.writer), "kernel modules")
 
 
 def logs(ctx: Context, args: Mapping[str, Any]) -> Result:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from irkit.acquire import elfcore
 from irkit.acquire.host import HostView
-from irkit.acquire.memory import acquire_memory, parse_maps
+from irkit.acquire.maps import parse_maps
+from irkit.acquire.memory import acquire_memory
 from irkit.evidence.reader import BundleReader
 from irkit.evidence.writer import BundleWriter
 
