@@ -80,6 +80,7 @@ def facts() -> dict[str, Any]:
         "clocksource": read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource").strip(),
         "lsm": read_text("/sys/kernel/security/lsm").strip(),
         "lockdown": read_text("/sys/kernel/security/lockdown").strip(),
+        "modules_supported": os.path.exists(f"{PROC}/modules"),  # noqa: PTH110
         "tainted": taints(int(mask)) if mask.isdecimal() else [],
         "cgroup": "v2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "v1",  # noqa: PTH110
         "sysctl": {name.replace("/", "."): value for name in SYSCTLS if (value := read_text(f"{PROC}/sys/{name}").strip())},
@@ -95,7 +96,5 @@ def acquire_host(writer: BundleWriter) -> int:
     """Write ``host/facts.json`` and ``host/modules.json``; how many modules are loaded."""
     writer.add_json("host/facts.json", facts(), Origin(COLLECTOR, "/proc, /sys, uname(2), adjtimex(2)", "read"))
     loaded = modules(read_text(f"{PROC}/modules"))
-    if not os.path.exists(f"{PROC}/modules"):  # noqa: PTH110
-        writer.gap(COLLECTOR, "kernel modules", "this kernel has no /proc/modules: it was built without modules")
     writer.add_json("host/modules.json", loaded, Origin(COLLECTOR, f"{PROC}/modules", "read"))
     return len(loaded)
