@@ -13,8 +13,8 @@ from typing import Any
 from irkit import documents, resources
 from irkit.documents import Doc
 
-WHICH = ("all", "executable")
-"""Of memory: all that a process has, or only code that no file on a disk holds."""
+WHICH = ("all", "executable", "yara")
+"""Of memory: all that a process has, only code that no file on a disk holds, or all of the processes that a rule hits."""
 STAGES = ("frozen", "isolated")
 """``frozen``: before the target is sealed off, so that every millisecond delays that; ``isolated``: after the proof."""
 
@@ -38,6 +38,7 @@ COLLECTORS: Mapping[str, Collector] = {
         Collector("network-state", "acquire.network", "Acquire network state", "network-state"),
         Collector("mapped-files", "acquire.mapped", "Digest the files that run", "mapped-files", limited=True),
         Collector("memory", "acquire.memory", "Acquire memory", "memory", limited=True, which=WHICH),
+        Collector("checkpoint", "acquire.checkpoint", "Have the engine make a checkpoint", "checkpoint", limited=True),
         Collector("tmpfs", "acquire.tmpfs", "Acquire tmpfs", "tmpfs", limited=True),
         Collector("filesystem", "acquire.filesystem", "Acquire changed files", "filesystem", limited=True),
         Collector("logs", "acquire.logs", "Acquire logs", "logs", limited=True),
@@ -49,12 +50,24 @@ COLLECTORS: Mapping[str, Collector] = {
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A collector as a profile wants it.  ``limit_bytes``: ``None`` where it has no limit; ``which``: empty where it has no choice."""
+    """A collector as a profile wants it.  ``limit_bytes``: ``None`` where it has no limit; ``which``: empty where it has no choice.
+
+    Of memory: ``processes``: patterns (fnmatch) of the name or the program's path, empty for all; ``rules``: YARA rules.
+    """
 
     collector: Collector
     stage: str
     limit_bytes: int | None
     which: str = ""
+    processes: tuple[str, ...] = ()
+    rules: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of ``collectors``."""
+        return {
+            "collector": self.collector.name, "stage": self.stage, "limit_bytes": self.limit_bytes, "which": self.which,
+            "processes": list(self.processes), "rules": self.rules,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +85,12 @@ class Profile:
 
     def limit(self, name: str) -> int | None:
         """The limit of a collector; ``None`` when the profile sets none."""
-        return next((one.limit_bytes for one in self.chosen if one.collector.name == name), None)
+        chosen = self.asked(name)
+        return chosen.limit_bytes if chosen else None
 
-    def which(self, name: str) -> str:
-        """What a collector with a choice is to take; empty when the profile leaves it out."""
-        return next((one.which for one in self.chosen if one.collector.name == name), "")
+    def asked(self, name: str) -> Chosen | None:
+        """A collector as this profile wants it; ``None`` when the profile leaves it out."""
+        return next((one for one in self.chosen if one.collector.name == name), None)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -88,9 +102,7 @@ class Profile:
         """As in ``data/index.json`` and ``irkit playbook profiles --json``."""
         return {
             "id": self.id, "digest": self.digest, "description": self.description,
-            "collectors": [
-                {"collector": one.collector.name, "stage": one.stage, "limit_bytes": one.limit_bytes, "which": one.which} for one in self.chosen
-            ],
+            "collectors": [one.to_json() for one in self.chosen],
             "left_out": list(self.left_out),
         }  # fmt: skip
 
@@ -128,9 +140,15 @@ def _chosen(doc: Doc, stage: str, taken: set[str]) -> Chosen:
         limit = doc.integer("limit_bytes")
         if limit < 0:
             raise doc.places["limit_bytes"].error(f"the limit of {name} is negative")
-    which = doc.choice("which", collector.which) if collector.which else ""
+    which, rules = "", ""
+    processes: tuple[str, ...] = ()
+    if collector.which:
+        which = doc.choice("which", collector.which)
+        processes = doc.texts("processes", ())
+        if which == "yara":
+            rules = doc.text("rules", "memory")
     doc.done()
-    return Chosen(collector, stage, limit, which)
+    return Chosen(collector, stage, limit, which, processes, rules)
 
 
 def collectors_report(

@@ -10,7 +10,8 @@ from pathlib import Path
 from irkit.errors import UsageProblem
 from irkit.home import home
 
-KINDS = ("playbooks", "forensics/profiles", "forensics/rules", "forensics/scenarios")
+KINDS = ("playbooks", "forensics/profiles", "forensics/rules", "forensics/scenarios", "forensics/yara")
+SUFFIX = {"forensics/yara": ".yar"}
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -26,14 +27,15 @@ def folders(kind: str) -> tuple[Path, ...]:
 
 def find(kind: str, name: str) -> Path:
     """A document by name, or by a path that the user wrote.  Raises ``UsageProblem``."""
-    if "/" in name or name.endswith((".yaml", ".yml")):
+    ending = SUFFIX.get(kind, ".yaml")
+    if "/" in name or name.endswith((".yaml", ".yml", ending)):
         if Path(name).is_file():
             return Path(name)
         raise UsageProblem(f"no such file: {name}")
     if NAME.fullmatch(name):
         for folder in folders(kind):
-            if (folder / f"{name}.yaml").is_file():
-                return folder / f"{name}.yaml"
+            if (folder / f"{name}{ending}").is_file():
+                return folder / f"{name}{ending}"
     known = ", ".join(sorted({path.stem for path in every(kind)}))
     raise UsageProblem(f"no {kind.rpartition('/')[2].rstrip('s')} {name!r}", hint=f"there are: {known}")
 
@@ -42,7 +44,7 @@ def every(kind: str) -> Iterator[Path]:
     """Every document of a kind; a user's own hides a shipped one of the same name."""
     seen = set()
     for folder in folders(kind):
-        for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+        for path in sorted(folder.glob(f"*{SUFFIX.get(kind, '.yaml')}")) if folder.is_dir() else ():
             if path.name not in seen:
                 seen.add(path.name)
                 yield path

@@ -98,9 +98,9 @@ class HostView:
     def pids(self) -> list[int]:
         """Every process of the container: by its cgroup, and by its pid namespace (which a process can't leave)."""
         found = set(self._by_cgroup())
-        own, mine = _link(f"{PROC}/{self.pid}/ns/pid"), _link(f"{PROC}/self/ns/pid")
+        own, mine = link_of(f"{PROC}/{self.pid}/ns/pid"), link_of(f"{PROC}/self/ns/pid")
         if own and own != mine:
-            found.update(pid for pid in all_pids() if _link(f"{PROC}/{pid}/ns/pid") == own)
+            found.update(pid for pid in all_pids() if link_of(f"{PROC}/{pid}/ns/pid") == own)
         found.add(self.pid)
         return sorted(found)
 
@@ -167,7 +167,8 @@ def read_text(path: str) -> str:
         return ""
 
 
-def _link(path: str) -> str:
+def link_of(path: str) -> str:
+    """Where a magic link of ``/proc`` points to; empty when it is gone or can't be read."""
     try:
         return os.readlink(path)  # noqa: PTH115
     except OSError:

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any
 
 from irkit.acquire import elfcore
 from irkit.acquire.elfcore import PAGE, FileRange, Process, Segment, Thread
-from irkit.acquire.host import PROC, HostView, read_text
+from irkit.acquire.host import PROC, HostView, link_of, read_text
 from irkit.acquire.maps import Mapping, parse_maps
+from irkit.errors import IrkitError, UsageProblem
 from irkit.evidence.writer import BLOCK, BundleWriter, Origin
 from irkit.text import text_fields
+
+if TYPE_CHECKING:
+    from irkit.acquire.yara_scan import Rules
 
 COLLECTOR = "memory"
 HAS = (1 << 63) | (1 << 62)
@@ -38,22 +43,47 @@ class _Dump:
         return sum(one.end - one.start for one in self.segments if one.stored)
 
 
-def acquire_memory(view: HostView, writer: BundleWriter, which: str, limit: int) -> list[dict[str, Any]]:
-    """Write ``memory/pid-N.core`` and ``memory/index.json``; a row a process.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of which processes.
 
-    ``which``: ``all``, or ``executable``: only code that no file on a disk holds.  ``limit``: bytes in total; a process
-    that would go over it is taken as ``executable`` instead, and if that is too much not at all: both are gaps.
+    ``which``: ``all``, ``executable`` (only code that no file on a disk holds), or ``yara`` (all, of processes that a
+    rule of ``rules`` hits).  ``processes``: patterns (fnmatch) of a process's name or its program's path; empty: every
+    one.  ``limit``: bytes in total; a process that would go over it is taken as ``executable`` instead, and if that is
+    too much not at all: both are gaps.
+    """
+
+    which: str
+    limit: int
+    processes: tuple[str, ...] = ()
+    rules: str = ""
+
+    def names(self, pid: int) -> bool:
+        """Whether a process is meant."""
+        texts = [read_text(f"{PROC}/{pid}/comm").rstrip("\n"), link_of(f"{PROC}/{pid}/exe")]
+        return not self.processes or any(fnmatch(text, pattern) for text in texts for pattern in self.processes)
+
+
+def acquire_memory(view: HostView, writer: BundleWriter, wanted: Wanted) -> list[dict[str, Any]]:
+    """Write ``memory/pid-N.core`` and ``memory/index.json``; a row a process, of those that were not meant too.
+
+    Raises ``UsageProblem`` for rules that there are not, or that do not compile.
     """
     machine = elfcore.this_machine()
     rows: list[dict[str, Any]] = []
     if machine is None:
         writer.gap(COLLECTOR, "everything", "the registers' layout of this machine is not known: no core files")
         return rows
-    left = limit
+    wanted, rules = _with_rules(wanted, writer)
+    left = wanted.limit
     for pid in view.pids():
-        row, used = _process(pid, writer, which, left, machine)
-        left -= used
+        row = {
+            "pid": pid, "which": wanted.which, "artifact": "", "stored": 0, "unreadable": [], "mappings": [],
+            "matches": [], "left_out": "" if wanted.names(pid) else "the profile does not name it",
+        }  # fmt: skip
         rows.append(row)
+        if not row["left_out"]:
+            left -= _process(row, writer, rules, left, machine)
     stored = (
         "read from the host while frozen"
         if view.frozen()
@@ -63,18 +93,36 @@ def acquire_memory(view: HostView, writer: BundleWriter, which: str, limit: int)
     return rows
 
 
+def _with_rules(wanted: Wanted, writer: BundleWriter) -> tuple[Wanted, Rules | None]:
+    """Without yara-x nothing can be chosen: what is most suspect is taken of every process instead."""
+    if wanted.which != "yara":
+        return wanted, None
+    from irkit.acquire.yara_scan import Rules
+
+    try:
+        return wanted, Rules(wanted.rules)
+    except UsageProblem:
+        raise
+    except IrkitError as error:
+        writer.gap(COLLECTOR, "YARA", f"{error}: executable memory of every process was taken instead")
+        return replace(wanted, which="executable"), None
+
+
 def _process(
-    pid: int, writer: BundleWriter, which: str, left: int, machine: elfcore.Machine
-) -> tuple[dict[str, Any], int]:
-    row: dict[str, Any] = {"pid": pid, "which": which, "artifact": "", "stored": 0, "unreadable": [], "mappings": []}
+    row: dict[str, Any], writer: BundleWriter, rules: Rules | None, left: int, machine: elfcore.Machine
+) -> int:
+    """Take one process; how many bytes were stored."""
+    pid = row["pid"]
     try:
         descriptor = os.open(f"{PROC}/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         writer.gap(COLLECTOR, f"pid {pid}", f"its memory can't be read: {error.strerror}")
-        return row, 0
+        return 0
     try:
-        plan = _planned(pid, which)
-        if plan.size > left and which == "all":
+        plan = _planned(pid, "executable" if row["which"] == "executable" else "all")
+        if rules is not None and not _hit(row, plan, rules, descriptor, writer):
+            return 0
+        if plan.size > left and row["which"] != "executable":
             writer.gap(
                 COLLECTOR, f"pid {pid}", f"{plan.size} bytes are over this profile's limit: executable memory only"
             )
@@ -83,7 +131,7 @@ def _process(
         row["mappings"] = [_mapping_row(one, plan) for one in plan.mappings]
         if plan.size > left:
             writer.gap(COLLECTOR, f"pid {pid}", f"{plan.size} bytes are over this profile's limit: not taken")
-            return row, 0
+            return 0
         name = f"memory/pid-{pid}.core"
         origin = Origin(
             COLLECTOR, f"{PROC}/{pid}/mem", "pages by pagemap, through the host's /proc", "application/x-coredump"
@@ -91,7 +139,7 @@ def _process(
         artifact = writer.add(name, _core(descriptor, plan, machine), origin)
     except OSError as error:
         writer.gap(COLLECTOR, f"pid {pid}", f"its memory can't be read: {error.strerror}")
-        return row, 0
+        return 0
     finally:
         os.close(descriptor)
     row.update(artifact=artifact.path, stored=plan.size, unreadable=[list(map(hex, one)) for one in plan.unreadable])
@@ -100,7 +148,23 @@ def _process(
         writer.gap(
             COLLECTOR, f"pid {pid}", f"{lost} bytes in {len(plan.unreadable)} ranges could not be read: they are zeros"
         )
-    return row, plan.size
+    return plan.size
+
+
+def _hit(row: dict[str, Any], plan: _Dump, rules: Rules, memory: int, writer: BundleWriter) -> bool:
+    """Whether a rule hits: the hits are in the row.  A process that could not be scanned whole is a gap."""
+    unread: list[tuple[int, str]] = []
+    row["matches"] = [
+        hit.to_json() for hit in rules.search(memory, [one for one in plan.segments if one.stored], unread)
+    ]
+    if unread:
+        address, why = unread[0]
+        writer.gap(
+            COLLECTOR, f"pid {row['pid']}", f"{len(unread)} ranges were not scanned, the first at {address:#x}: {why}"
+        )
+    if not row["matches"]:
+        row["left_out"] = "no rule hit"
+    return bool(row["matches"])
 
 
 def _mapping_row(one: Mapping, plan: _Dump) -> dict[str, Any]:

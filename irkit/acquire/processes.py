@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from irkit.acquire.host import PROC, HostView, Mount, boot_time, parse_mountinfo, read_text
+from irkit.acquire.host import PROC, HostView, Mount, boot_time, link_of, parse_mountinfo, read_text
 from irkit.acquire.magic import Magic, open_magic
 from irkit.acquire.maps import Mapping, device_number, parse_maps
 from irkit.clock import rfc3339
@@ -60,10 +60,10 @@ class ProcessCollector:
         row["argv"] = [text_fields("text", item) for item in _split_nul(read_text(f"{base}/cmdline"))]
         row["started"] = self._started(base)
         row["cgroup"] = read_text(f"{base}/cgroup").strip().splitlines()[-1:]
-        row["namespaces"] = {name: _readlink(f"{base}/ns/{name}") for name in NAMESPACES}
+        row["namespaces"] = {name: link_of(f"{base}/ns/{name}") for name in NAMESPACES}
         row["lsm"] = read_text(f"{base}/attr/current").strip("\0\n")
         for name in ("cwd", "root"):
-            row.update(text_fields(name, _readlink(f"{base}/{name}")))
+            row.update(text_fields(name, link_of(f"{base}/{name}")))
         row["environ_names"] = self._environ(pid)
         maps = parse_maps(read_text(f"{base}/maps").encode("utf-8", "surrogateescape"))
         row["exe"] = self._exe(base, maps)
@@ -93,7 +93,7 @@ class ProcessCollector:
         return [text_fields("name", name)["name"] for name, _, _ in pairs]
 
     def _exe(self, base: str, maps: Iterable[Mapping]) -> dict[str, Any]:
-        link = _readlink(f"{base}/exe")
+        link = link_of(f"{base}/exe")
         row: dict[str, Any] = {"path": "", "deleted": False, "memory": False, "sha256": "", "size": 0}
         if not link:
             return row
@@ -166,13 +166,6 @@ def _split_nul(text: str) -> list[str]:
     return text.rstrip("\0").split("\0") if text.strip("\0") else []
 
 
-def _readlink(path: str) -> str:
-    try:
-        return os.readlink(path)  # noqa: PTH115
-    except OSError:
-        return ""
-
-
 def descriptors(base: str) -> list[dict[str, Any]]:
     """What a process has open: number, target, and from ``fdinfo`` how and where (proc(5)).
 
@@ -185,7 +178,7 @@ def descriptors(base: str) -> list[dict[str, Any]]:
     return [
         {
             "fd": number,
-            **text_fields("target", _readlink(f"{base}/fd/{number}")),
+            **text_fields("target", link_of(f"{base}/fd/{number}")),
             **(_fdinfo(f"{base}/fdinfo/{number}") if place < FDINFO_LIMIT else _UNREAD),
         }
         for place, number in enumerate(numbers)

@@ -48,17 +48,30 @@ def mapped(ctx: Context, args: Mapping[str, Any]) -> Result:
 
 def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
     """What its processes hold in memory."""
-    from irkit.acquire.memory import acquire_memory
+    from irkit.acquire.memory import Wanted, acquire_memory
 
     view = ctx.host_view
     if view is None:
         return _unseen(ctx, "memory")
-    which = load_profile(str(args["profile"])).which("memory")
-    if not which:
+    chosen = load_profile(str(args["profile"])).asked("memory")
+    if chosen is None:
         return Result("skipped", "the profile does not ask for memory")
     before = len(ctx.writer.gaps)
-    rows = acquire_memory(view, ctx.writer, which, _limit(args, "memory"))
+    rows = acquire_memory(
+        view, ctx.writer, Wanted(chosen.which, chosen.limit_bytes or 0, chosen.processes, chosen.rules)
+    )
     return _counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
+
+
+def checkpoint(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """The engine's own checkpoint."""
+    from irkit.acquire.checkpoint import acquire_checkpoint
+
+    if ctx.host_view is None:
+        return _unseen(ctx, "checkpoint")
+    before = len(ctx.writer.gaps)
+    size = acquire_checkpoint(ctx.engine, ctx.before.id, ctx.writer, _limit(args, "checkpoint"))
+    return _counted(ctx, before, size, "bytes")
 
 
 def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:

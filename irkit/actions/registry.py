@@ -58,6 +58,7 @@ _ALL = (
     Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True),
     Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), (Param("profile", str, "standard"),)),
     Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), (Param("profile", str, "full"),)),
+    Action("acquire.checkpoint", "read", "A CRIU checkpoint by the engine, where it can; the target goes on as before.", _in("acquisition", "checkpoint"), (Param("profile", str, required=True),)),
     Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), (Param("profile", str, "standard"),)),
     Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), (Param("profile", str, "standard"),)),
     Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), (Param("profile", str, "standard"),)),

@@ -69,6 +69,11 @@ class DockerEvidence:
         found: Json = self._call("GET", f"/containers/{_quoted(container)}/top")
         return found
 
+    def checkpoint(self, container: str, name: str, folder: str) -> None:
+        """``POST /containers/{id}/checkpoints``."""
+        body = {"CheckpointID": name, "CheckpointDir": folder, "Exit": False}
+        self._call("POST", f"/containers/{_quoted(container)}/checkpoints", body)
+
     def _long(self, path: str, query: dict[str, str], idle: float) -> Iterator[bytes]:
         if self._wire is None:
             return self._open(path, query, idle)

@@ -11,7 +11,7 @@ Json = Mapping[str, Any]
 
 
 class EvidenceCalls(Protocol):
-    """A part of ``Engine``: reads only."""
+    """A part of ``Engine``: nothing of it changes a container."""
 
     @property
     def calls_dropped(self) -> int:
@@ -40,4 +40,10 @@ class EvidenceCalls(Protocol):
         """The container's processes as the engine lists them: ``{"Titles": […], "Processes": [[…], …]}``.
 
         The engine starts ``ps`` on its host for it, and remembers a ``top`` event.
+        """
+
+    def checkpoint(self, container: str, name: str, folder: str) -> None:
+        """Have CRIU write its state to ``folder/name`` on the engine's host; it goes on as before, frozen or running.
+
+        ``NotFound`` ("page not found") where the engine's experimental features are off or it has no such call.
         """

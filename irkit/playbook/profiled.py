@@ -14,7 +14,14 @@ from irkit.errors import PlaybookInvalid
 from irkit.playbook.model import Playbook, Step, resolve
 from irkit.profiles import STAGES, Profile, load_profile
 
-_WITH_PROFILE = ("acquire.mapped", "acquire.memory", "acquire.tmpfs", "acquire.filesystem", "acquire.logs")
+_WITH_PROFILE = (
+    "acquire.mapped",
+    "acquire.memory",
+    "acquire.checkpoint",
+    "acquire.tmpfs",
+    "acquire.filesystem",
+    "acquire.logs",
+)
 
 
 def with_profile(playbook: Playbook, variables: Mapping[str, Any]) -> tuple[Playbook, Profile | None]:

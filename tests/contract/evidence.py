@@ -7,6 +7,7 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -93,7 +94,7 @@ class EvidenceContract:
         given: dict[str, tuple[object, ...]] = {
             "set_restart_policy": (gone, {"Name": "no"}), "create": ({"Image": gone}, gone), "image": (IMAGE,), "image_history": (IMAGE,),
             "rename": (gone, gone), "connect": (net.id, gone), "disconnect": (net.id, gone), "image_save": (gone,),
-            "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]),
+            "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]), "checkpoint": (gone, "x", "/nonexistent"),
             "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (),
         }  # fmt: skip
         methods = [
@@ -110,3 +111,9 @@ class EvidenceContract:
             assert made, f"{name} made a call that is not recorded"
             assert all(call.method and call.path.startswith("/") and call.started.endswith("Z") for call in made)
             assert all(call.status for call in made), name
+
+    def test_a_checkpoint_is_refused_with_a_reason(self, engine: Engine, yard: Stage, tmp_path: Path) -> None:
+        """No engine of the matrix has CRIU; what it says is what tells a responder what to install."""
+        one = yard.run("a")
+        with pytest.raises(EngineError, match=r"page not found|[Cc]heckpoint|Not Found"):
+            engine.checkpoint(one, "irkit", str(tmp_path))

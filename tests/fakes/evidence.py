@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irkit.engine.evidence_calls import Json
@@ -25,6 +26,8 @@ class FakeEvidence:
     volumes: dict[str, dict[str, Any]]
     remembered: list[dict[str, Any]]
     objects: dict[tuple[str, str], dict[str, Any]]
+    images: dict[str, bytes] | None = None
+    """What a checkpoint consists of; ``None``: the engine's experimental features are off."""
     _served: Callable[..., AbstractContextManager[Any]]
     _find: Callable[[str], FakeContainer]
 
@@ -92,3 +95,13 @@ class FakeEvidence:
             if not found.running:
                 raise error_for(409, f"Container {found.id} is not running")
             return {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", str(found.pid), "init"]]}
+
+    def checkpoint(self, container: str, name: str, folder: str) -> None:
+        """Off, as by default; with ``images`` what CRIU would write."""
+        with self._served("checkpoint", "POST", f"/containers/{container}/checkpoints"):
+            self._find(container)
+            if self.images is None:
+                raise error_for(404, "page not found")
+            (Path(folder) / name).mkdir()
+            for file, data in self.images.items():
+                (Path(folder) / name / file).write_bytes(data)

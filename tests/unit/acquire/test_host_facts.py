@@ -66,7 +66,7 @@ def stranger() -> Iterator[int]:
     script = (
         "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d1 up; ip addr add 192.0.2.7/24 dev d0; ip link set d0 up; "
         "ip route add 198.51.100.0/24 via 192.0.2.1 table 77; ip rule add from 192.0.2.7 table 77; "
-        "ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev d0; tc qdisc add dev d0 root pfifo limit 7; echo up; sleep 60"
+        "ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev d0; tc qdisc add dev d0 root pfifo limit 7; echo up; exec sleep 60"
     )
     process = subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "up\n"

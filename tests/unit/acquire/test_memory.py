@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irkit.acquire import elfcore
+from irkit.acquire.elfcore import PAGE
 from irkit.acquire.host import HostView
 from irkit.acquire.maps import parse_maps
-from irkit.acquire.memory import acquire_memory
+from irkit.acquire.memory import Wanted, acquire_memory
 from irkit.evidence.reader import BundleReader
 from irkit.evidence.writer import BundleWriter
 
@@ -87,7 +89,7 @@ def notes(core: bytes) -> list[tuple[int, bytes]]:
 
 def take(tmp_path: Path, pid: int, which: str, limit: int = 1 << 30) -> tuple[bytes, dict[str, object], BundleWriter]:
     writer = BundleWriter(tmp_path / which)
-    (row,) = acquire_memory(_View("x", pid), writer, which, limit)
+    (row,) = acquire_memory(_View("x", pid), writer, Wanted(which, limit))
     (writer.folder / "data/index.json").write_text(json.dumps(writer.index({})))
     core = b"".join(BundleReader(writer.folder).stream(f"memory/pid-{pid}.core")) if row["artifact"] else b""
     return core, row, writer
@@ -154,3 +156,24 @@ def test_odd_names_in_maps() -> None:
     first, second = parse_maps(line)
     assert first.path == b"/memfd:a b\\012\xff (deleted)" and first.suspect and first.offset == 4096
     assert second.suspect and second.path == b""
+
+
+def test_gdb_opens_it(victim: tuple[int, int, int], tmp_path: Path) -> None:
+    pid, code, _ = victim
+    writer = BundleWriter(tmp_path / "b")
+    acquire_memory(_View("x", pid), writer, Wanted("all", 1 << 30))
+    core = tmp_path / "core"
+    core.write_bytes(b"".join(_unpacked(tmp_path / f"b/data/memory/pid-{pid}.core.zst")))
+    asked = ["info threads", f"x/s {code + 5 * PAGE:#x}", "info proc mappings", "bt 1"]
+    argv = ["gdb", "-nx", "-batch", "-iex", "set auto-load off", *(part for ask in asked for part in ("-ex", ask))]
+    done = subprocess.run(
+        [*argv, os.path.realpath(sys.executable), str(core)], capture_output=True, text=True, check=False
+    )
+    assert SECRET.decode() in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count("LWP") >= 2 and os.path.realpath(sys.executable) in done.stdout
+    assert "not a core dump" not in done.stderr
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from zstandard.ZstdDecompressor().read_to_iter(file)
