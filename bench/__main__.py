@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench.volatile import COUNT, GOAL_MS, volatile
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import NetworkSpec
 from irkit.quarantine.seal import OPTIONS
@@ -269,6 +270,13 @@ def main() -> None:
         steps, whole, export = snapshot()
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+        read, shell_read = volatile("irkit-dev/debian:1", LABEL)
+        row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
+        spent = statistics.median(read) * 1000
+        verdict = "" if spent < GOAL_MS else "  MISSED"
+        print(
+            f"{COUNT} processes, no memory: frozen for {spent:.0f} ms   (goal: under {GOAL_MS} ms){verdict}", flush=True
+        )
         off, whole, limit = crowd()
         row(f"{CROWD} at once: all sealed off / the calls alone", off, limit, 1.2)
         row(f"{CROWD} at once: whole process / the calls alone", whole, limit, 1.2)

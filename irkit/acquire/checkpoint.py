@@ -34,7 +34,7 @@ def acquire_checkpoint(engine: Engine, container: str, writer: BundleWriter, lim
         engine.checkpoint(container, NAME, str(folder))
         return _store(folder / NAME, writer, limit)
     except EngineError as error:
-        missing = "page not found" in str(error)
+        missing = "page not found" in str(error) or "experimental" in str(error)
         writer.gap(COLLECTOR, "process state", REFUSED if missing else f"the engine refused: {error}")
         return 0
     finally:

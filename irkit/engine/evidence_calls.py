@@ -45,5 +45,6 @@ class EvidenceCalls(Protocol):
     def checkpoint(self, container: str, name: str, folder: str) -> None:
         """Have CRIU write its state to ``folder/name`` on the engine's host; it goes on as before, frozen or running.
 
-        ``NotFound`` ("page not found") where the engine's experimental features are off or it has no such call.
+        ``EngineError`` that names "experimental" where these features of the engine are off, ``NotFound`` ("page not
+        found") where it has no such call.
         """

@@ -115,5 +115,5 @@ class EvidenceContract:
     def test_a_checkpoint_is_refused_with_a_reason(self, engine: Engine, yard: Stage, tmp_path: Path) -> None:
         """No engine of the matrix has CRIU; what it says is what tells a responder what to install."""
         one = yard.run("a")
-        with pytest.raises(EngineError, match=r"page not found|[Cc]heckpoint|Not Found"):
+        with pytest.raises(EngineError, match=r"page not found|experimental|[Cc]heckpoint|Not Found"):
             engine.checkpoint(one, "irkit", str(tmp_path))
