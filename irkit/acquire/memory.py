@@ -6,6 +6,7 @@ the file.  Nothing is attached to, nothing is run inside.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -136,13 +137,16 @@ def _process(
         origin = Origin(
             COLLECTOR, f"{PROC}/{pid}/mem", "pages by pagemap, through the host's /proc", "application/x-coredump"
         )
-        artifact = writer.add(name, _core(descriptor, plan, machine), origin)
+        row["artifact"] = f"data/{name}.zst"
+        writer.add(name, _core(descriptor, plan, machine), origin)
+    except ProcessLookupError:
+        return 0  # the writer has recorded how much there is of it
     except OSError as error:
         writer.gap(COLLECTOR, f"pid {pid}", f"its memory can't be read: {error.strerror}")
         return 0
     finally:
         os.close(descriptor)
-    row.update(artifact=artifact.path, stored=plan.size, unreadable=[list(map(hex, one)) for one in plan.unreadable])
+    row.update(stored=plan.size, unreadable=[list(map(hex, one)) for one in plan.unreadable])
     if plan.unreadable:
         lost = sum(end - start for start, end in plan.unreadable)
         writer.gap(
@@ -242,9 +246,16 @@ def _core(memory: int, plan: _Dump, machine: elfcore.Machine) -> Iterator[bytes]
 
 
 def _read(memory: int, address: int, size: int, unreadable: list[tuple[int, int]]) -> bytes:
-    """``size`` bytes, or the readable ones at their beginning; an unreadable page is zeros and is noted."""
+    """``size`` bytes, or the readable ones at their beginning; an unreadable page is zeros and is noted.
+
+    Raises ``ProcessLookupError`` when the process is gone: what was read of it until then is kept.
+    """
     try:
         data = os.pread(memory, size, address)
+        if not data:  # never so while its memory exists
+            raise ProcessLookupError(errno.ESRCH, "the process ended while it was read")
+    except ProcessLookupError:
+        raise
     except OSError:
         data = b""
     if data:

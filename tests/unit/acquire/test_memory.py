@@ -177,3 +177,31 @@ def test_gdb_opens_it(victim: tuple[int, int, int], tmp_path: Path) -> None:
 def _unpacked(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         yield from zstandard.ZstdDecompressor().read_to_iter(file)
+
+
+def test_a_process_that_ends_while_it_is_read(tmp_path: Path) -> None:
+    """What was read until then is kept, and said to be incomplete; nothing hangs over what is gone."""
+    code = "import time; x = bytearray(b'irkit' * (8 << 20)); print(flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    seen = 0
+
+    def kill() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 20:
+            process.kill()
+            process.wait()
+
+    writer = BundleWriter(tmp_path / "b", checkpoint=kill)
+    began = time.monotonic()
+    acquire_memory(_View("x", process.pid), writer, Wanted("all", 1 << 32))
+    process.communicate()
+    assert time.monotonic() - began < 5
+    core = next(one for one in writer.artifacts if one.path.endswith(".core.zst"))
+    assert not core.complete and core.raw_size > 10 << 20
+    (gap,) = writer.gaps
+    assert gap.what == core.path and gap.why.endswith("the process ended while it was read")
+    (row,) = json.loads((tmp_path / "b/data/memory/index.json").read_bytes())
+    assert row["artifact"] == core.path and row["stored"] == 0
