@@ -66,13 +66,15 @@ def show(path: Path, expect_head: str, as_json: bool) -> int:
     from irkit.evidence import names
     from irkit.evidence.custody import Chain, load, read_chain
     from irkit.evidence.keys import trusted_keys
+    from irkit.evidence.store import open_store, read_small
 
+    store = open_store(path)
     try:
-        seal = (path / names.SEAL).read_bytes()
-    except OSError:
+        seal = read_small(store, names.SEAL)
+    except CheckFailed:
         raise UsageProblem(f"{path} holds no sealed bundle") from None
     try:
-        chain = read_chain(load(path), seal, list(trusted_keys("evidence")), expect_head)
+        chain = read_chain(load(store), seal, list(trusted_keys("evidence")), expect_head)
     except CheckFailed as error:
         chain = Chain(problems=(error.message,))
     if as_json:

@@ -24,7 +24,7 @@ from irkit.clock import now
 from irkit.errors import CheckFailed, EvidenceAltered, UsageProblem
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import PublicKey, Signer
-from irkit.home import sync_folder, write_file
+from irkit.evidence.store import Store, open_store, read_small
 
 PREDICATE_TYPE = "https://irkit.dev/custody/v1"
 LINE_LIMIT = 64 * 1024
@@ -113,22 +113,15 @@ def _one_line(envelope: dsse.Envelope) -> bytes:
     return json.dumps(json.loads(dsse.render(envelope)), separators=(",", ":"), sort_keys=True).encode()
 
 
-def load(bundle: Path) -> bytes:
+def load(store: Store) -> bytes:
     """The chain's bytes; empty when there is none.  Never through a link.  Raises ``CheckFailed``."""
-    try:
-        with os.fdopen(os.open(bundle / names.CUSTODY, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            data = file.read(names.CUSTODY_LIMIT + 1)
-    except FileNotFoundError:
+    if names.CUSTODY not in store.entries() and names.CUSTODY not in store.folders():
         return b""
-    except OSError as error:
-        raise CheckFailed(f"can't be read: {error.strerror}") from error
-    if len(data) > names.CUSTODY_LIMIT:
-        raise CheckFailed("too large to be what it claims to be")
-    return data
+    return read_small(store, names.CUSTODY, names.CUSTODY_LIMIT)
 
 
 def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: str, why: str, giver: str = "") -> Entry:
-    """Add a line, on the disk before this returns.  Verify the bundle first.
+    """Add a line, on the disk before this returns.  Verify the bundle first.  A tar is written anew beside the old one.
 
     Raises ``UsageProblem`` for a missing or overlong word, ``EvidenceAltered`` when the chain so far does not hold,
     ``StorageError`` when the line can't be written.
@@ -137,8 +130,9 @@ def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: st
     for name, text in (("--to", to), ("--why", why), ("--from", giver)):
         if not text.strip() or len(text) > TEXT_LIMIT:
             raise UsageProblem(f"{name} must be a text of 1 to {TEXT_LIMIT} characters")
-    with _locked(bundle):
-        seal, data = (bundle / names.SEAL).read_bytes(), load(bundle)
+    with locked(bundle):
+        store = open_store(bundle)
+        seal, data = read_small(store, names.SEAL), load(store)
         trusted = [*keys, signer.public]
         chain = read_chain(data, seal, trusted)
         if chain.problems:
@@ -150,17 +144,17 @@ def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: st
         subject = {names.SEAL: hashlib.sha256(seal).hexdigest()}
         statement = dsse.statement(subject, PREDICATE_TYPE, predicate)
         line = _one_line(dsse.parse(dsse.sign(statement, signer)))
-        write_file(bundle / names.CUSTODY, data + line + b"\n")
-        sync_folder(bundle)
-        written = read_chain(load(bundle), seal, trusted)
+        store.replace({names.CUSTODY: data + line + b"\n"})
+        written = read_chain(load(open_store(bundle)), seal, trusted)
         if written.problems or written.head != _digest(line):
             raise EvidenceAltered(f"{names.CUSTODY} is not what was written")
         return written.entries[-1]
 
 
 @contextmanager
-def _locked(bundle: Path) -> Iterator[None]:
-    descriptor = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)
+def locked(bundle: Path) -> Iterator[None]:
+    """One writer at a time.  The lock is on the folder, of a tar on the one around it: a rename replaces the tar."""
+    descriptor = os.open(bundle if bundle.is_dir() else bundle.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

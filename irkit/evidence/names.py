@@ -16,6 +16,7 @@ MANIFEST = "manifest-sha256.txt"
 TAG_MANIFEST = "tagmanifest-sha256.txt"
 SEAL = "seal.dsse.json"
 SIGSTORE_SEAL = "seal.sigstore.json"
+TIMESTAMP = "seal.tsr"
 CUSTODY = "custody.intoto.jsonl"
 CUSTODY_LIMIT = 16 * 1024 * 1024
 INDEX = "data/index.json"
