@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irkit.cli import bundle_read
+from irkit.cli import bundle_make, bundle_read
 from irkit.cli.custody import custody
 from irkit.cli.options import json_option, print_json
 from irkit.errors import ExitCode
@@ -15,7 +15,7 @@ from irkit.text import human_size, printable
 
 @click.group()
 def command() -> None:
-    """Verify and show evidence bundles."""
+    """Make, verify and show evidence bundles: folders, or tar files of them."""
 
 
 @command.command(
@@ -77,5 +77,5 @@ def list_(path: Path, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-for one in (bundle_read.show, bundle_read.cat, bundle_read.extract, custody):
+for one in (bundle_make.create, bundle_read.show, bundle_read.cat, bundle_read.extract, custody):
     command.add_command(one)

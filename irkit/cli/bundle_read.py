@@ -117,16 +117,17 @@ def _lines(blocks: Iterator[bytes], longest: int = 64 * 1024) -> Iterator[bytes]
 
 @click.command(
     "extract",
-    epilog="\b\nExamples:\n  irkit bundle extract BUNDLE -o out\n  irkit bundle extract BUNDLE -o out logs/stdout.log process",
+    epilog="\b\nExamples:\n  irkit bundle extract BUNDLE -o out\n  irkit bundle extract BUNDLE -o out logs/stdout.log process\n  irkit bundle extract bundle.tar --whole -o bundle",
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("wanted", nargs=-1, metavar="[ARTIFACT|FOLDER]...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--whole", is_flag=True, help="The bundle of a tar file as a folder, with its seal, as it is.")
 @click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
 )
 @json_option
-def extract(path: Path, wanted: tuple[str, ...], output: Path, key: Path | None, as_json: bool) -> int:
+def extract(path: Path, wanted: tuple[str, ...], output: Path, whole: bool, key: Path | None, as_json: bool) -> int:
     """Copy artifacts of the bundle at PATH, decompressed, into a new folder; the bundle is verified first.
 
     Tar files of the container's own files stay tar files: nothing of the container is unpacked.
@@ -142,6 +143,8 @@ def extract(path: Path, wanted: tuple[str, ...], output: Path, key: Path | None,
             f"nothing was extracted, because the bundle does not verify: {first.file}: {first.problem}",
             hint="`irkit bundle verify` lists everything that does not hold",
         )
+    if whole:
+        return _whole(path, wanted, output, found.digest, as_json)
     reader = BundleReader(path)
     names = _chosen([plain_name(str(row["path"])) for row in reader.index["artifacts"]], wanted)
     try:
@@ -156,6 +159,22 @@ def extract(path: Path, wanted: tuple[str, ...], output: Path, key: Path | None,
             click.echo(str(output / name))
     if as_json:
         print_json({"schema": "irkit.extracted/v1", "digest": found.digest, "folder": str(output), "artifacts": names})
+    return ExitCode.DONE
+
+
+def _whole(path: Path, wanted: tuple[str, ...], output: Path, digest: str, as_json: bool) -> int:
+    from irkit.evidence.tar import unpack
+
+    if wanted or path.is_dir() or output.exists():
+        raise UsageProblem(
+            "--whole makes a new folder of a bundle's tar file, all of it",
+            hint="-o names a folder that is not there yet",
+        )
+    unpack(path, digest.removeprefix("sha256:"), output)
+    if as_json:
+        print_json({"schema": "irkit.extracted/v1", "digest": digest, "folder": str(output), "artifacts": []})
+    else:
+        click.echo(str(output))
     return ExitCode.DONE
 
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "release": "Give a contained container its former place back.",
     "rebuild": "A clean container from a signed image in place of a compromised one.",
     "report": "One HTML page from a bundle.",
-    "bundle": "Verify and show evidence bundles.",
+    "bundle": "Make, verify and show evidence bundles.",
     "case": "List and show cases.",
     "image": "Sign and verify images.",
     "key": "Make, trust and list keys.",

@@ -51,9 +51,16 @@ def looks_like_tar(path: Path) -> bool:
     return head[257:262] == b"ustar" or head.startswith(b"irkit-")
 
 
-def order(name: str) -> tuple[bool, str]:
-    """Tag files first, so that the seal is known early; then the payload by name."""
-    return name.startswith("data"), name
+def is_bundle_tar(path: Path) -> bool:
+    """Whether a file is a tar that begins with the folder of a bundle, however it goes on."""
+    with path.open("rb") as file:
+        name = file.read(100).rstrip(b"\0").decode("ascii", "replace")
+    return name.endswith("/") and FOLDER_NAME.fullmatch(name[:-1]) is not None
+
+
+def order(name: str) -> tuple[int, str]:
+    """The seal first, so that it can be judged what is missing however early the tar breaks; then tag files, payload."""
+    return (0 if name == names.SEAL else 2 if name.startswith("data") else 1), name
 
 
 def header(name: str, size: int) -> bytes:
@@ -134,7 +141,7 @@ class TarStore:
             self._fault = self._fault or Problem(path.name, error.message)
 
     def _scan(self) -> None:
-        place, last = 0, (False, "")
+        place, last = 0, (0, "")
         seen: set[str] = set()
         while (found := self._member(place)) is not None:
             name, size, start = found

@@ -24,6 +24,7 @@ from irkit.errors import EvidenceAltered, IrkitError, UsageProblem
 from irkit.evidence import names
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.reader import BundleReader
+from irkit.evidence.store import open_store
 from irkit.evidence.verify import Verification, claimed_key, verify_bundle
 from irkit.home import write_file
 from irkit.models import Change, FileFacts, Finding
@@ -158,12 +159,11 @@ def _contents(bundle: Path, verification: Verification) -> dict[str, Any]:
 
 def _open(bundle: Path) -> GuardedReader:
     """A reader, when the bundle is made of ordinary files and folders alone: a link or a pipe is never opened."""
-    for parent, folders, leaves in os.walk(bundle):
-        for name in (*folders, *leaves):
-            entry = Path(parent) / name
-            if not (stat.S_ISREG(entry.lstat().st_mode) or stat.S_ISDIR(entry.lstat().st_mode)):
-                raise EvidenceAltered(f"{entry.relative_to(bundle)} is not an ordinary file: nothing was read")
-    if (bundle / names.INDEX).stat().st_size > DOCUMENT_LIMIT:
+    entries = open_store(bundle).entries()
+    for name, size in entries.items():
+        if size < 0:
+            raise EvidenceAltered(f"{name} is not an ordinary file: nothing was read")
+    if entries.get(names.INDEX, 0) > DOCUMENT_LIMIT:
         raise EvidenceAltered("the index is too large to be one")
     return GuardedReader(bundle)
 
