@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from irkit.cli import bundle_make, bundle_read
+from irkit.cli import bundle_age, bundle_make, bundle_read
 from irkit.cli.custody import custody
-from irkit.cli.options import json_option, print_json
+from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import ExitCode
 from irkit.text import human_size, printable
 
@@ -29,13 +29,19 @@ def command() -> None:
     help="Trust this public key, and only it.",
 )
 @click.option("--expect-head", default="", metavar="DIGEST", help="The chain of custody must end here.")
+@identity_option
 @json_option
-def verify(path: Path, key: Path | None, expect_head: str, as_json: bool) -> int:
-    """Check that nothing in the bundle at PATH was altered, dropped or added since a trusted key sealed it."""
+def verify(path: Path, key: Path | None, expect_head: str, identity: tuple[Path, ...], as_json: bool) -> int:
+    """Check that nothing in the bundle at PATH was altered, dropped or added since a trusted key sealed it.
+
+    An encrypted bundle is verified without being read; with --identity the bundle inside is verified too.
+    """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.verify import claimed_key, verify_bundle
 
-    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"), expect_head)
+    known = [public_from_file(key)] if key else trusted_keys("evidence")
+    found = verify_bundle(path, known, expect_head, identities_from(identity))
     if as_json:
         print_json(found.to_json())
     elif found.ok:
@@ -59,12 +65,14 @@ def verify(path: Path, key: Path | None, expect_head: str, as_json: bool) -> int
 
 @command.command("list", epilog="\b\nExample:\n  irkit bundle list BUNDLE")
 @click.argument("path", type=click.Path(path_type=Path))
+@identity_option
 @json_option
-def list_(path: Path, as_json: bool) -> int:
+def list_(path: Path, identity: tuple[Path, ...], as_json: bool) -> int:
     """What the bundle at PATH holds, and its gaps.  Nothing is verified by this."""
+    from irkit.evidence.age import identities_from
     from irkit.evidence.reader import BundleReader
 
-    index = BundleReader(path).index
+    index = BundleReader(path, identities_from(identity)).index
     if as_json:
         print_json(index)
         return ExitCode.DONE
@@ -77,5 +85,13 @@ def list_(path: Path, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-for one in (bundle_make.create, bundle_read.show, bundle_read.cat, bundle_read.extract, custody):
+for one in (
+    bundle_make.create,
+    bundle_read.show,
+    bundle_read.cat,
+    bundle_read.extract,
+    bundle_age.encrypt,
+    bundle_age.decrypt,
+    custody,
+):
     command.add_command(one)

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
+from irkit.cli.bundle_common import is_free, verified
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
-from irkit.errors import EvidenceAltered, ExitCode, UsageProblem
-from irkit.text import human_size, printable
+from irkit.errors import ExitCode, UsageProblem
+from irkit.text import human_size
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
@@ -42,8 +43,7 @@ def create(
     stays. Everything else is copied into a new bundle that your key seals; links are not followed.
     """
     tar = tar or output.suffix == ".tar"
-    if output.exists() or output.is_symlink():
-        raise UsageProblem(f"{output} is there already", hint="-o names a folder or file that is not there yet")
+    is_free(output)
     sealed = _sealed_one(sources)
     if sealed is not None:
         if not tar:
@@ -94,17 +94,9 @@ def _pack(bundle: Path, output: Path) -> dict[str, Any]:
     from irkit.evidence.verify import verify_bundle
 
     keys = list(trusted_keys("evidence"))
-    found = verify_bundle(bundle, keys)
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"nothing was packed, because the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists everything that does not hold",
-        )
+    found = verified(verify_bundle(bundle, keys), "packed")
     write_tar(open_store(bundle), output, found.digest.removeprefix("sha256:"))
-    written = verify_bundle(output, keys)
-    if not written.ok:
-        raise EvidenceAltered(f"{output} is not what was written: {written.problems[0].problem}")
+    written = verified(verify_bundle(output, keys), "kept")
     return {"files": written.files, "size": written.size, "status": written.status, "digest": written.digest}
 
 
@@ -139,7 +131,5 @@ def _collect(
             folder.rename(output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = verify_bundle(output, [signer.public])
-    if not found.ok:
-        raise EvidenceAltered(f"{printable(str(output))} is not what was written: {found.problems[0].problem}")
+    found = verified(verify_bundle(output, [signer.public]), "kept")
     return {"files": found.files, "size": found.size, "status": found.status, "digest": found.digest}, len(writer.gaps)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irkit.cli.options import json_option, print_json
+from irkit.cli.bundle_common import verified
+from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import EvidenceAltered, ExitCode, UsageProblem, storage_error
 from irkit.text import human_size, printable
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 @click.command("show", epilog="\b\nExamples:\n  irkit bundle show BUNDLE\n  irkit bundle show BUNDLE --json")
 @click.argument("path", type=click.Path(path_type=Path))
+@identity_option
 @json_option
-def show(path: Path, as_json: bool) -> int:
+def show(path: Path, identity: tuple[Path, ...], as_json: bool) -> int:
     """What the bundle at PATH is about: target, times, sizes by collector, gaps.  Nothing is verified by this."""
+    from irkit.evidence.age import identities_from
     from irkit.evidence.reader import BundleReader
 
-    summary = summarise(BundleReader(path).index)
+    summary = summarise(BundleReader(path, identities_from(identity)).index)
     if as_json:
         print_json(summary)
         return ExitCode.DONE
@@ -78,14 +81,16 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("artifact")
 @click.option("--raw", is_flag=True, help="The bytes as they are, on a terminal too.")
-def cat(path: Path, artifact: str, raw: bool) -> int:
+@identity_option
+def cat(path: Path, artifact: str, raw: bool, identity: tuple[Path, ...]) -> int:
     """One artifact of the bundle at PATH, decompressed; its digest is checked while it is read.
 
     On a terminal control characters are escaped: what comes out of a container may try to drive the terminal.
     """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.reader import BundleReader
 
-    blocks = BundleReader(path).stream(plain_name(artifact))
+    blocks = BundleReader(path, identities_from(identity)).stream(plain_name(artifact))
     if raw or not sys.stdout.isatty():
         out = sys.stdout.buffer
         for block in blocks:
@@ -126,26 +131,26 @@ def _lines(blocks: Iterator[bytes], longest: int = 64 * 1024) -> Iterator[bytes]
 @click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
 )
+@identity_option
 @json_option
-def extract(path: Path, wanted: tuple[str, ...], output: Path, whole: bool, key: Path | None, as_json: bool) -> int:
+def extract(
+    path: Path, wanted: tuple[str, ...], output: Path, whole: bool, key: Path | None, identity: tuple[Path, ...], as_json: bool
+) -> int:  # fmt: skip
     """Copy artifacts of the bundle at PATH, decompressed, into a new folder; the bundle is verified first.
 
     Tar files of the container's own files stay tar files: nothing of the container is unpacked.
     """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.reader import BundleReader
     from irkit.evidence.verify import verify_bundle
 
-    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"))
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"nothing was extracted, because the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists everything that does not hold",
-        )
+    identities = identities_from(identity)
+    known = [public_from_file(key)] if key else trusted_keys("evidence")
+    found = verified(verify_bundle(path, known, identities=identities), "extracted")
     if whole:
         return _whole(path, wanted, output, found.digest, as_json)
-    reader = BundleReader(path)
+    reader = BundleReader(path, identities)
     names = _chosen([plain_name(str(row["path"])) for row in reader.index["artifacts"]], wanted)
     try:
         output.mkdir(mode=0o700)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from irkit.cli.bundle_common import verified
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
-from irkit.errors import EvidenceAltered, ExitCode
+from irkit.errors import ExitCode
 from irkit.text import printable
 
 
@@ -39,13 +40,7 @@ def add(
 
     signer = load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd))
     keys = list(trusted_keys("evidence"))
-    found = verify_bundle(path, keys)
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"nothing was added, because the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists everything that does not hold",
-        )
+    verified(verify_bundle(path, keys), "added")
     entry = hand_over(path, signer, keys, to=to, why=why, giver=giver)
     if as_json:
         print_json({"schema": "irkit.custody/v1", "head": entry.digest, "entries": [entry.to_json()]})

@@ -111,3 +111,18 @@ def trust(file: Path, name: str, uses: tuple[str, ...]) -> int:
     public = keys.trust(name, file.read_bytes(), uses)
     click.echo(f"{public.name}  {public.kind}  {'+'.join(public.uses)}  {public.id}")
     return ExitCode.DONE
+
+
+@command.command("age", epilog="\b\nExample:\n  irkit key age -o ann.key")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new file.")
+@json_option
+def age(output: Path, as_json: bool) -> int:
+    """Make an age identity, which opens encrypted bundles, and print its recipient.  It is written without a passphrase."""
+    from irkit.evidence.age import make_identity
+
+    recipient = make_identity(output)
+    if as_json:
+        print_json({"schema": "irkit.age/v1", "identity": str(output), "recipient": recipient})
+    else:
+        click.echo(recipient)
+    return ExitCode.DONE

@@ -27,6 +27,13 @@ engine_option = click.option(
     help="The engine's endpoint.  [default: DOCKER_HOST, the Docker context, the local socket]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+identity_option = click.option(
+    "--identity",
+    "identity",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="An age identity (or an ssh private key) that opens an encrypted bundle.",
+)
 
 
 def signing_options(function: Function) -> Function:

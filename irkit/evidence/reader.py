@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ BLOCK = 1024 * 1024
 
 
 class BundleReader:
-    """A bundle's index and artifacts.  Verify the bundle first; this only checks what it reads."""
+    """A bundle's index and artifacts, with ``identities`` those inside an encrypted one.
 
-    def __init__(self, path: Path) -> None:
+    Verify the bundle first; this only checks what it reads.
+    """
+
+    def __init__(self, path: Path, identities: Sequence[Any] = ()) -> None:
         self.path = path
-        self.store = open_store(path)
+        self.store = open_store(path, identities)
         if names.INDEX not in self.store.entries() and not self.store.faults(""):
             raise UsageProblem(f"{path} holds no bundle")
         try:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from irkit.errors import CheckFailed, UsageProblem
 from irkit.evidence import names
@@ -55,8 +55,11 @@ class Store(Protocol):
         """Write top-level files, all or none, on the disk before this returns.  Raises ``StorageError``."""
 
 
-def open_store(path: Path) -> Store:
-    """The bundle at ``path``.  Raises ``UsageProblem`` when there is none."""
+def open_store(path: Path, identities: Sequence[Any] = ()) -> Store:
+    """The bundle at ``path``; with ``identities`` the plain one inside an encrypted one.
+
+    Raises ``UsageProblem`` when there is none.
+    """
     from irkit.evidence.tar import TarStore, looks_like_tar
 
     if path.is_dir():
@@ -67,6 +70,11 @@ def open_store(path: Path) -> Store:
         raise UsageProblem(f"{path} is neither a bundle's folder nor a plain tar file of one")
     else:
         raise UsageProblem(f"{path} is not a bundle's folder or tar file")
+    if identities:
+        from irkit.evidence.age import PlainStore, is_encrypted
+
+        if is_encrypted(store):
+            return PlainStore(store, identities)
     return store
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,9 +49,12 @@ class Verification:
         }  # fmt: skip
 
 
-def verify_bundle(path: Path, keys: Iterable[PublicKey], expect_head: str = "") -> Verification:
+def verify_bundle(
+    path: Path, keys: Iterable[PublicKey], expect_head: str = "", identities: Sequence[Any] = ()
+) -> Verification:
     """Check a bundle, a folder or a tar, against its seal, and its chain of custody, whose head may be expected.
 
+    With ``identities`` the plain bundle inside an encrypted one is verified as well; its problems name ``plain/FILE``.
     Raises ``UsageProblem`` when ``path`` is no bundle at all.
     """
     store = open_store(path)
@@ -60,7 +63,18 @@ def verify_bundle(path: Path, keys: Iterable[PublicKey], expect_head: str = "") 
             f"{path} holds no bundle",
             hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
         )
-    return verify_store(store, list(keys), expect_head)
+    known = list(keys)
+    found = verify_store(store, known, expect_head)
+    return _with_plain(found, open_store(path, identities), known) if found.ok and identities else found
+
+
+def _with_plain(found: Verification, plain: Store, keys: list[PublicKey]) -> Verification:
+    """``found`` of an encrypted bundle, and what does not hold inside."""
+    inner = verify_store(plain, keys)
+    problems = [Problem(f"plain/{one.file}", one.problem) for one in inner.problems]
+    if inner.ok and found.predicate.get("encrypted_from", inner.digest) != inner.digest:
+        problems.append(Problem("plain", "is another bundle than the one that the seal speaks of"))
+    return replace(found, problems=tuple(problems))
 
 
 def verify_store(store: Store, keys: list[PublicKey], expect_head: str = "") -> Verification:
