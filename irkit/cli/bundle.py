@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli import bundle_age, bundle_make, bundle_read
+from irkit.cli import bundle_age, bundle_make, bundle_read, bundle_time
+from irkit.cli.bundle_common import authorities, tsa_option
 from irkit.cli.custody import custody
 from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import ExitCode
 from irkit.text import human_size, printable
+
+if TYPE_CHECKING:
+    from irkit.evidence.verify import Verification
 
 
 @click.group()
@@ -29,9 +34,12 @@ def command() -> None:
     help="Trust this public key, and only it.",
 )
 @click.option("--expect-head", default="", metavar="DIGEST", help="The chain of custody must end here.")
+@tsa_option
 @identity_option
 @json_option
-def verify(path: Path, key: Path | None, expect_head: str, identity: tuple[Path, ...], as_json: bool) -> int:
+def verify(
+    path: Path, key: Path | None, expect_head: str, tsa_cert: Path | None, identity: tuple[Path, ...], as_json: bool
+) -> int:
     """Check that nothing in the bundle at PATH was altered, dropped or added since a trusted key sealed it.
 
     An encrypted bundle is verified without being read; with --identity the bundle inside is verified too.
@@ -41,7 +49,7 @@ def verify(path: Path, key: Path | None, expect_head: str, identity: tuple[Path,
     from irkit.evidence.verify import claimed_key, verify_bundle
 
     known = [public_from_file(key)] if key else trusted_keys("evidence")
-    found = verify_bundle(path, known, expect_head, identities_from(identity))
+    found = verify_bundle(path, known, expect_head, identities_from(identity), authorities(tsa_cert))
     if as_json:
         print_json(found.to_json())
     elif found.ok:
@@ -49,6 +57,7 @@ def verify(path: Path, key: Path | None, expect_head: str, identity: tuple[Path,
             f"{click.style('VERIFIED', fg='green')}  {found.files} files, {human_size(found.size)}, {found.status}"
         )
         click.echo(f"  sealed {found.sealed} by {found.key_name} ({found.key})\n  {found.digest}")
+        click.echo(f"  {_when(found)}")
         if found.hand_overs:
             click.echo(f"  {found.hand_overs} hand-overs, head {found.custody_head}")
     else:
@@ -61,6 +70,15 @@ def verify(path: Path, key: Path | None, expect_head: str, identity: tuple[Path,
                 err=True,
             )
     return ExitCode.DONE if found.ok else ExitCode.CHECK_FAILED
+
+
+def _when(found: Verification) -> str:
+    """How the time of the seal is known."""
+    if found.stamp.state == "valid":
+        return f"a timestamp proves that it was sealed by {found.stamp.time}"
+    if found.stamp.state == "unchecked":
+        return f"its timestamp says {found.stamp.time}, unchecked: {found.stamp.why}"
+    return "when it was sealed is the responder's own claim: there is no timestamp"
 
 
 @command.command("list", epilog="\b\nExample:\n  irkit bundle list BUNDLE")
@@ -92,6 +110,7 @@ for one in (
     bundle_read.extract,
     bundle_age.encrypt,
     bundle_age.decrypt,
+    bundle_time.timestamp,
     custody,
 ):
     command.add_command(one)

@@ -10,11 +10,26 @@ import click
 from irkit.errors import EvidenceAltered, UsageProblem
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from irkit.evidence.verify import Verification
 
 key_option = click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
 )
+tsa_option = click.option(
+    "--tsa-cert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Trust this timestamp authority's certificate, and only it.  [default: those of `irkit key trust --use tsa`]",
+)
+
+
+def authorities(tsa_cert: Path | None) -> list[Certificate]:
+    """The certificates that a timestamp is held against."""
+    from irkit.evidence.authorities import trusted_authorities
+    from irkit.evidence.timestamp import certificates_from
+
+    return certificates_from(tsa_cert) if tsa_cert else trusted_authorities()
 
 
 def is_free(output: Path) -> None:

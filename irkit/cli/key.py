@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from irkit.cli.options import json_option, passphrase_source, print_json
-from irkit.errors import ExitCode, KeyProblem
+from irkit.errors import ExitCode, KeyProblem, UsageProblem
 
 USES = click.Choice(["evidence", "image"])
 
@@ -103,11 +103,24 @@ def list_(pem: str | None, as_json: bool) -> int:
 @command.command("trust", epilog="\b\nExample:\n  irkit key trust release.pub --name release --use image")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", required=True, help="The key's name here.")
-@click.option("--use", "uses", type=USES, multiple=True, required=True, help="What it may vouch for.")
+@click.option(
+    "--use",
+    "uses",
+    type=click.Choice(["evidence", "image", "tsa"]),
+    multiple=True,
+    required=True,
+    help="What it may vouch for; tsa: FILE is a timestamp authority's certificate.",
+)
 def trust(file: Path, name: str, uses: tuple[str, ...]) -> int:
-    """Trust somebody else's public key (PEM)."""
-    from irkit.evidence import keys
+    """Trust somebody else's public key (PEM), or a timestamp authority's certificate."""
+    from irkit.evidence import authorities, keys
 
+    if "tsa" in uses:
+        if uses != ("tsa",):
+            raise UsageProblem("--use tsa stands alone: it takes a certificate, not a key")
+        count = len(authorities.trust_authority(name, file))
+        click.echo(f"{name}  timestamp authority, {count} {'certificate' if count == 1 else 'certificates'}")
+        return ExitCode.DONE
     public = keys.trust(name, file.read_bytes(), uses)
     click.echo(f"{public.name}  {public.kind}  {'+'.join(public.uses)}  {public.id}")
     return ExitCode.DONE

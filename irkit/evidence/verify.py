@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.errors import CheckFailed, UsageProblem
 from irkit.evidence import dsse, names
@@ -15,6 +15,10 @@ from irkit.evidence.custody import Chain, load, read_chain
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.seal import PREDICATE_TYPE
 from irkit.evidence.store import Problem, Store, digest_of, is_bundle, open_store, read_small
+from irkit.evidence.timestamp import TOKEN_LIMIT, Stamp, check
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +37,39 @@ class Verification:
     predicate: dict[str, Any] = field(default_factory=dict)
     hand_overs: int = 0
     custody_head: str = ""
+    stamp: Stamp = field(default_factory=Stamp)
 
     @property
     def ok(self) -> bool:
         """Whether everything holds."""
         return not self.problems
 
+    @property
+    def signed(self) -> str:
+        """When the seal was made, at the latest: by a valid timestamp, or else by the responder's own clock."""
+        return self.stamp.time if self.stamp.state == "valid" else self.sealed
+
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit bundle verify --json``."""
         return {
             "schema": "irkit.verify/v1", "ok": self.ok, "path": str(self.path), "digest": self.digest, "status": self.status,
             "sealed": self.sealed, "key": {"id": self.key, "name": self.key_name}, "files": self.files, "size": self.size,
-            "custody": {"entries": self.hand_overs, "head": self.custody_head},
+            "custody": {"entries": self.hand_overs, "head": self.custody_head}, "timestamp": self.stamp.to_json(),
+            "signed": {"time": self.signed, "by": "timestamp" if self.stamp.state == "valid" else "claim"},
             "problems": [one.to_json() for one in self.problems],
         }  # fmt: skip
 
 
 def verify_bundle(
-    path: Path, keys: Iterable[PublicKey], expect_head: str = "", identities: Sequence[Any] = ()
+    path: Path,
+    keys: Iterable[PublicKey],
+    expect_head: str = "",
+    identities: Sequence[Any] = (),
+    tsa: Sequence[Certificate] = (),
 ) -> Verification:
     """Check a bundle, a folder or a tar, against its seal, and its chain of custody, whose head may be expected.
 
+    A timestamp is held against the authorities in ``tsa``; without any it is told, but proves nothing.
     With ``identities`` the plain bundle inside an encrypted one is verified as well; its problems name ``plain/FILE``.
     Raises ``UsageProblem`` when ``path`` is no bundle at all.
     """
@@ -64,20 +80,22 @@ def verify_bundle(
             hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
         )
     known = list(keys)
-    found = verify_store(store, known, expect_head)
-    return _with_plain(found, open_store(path, identities), known) if found.ok and identities else found
+    found = verify_store(store, known, expect_head, tsa)
+    return _with_plain(found, open_store(path, identities), known, tsa) if found.ok and identities else found
 
 
-def _with_plain(found: Verification, plain: Store, keys: list[PublicKey]) -> Verification:
+def _with_plain(found: Verification, plain: Store, keys: list[PublicKey], tsa: Sequence[Certificate]) -> Verification:
     """``found`` of an encrypted bundle, and what does not hold inside."""
-    inner = verify_store(plain, keys)
+    inner = verify_store(plain, keys, tsa=tsa)
     problems = [Problem(f"plain/{one.file}", one.problem) for one in inner.problems]
     if inner.ok and found.predicate.get("encrypted_from", inner.digest) != inner.digest:
         problems.append(Problem("plain", "is another bundle than the one that the seal speaks of"))
     return replace(found, problems=tuple(problems))
 
 
-def verify_store(store: Store, keys: list[PublicKey], expect_head: str = "") -> Verification:
+def verify_store(
+    store: Store, keys: list[PublicKey], expect_head: str = "", tsa: Sequence[Certificate] = ()
+) -> Verification:
     """:func:`verify_bundle` of an opened bundle."""
     try:
         seal = read_small(store, names.SEAL)
@@ -89,18 +107,20 @@ def verify_store(store: Store, keys: list[PublicKey], expect_head: str = "") -> 
         return Verification(store.path, (*faults, *_unsigned_check(store)))
     files = store.entries()
     digest = subjects.get(names.TAG_MANIFEST, "")
+    stamp, token, unstamped = _check_timestamp(store, envelope, tsa)
     chain, broken = _check_custody(store, seal, keys, expect_head)
     problems = [
         *store.faults(digest),
         *_check_files(store, files, subjects),
         *_check_manifests(store, subjects),
-        *_check_second_seal(store, seal, envelope, key),
+        *_check_second_seal(store, seal, envelope, key, token),
+        *unstamped,
         *_check_folders(store, subjects),
         *broken,
     ]
     return Verification(
         store.path, tuple(problems), f"sha256:{digest}", str(predicate.get("status", "")),
-        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate, len(chain.entries), chain.head,
+        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate, len(chain.entries), chain.head, stamp,
     )  # fmt: skip
 
 
@@ -156,19 +176,42 @@ def _check_tag_file(store: Store, name: str, expected: str | None, payload: dict
         yield Problem(name, str(error))
 
 
-def _check_second_seal(store: Store, seal: bytes, envelope: dsse.Envelope, key: PublicKey) -> Iterator[Problem]:
+def _check_second_seal(
+    store: Store, seal: bytes, envelope: dsse.Envelope, key: PublicKey, token: bytes
+) -> Iterator[Problem]:
     """The signature does not cover media type, key names and blanks: these are as irkit wrote them, to the byte.
 
-    The sigstore form is made out of the envelope, so it is compared, not believed.
+    The sigstore form is made out of the envelope and the timestamp, so it is compared, not believed.
     """
     whole = dsse.render(envelope)
     if seal != whole:
         yield Problem(names.SEAL, "altered: the signature holds, but the text around it is not what irkit writes")
     try:
-        if read_small(store, names.SIGSTORE_SEAL) != dsse.sigstore_bundle(whole, key.id):
-            yield Problem(names.SIGSTORE_SEAL, "altered, or of another seal: it is not what irkit writes for this one")
+        second = read_small(store, names.SIGSTORE_SEAL)
+        if second == dsse.sigstore_bundle(whole, key.id, token):
+            return
+        yield Problem(names.SIGSTORE_SEAL, "altered, or of another seal: it is not what irkit writes for this one")
+        if second == dsse.sigstore_bundle(whole, key.id, dsse.token_of(second)):
+            yield Problem(
+                names.TIMESTAMP, f"altered, dropped or added: {names.SIGSTORE_SEAL} holds another timestamp, or none"
+            )
     except CheckFailed as error:
         yield Problem(names.SIGSTORE_SEAL, error.message)
+
+
+def _check_timestamp(
+    store: Store, envelope: dsse.Envelope, tsa: Sequence[Certificate]
+) -> tuple[Stamp, bytes, list[Problem]]:
+    """What the timestamp is worth, its bytes, and what does not hold.  It is of the seal's first, and only, signature."""
+    if names.TIMESTAMP not in store.entries() and names.TIMESTAMP not in store.folders():
+        return Stamp(), b"", []
+    try:
+        token = read_small(store, names.TIMESTAMP, TOKEN_LIMIT)
+    except CheckFailed as error:
+        return Stamp("unreadable", why=error.message), b"", [Problem(names.TIMESTAMP, error.message)]
+    stamp = check(token, envelope.signatures[0], tsa)
+    bad = stamp.state in ("invalid", "unreadable")
+    return stamp, token, [Problem(names.TIMESTAMP, f"{stamp.state}: {stamp.why}")] if bad else []
 
 
 def _check_folders(store: Store, subjects: dict[str, str]) -> Iterator[Problem]:

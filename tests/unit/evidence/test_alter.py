@@ -13,29 +13,35 @@ from pathlib import Path
 
 import pytest
 
+from irkit.cli.main import run
 from irkit.evidence import keys, names
 from irkit.evidence.custody import hand_over
 from irkit.evidence.keys import PublicKey
+from irkit.evidence.timestamp import certificates_from
 from irkit.evidence.verify import verify_store
 from tests.fakes.bundle import FILES, MemoryStore, make_bundle
+from tests.fakes.tsa import Authority
 
-ALL = (*FILES, names.CUSTODY)
+ALL = (*FILES, names.CUSTODY, names.TIMESTAMP)
 Alter = Callable[[dict[str, bytes]], None]
 
 
 class Pinned:
     """A sealed and handed-over bundle, and what is known of it elsewhere: its key, and the head of its chain."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, authority: Path) -> None:
         signer = keys.generate("default")
         self.folder = make_bundle(folder, signer)
         hand_over(folder, signer, [], to="Ann", why="analysis")
         self.head = hand_over(folder, signer, [], to="Ben", why="court").digest
         self.key: PublicKey = signer.public
+        with Authority(authority).serving() as served:
+            assert run(["bundle", "timestamp", str(folder), "--tsa", served.url, "--tsa-cert", str(served.root)]) == 0
+            self.tsa = certificates_from(served.root)
         self.whole = MemoryStore.of(folder).files
 
     def named(self, files: dict[str, bytes]) -> set[str]:
-        """The files that ``verify`` names."""
+        """The files that ``verify`` names, without a trusted timestamp authority even."""
         found = verify_store(MemoryStore(files), [self.key], self.head)
         assert found.ok == (not found.problems)
         return {problem.file for problem in found.problems}
@@ -45,12 +51,13 @@ class Pinned:
 def pinned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pinned]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IRKIT_HOME", str(tmp_path_factory.mktemp("home")))
-        yield Pinned(tmp_path_factory.mktemp("bundle") / "b")
+        yield Pinned(tmp_path_factory.mktemp("bundle") / "b", tmp_path_factory.mktemp("tsa"))
 
 
 def test_as_it_is_it_holds(pinned: Pinned) -> None:
     assert set(pinned.whole) == set(ALL)
     assert not pinned.named(pinned.whole)
+    assert verify_store(MemoryStore(pinned.whole), [pinned.key], pinned.head, pinned.tsa).stamp.state == "valid"
 
 
 @pytest.mark.parametrize("name", ALL)
