@@ -26,7 +26,7 @@ COMMANDS = {
     "bundle": "Make, verify and show evidence bundles.",
     "case": "List and show cases.",
     "image": "Sign and verify images.",
-    "key": "Make, trust and list keys.",
+    "key": "Make, trust, rotate and revoke keys.",
     "playbook": "List and check playbooks.",
     "drill": "Play a staged compromise.",
     "doctor": "What will work on this machine, and how to mend the rest.",

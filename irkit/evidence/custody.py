@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from irkit.errors import CheckFailed, EvidenceAltered, UsageProblem
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import PublicKey, Signer
 from irkit.evidence.store import Store, open_store, read_small
+from irkit.evidence.validity import Validity, parse_time
 
 PREDICATE_TYPE = "https://irkit.dev/custody/v1"
 LINE_LIMIT = 64 * 1024
@@ -79,12 +80,46 @@ def read_chain(data: bytes, seal: bytes, keys: Sequence[PublicKey], expect_head:
         except CheckFailed as error:
             problems.append(f"line {number}: {error.message}")
             break
+    good = _believable(entries, {key.id: key.validity for key in reversed(keys)})
+    if good < len(entries):
+        entries, problems = entries[:good], [f"line {good + 1}: {_why_not(entries[good], keys)}"]
     chain = Chain(tuple(entries), tuple(problems))
     if expect_head and not problems and chain.head != expect_head:
         there = any(one.digest == expect_head for one in entries)
         why = "later hand-overs follow the expected one" if there else "it was cut at its end, or it is another chain"
         return Chain(chain.entries, (f"its head is {chain.head or 'none'}, not {expect_head}: {why}",))
     return chain
+
+
+def _believable(entries: Sequence[Entry], limits: Mapping[str, Validity]) -> int:
+    """How many hand-overs hold by their keys' limits.
+
+    They have no timestamps of their own, so one by a revoked key holds only where a later one by a key that is good
+    was signed before the revocation: it speaks of all the lines before it.
+    """
+    vouched = ""
+    good = len(entries)
+    for place in range(len(entries) - 1, -1, -1):
+        one = entries[place]
+        if limits[one.key].objection(one.time, vouched if limits[one.key].revoked else ""):
+            good, vouched = place, ""
+        elif not limits[one.key].revoked:
+            vouched = parsed if (parsed := _time(one)) else vouched
+    return good
+
+
+def _time(entry: Entry) -> str:
+    try:
+        return parse_time(entry.time)
+    except UsageProblem:
+        return ""
+
+
+def _why_not(entry: Entry, keys: Sequence[PublicKey]) -> str:
+    limits = next(key.validity for key in keys if key.id == entry.key)
+    if limits.revoked:
+        return f"its key was revoked as of {limits.revoked}, and no later hand-over by another key shows that it was signed before"
+    return limits.objection(entry.time, "").replace("sealed", "signed")
 
 
 def _entry(line: bytes, number: int, previous: str, seal: bytes, keys: Sequence[PublicKey]) -> Entry:

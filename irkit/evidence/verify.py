@@ -109,7 +109,10 @@ def verify_store(
     digest = subjects.get(names.TAG_MANIFEST, "")
     stamp, token, unstamped = _check_timestamp(store, envelope, tsa)
     chain, broken = _check_custody(store, seal, keys, expect_head)
+    proven = stamp.time if stamp.state == "valid" else ""
+    objection = key.validity.objection(str(predicate.get("sealed", "")), proven)
     problems = [
+        *([Problem(names.SEAL, objection)] if objection else []),
         *store.faults(digest),
         *_check_files(store, files, subjects),
         *_check_manifests(store, subjects),
