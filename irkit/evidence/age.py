@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +30,7 @@ PREFIX, SUFFIX = "data/plain/", ".age"
 HEADER_LIMIT = 64 * 1024
 CHUNK, TAG, NONCE = 64 * 1024, 16, 16
 IN_MEMORY = 16 * 1024 * 1024
+METHOD, MEDIA_TYPE = "age, to recipients", "application/vnd.age"
 RECIPIENT_LINE = re.compile(r"(age1[0-9a-z]+|ssh-ed25519 \S+|ssh-rsa \S+)( .*)?")
 
 
@@ -113,17 +114,18 @@ def make_identity(path: Path) -> str:
     return recipient
 
 
-class _Checked:
-    """A stream for pyrage, which drops the errors of what it calls: the first one is kept and raised afterwards."""
+class Checked:
+    """A stream for pyrage, which drops the errors of what it calls: the first one is kept, to be raised afterwards."""
 
-    def __init__(self, target: Any) -> None:
-        self._target = target
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
         self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
+        """Pass bytes on.  Raises what ``write`` raises."""
         try:
             if self.error is None:
-                self._target.write(data)
+                self._write(data)
         except BaseException as error:
             self.error = error
             raise
@@ -154,7 +156,7 @@ class _Source:
 def _encrypt(source: BinaryIO, size: int, target: Any, recipients: Sequence[Any]) -> None:
     import pyrage
 
-    reader, writer = _Source(source), _Checked(target)
+    reader, writer = _Source(source), Checked(target.write)
     try:
         pyrage.encrypt_io(reader, writer, recipients)
     except (pyrage.EncryptError, OSError) as error:
@@ -177,16 +179,11 @@ def encrypt_bundle(
     try:
         writer = BundleWriter(temporary)
         for name, size in sorted(store.entries().items()):
-            origin = Origin("encrypt", name, "age, to recipients", "application/vnd.age")
+            origin = Origin("encrypt", name, METHOD, MEDIA_TYPE)
             with store.open(name) as file, writer.sink(f"plain/{name}{SUFFIX}", origin, compress=False) as sink:
                 _encrypt(file, size, sink, recipients)
-        writer.about = {
-            "encrypted": {"format": "age-encryption.org/v1", "recipients": len(recipients), "digest": found.digest}
-        }
-        facts = {
-            "case": str(found.predicate.get("case", "")), "run": str(found.predicate.get("run", "")), "target": {},
-            "encrypted_from": found.digest,
-        }  # fmt: skip
+        writer.about = about(len(recipients), found.digest)
+        facts = outer_facts(found.predicate, found.digest)
         sealed = seal_bundle(writer, facts, found.status, signer)
         temporary.rename(target)
     except OSError as error:
@@ -194,6 +191,18 @@ def encrypt_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Sealed(target, sealed.digest, sealed.status, sealed.sealed, sealed.key)
+
+
+def about(recipients: int, digest: str) -> dict[str, Any]:
+    """What an encrypted bundle's index says of the plain one: its digest, and how many can read it."""
+    return {"encrypted": {"format": "age-encryption.org/v1", "recipients": recipients, "digest": digest}}
+
+
+def outer_facts(facts: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """What an encrypted bundle's seal says in plain: not the target, nothing that came out of it."""
+    return {
+        "case": str(facts.get("case", "")), "run": str(facts.get("run", "")), "target": {}, "encrypted_from": digest,
+    }  # fmt: skip
 
 
 def is_encrypted(store: Store) -> bool:
@@ -243,7 +252,7 @@ class PlainStore:
         import pyrage
 
         plain = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - the caller closes it
-        target = _Checked(plain)
+        target = Checked(plain.write)
         try:
             with self._outer.open(PREFIX + name + SUFFIX) as file:
                 pyrage.decrypt_io(file, target, self._identities)
