@@ -49,6 +49,9 @@ def test_nothing_plain_of_an_encrypted_run(lab: Lab, tmp_path: Path) -> None:
     assert lab.irkit("bundle", "verify", str(bundle), "--json").json["ok"]
     words = ("--identity", str(tmp_path / "ann.key"))
     assert lab.irkit("bundle", "verify", str(bundle), "--json", *words).json["ok"]
+    assert "/usr/bin/evil" in lab.irkit("diff", str(bundle), *words).out
+    lab.irkit("report", str(bundle), "-o", str(tmp_path / "page.html"), *words)
+    assert "/usr/bin/evil" in (tmp_path / "page.html").read_text()
     lab.irkit("bundle", "decrypt", str(bundle), "-o", str(tmp_path / "out"), *words)
     reader, other = BundleReader(tmp_path / "out"), BundleReader(Path(plain["bundle"]["path"]))
     assert SECRET.encode() in b"".join(reader.stream("filesystem/layer.tar"))
