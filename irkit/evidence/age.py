@@ -243,6 +243,10 @@ class PlainStore:
         """As :class:`irkit.evidence.store.Store`."""
         return ()
 
+    def has(self, name: str) -> bool:
+        """As :class:`irkit.evidence.store.Store`."""
+        return self._outer.has(PREFIX + name + SUFFIX)
+
     def faults(self, _: str) -> tuple[Problem, ...]:
         """As :class:`irkit.evidence.store.Store`."""
         return ()

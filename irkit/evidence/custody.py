@@ -150,7 +150,7 @@ def _one_line(envelope: dsse.Envelope) -> bytes:
 
 def load(store: Store) -> bytes:
     """The chain's bytes; empty when there is none.  Never through a link.  Raises ``CheckFailed``."""
-    if names.CUSTODY not in store.entries() and names.CUSTODY not in store.folders():
+    if not store.has(names.CUSTODY):
         return b""
     return read_small(store, names.CUSTODY, names.CUSTODY_LIMIT)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from irkit.evidence import names
 from irkit.home import sync_folder, write_file
 
 SMALL = 64 * 1024 * 1024
+START = 32 * 1024
+FOLDER = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Store(Protocol):
 
     def folders(self) -> tuple[str, ...]:
         """Every folder's name."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is anything, of whatever kind, at a top-level name."""
 
     def faults(self, digest: str) -> tuple[Problem, ...]:
         """What is wrong with the container itself, once the bundle's digest (hex) is known."""
@@ -94,6 +99,10 @@ def digest_of(store: Store, name: str) -> str:
     """The sha256 of a file, in hex.  Raises ``CheckFailed``."""
     with store.open(name) as file:
         try:
+            start = file.read(START)
+            if len(start) < START:  # most files are small: no large buffer for each
+                return hashlib.sha256(start).hexdigest()
+            file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
             raise CheckFailed(f"can't be read: {error.strerror or error}") from error
@@ -107,22 +116,29 @@ class FolderStore:
 
     def entries(self) -> dict[str, int]:
         """As :class:`Store`."""
-        found: dict[str, int] = {}
-        for parent, folders, files in os.walk(self.path):
-            for name in files + [folder for folder in folders if (Path(parent) / folder).is_symlink()]:
-                entry = Path(parent) / name
-                facts = entry.lstat()
-                found[str(entry.relative_to(self.path))] = facts.st_size if stat.S_ISREG(facts.st_mode) else -1
-        return found
+        return {name: size for name, size in self._walk() if size != FOLDER}
 
     def folders(self) -> tuple[str, ...]:
         """As :class:`Store`; links to folders are entries, not folders."""
-        return tuple(
-            str(entry.relative_to(self.path))
-            for parent, folders, _ in os.walk(self.path)
-            for entry in (Path(parent) / name for name in sorted(folders))
-            if not entry.is_symlink()
-        )
+        return tuple(sorted(name for name, size in self._walk() if size == FOLDER))
+
+    def _walk(self) -> Iterator[tuple[str, int]]:
+        waiting = [""]
+        while waiting:
+            parent = waiting.pop()
+            with os.scandir(self.path / parent) as found:
+                for entry in found:
+                    name = f"{parent}/{entry.name}" if parent else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(name)
+                        yield name, FOLDER
+                    else:
+                        plain = entry.is_file(follow_symlinks=False)
+                        yield name, entry.stat(follow_symlinks=False).st_size if plain else -1
+
+    def has(self, name: str) -> bool:
+        """As :class:`Store`."""
+        return os.path.lexists(self.path / name)
 
     def faults(self, _: str) -> tuple[Problem, ...]:
         """None: a folder has no bytes of its own."""
@@ -131,7 +147,7 @@ class FolderStore:
     def open(self, name: str) -> BinaryIO:
         """As :class:`Store`; through no link in any part of the name."""
         try:
-            file = os.fdopen(_open_beneath(self.path, name), "rb")
+            file = os.fdopen(_open_beneath(self.path, name), "rb", START)
         except OSError as error:
             raise CheckFailed(f"can't be read: {error.strerror}") from error
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -242,6 +242,10 @@ class TarStore:
         """As :class:`irkit.evidence.store.Store`."""
         return tuple(self._folders)
 
+    def has(self, name: str) -> bool:
+        """As :class:`irkit.evidence.store.Store`."""
+        return name in self._places
+
     def faults(self, digest: str) -> tuple[Problem, ...]:
         """As :class:`irkit.evidence.store.Store`."""
         if self._fault is not None:
@@ -254,7 +258,10 @@ class TarStore:
         """As :class:`irkit.evidence.store.Store`."""
         if name not in self._places:
             raise CheckFailed("can't be read: no such file in the tar")
-        return io.BufferedReader(_Range(self._file.fileno(), *self._places[name]), COPY)
+        start, size = self._places[name]
+        if size <= COPY:
+            return io.BytesIO(os.pread(self._file.fileno(), size, start))
+        return io.BufferedReader(_Range(self._file.fileno(), start, size), COPY)
 
     def replace(self, files: Mapping[str, bytes]) -> None:
         """As :class:`irkit.evidence.store.Store`: the whole tar is written anew beside the old one, then takes its place."""
@@ -271,10 +278,18 @@ class _Range(io.RawIOBase):
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         super().__init__()
-        self._descriptor, self._place, self._end = descriptor, start, start + size
+        self._descriptor, self._place, self._start, self._end = descriptor, start, start, start + size
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._place, os.SEEK_END: self._end}[whence]
+        self._place = min(max(base + offset, self._start), self._end)
+        return self._place - self._start
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)[: self._end - self._place]

@@ -206,7 +206,7 @@ def _check_timestamp(
     store: Store, envelope: dsse.Envelope, tsa: Sequence[Certificate]
 ) -> tuple[Stamp, bytes, list[Problem]]:
     """What the timestamp is worth, its bytes, and what does not hold.  It is of the seal's first, and only, signature."""
-    if names.TIMESTAMP not in store.entries() and names.TIMESTAMP not in store.folders():
+    if not store.has(names.TIMESTAMP):
         return Stamp(), b"", []
     try:
         token = read_small(store, names.TIMESTAMP, TOKEN_LIMIT)
@@ -219,7 +219,8 @@ def _check_timestamp(
 
 def _check_folders(store: Store, subjects: dict[str, str]) -> Iterator[Problem]:
     """A folder that holds nothing sealed was added: by now every file in it has been named, an empty one has not."""
-    known = {str(parent) for name in subjects for parent in PurePosixPath(name).parents}
+    parents = {name.rpartition("/")[0] for name in subjects}
+    known = {str(folder) for parent in parents for folder in (PurePosixPath(parent), *PurePosixPath(parent).parents)}
     for name in store.folders():
         if name not in known:
             yield Problem(name, "added: the seal knows no such folder")

@@ -49,6 +49,9 @@ class MemoryStore:
     def folders(self) -> tuple[str, ...]:
         return ()
 
+    def has(self, name: str) -> bool:
+        return name in self.files
+
     def faults(self, _: str) -> tuple[Problem, ...]:
         return ()
 
