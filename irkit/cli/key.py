@@ -94,6 +94,31 @@ def generate(
     return ExitCode.DONE
 
 
+@command.command(
+    "import",
+    epilog="\b\nExamples:\n  irkit key import cosign.key --name release --use image --passphrase-file secret",
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="The key's name here.")
+@click.option(
+    "--use", "uses", type=USES, multiple=True, default=("evidence",), show_default=True, help="What it may vouch for."
+)
+@click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Its passphrase, from a file's first line.",
+)
+@click.option("--passphrase-fd", type=int, metavar="N", help="Its passphrase, from a file descriptor.")
+@json_option
+def import_(
+    file: Path, name: str, uses: tuple[str, ...], passphrase_file: Path | None, passphrase_fd: int | None, as_json: bool
+) -> int:  # fmt: skip
+    """Take over a private key made elsewhere: PKCS#8 (openssl), or cosign's own format. It keeps its passphrase."""
+    from irkit.evidence import keys
+
+    return _say(keys.import_key(name, file, uses, passphrase_source(passphrase_file, passphrase_fd)).public, as_json)
+
+
 @command.command("list", epilog="\b\nExample:\n  irkit key list --json")
 @click.option("--pem", metavar="NAME", help="Print one public key as PEM.")
 @json_option

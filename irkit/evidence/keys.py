@@ -114,12 +114,42 @@ def generate(
     private: AnyPrivate = (
         ec.generate_private_key(ec.SECP256R1()) if kind == "p256" else ed25519.Ed25519PrivateKey.generate()
     )
+    return _keep(name, private, uses, passphrase)
+
+
+def _keep(name: str, private: AnyPrivate, uses: tuple[str, ...], passphrase: bytes | None) -> Signer:
     protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
     public = PublicKey(name, private.public_key(), uses, now(), private=True)
     write_file(private_folder(keys_folder()) / f"{name}.key", pem)
     save_public(public)
     return Signer(public, private)
+
+
+def import_key(name: str, path: Path, uses: tuple[str, ...], passphrase: Passphrase) -> Signer:
+    """Take a private key made elsewhere (PKCS#8, or cosign's), kept under the same passphrase.  Raises ``KeyProblem``."""
+    from irkit.evidence import cosign_key
+
+    _check_free(name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeyProblem(f"can't read the key {path}: {error.strerror}") from error
+    foreign = cosign_key.is_cosign(data)
+    secret = passphrase(path.name) if foreign or needs_passphrase(path) else None
+    if foreign and secret is None:
+        raise KeyProblem(f"the key {path} needs a passphrase", hint="--passphrase-file FILE, or use a terminal")
+    try:
+        if foreign:
+            private = serialization.load_der_private_key(cosign_key.decrypt(data, secret or b""), None)
+        else:
+            private = serialization.load_pem_private_key(data, secret)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise KeyProblem(f"the key {path} can't be opened: wrong passphrase, or not a private key") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+        raise KeyProblem(f"the key {path} is neither a P-256 nor an Ed25519 key")
+    load_public_pem(_public_pem(private), path.name)
+    return _keep(name, private, uses, secret or None)
 
 
 def trust(name: str, pem: bytes, uses: tuple[str, ...]) -> PublicKey:

@@ -119,6 +119,24 @@ def test_cosign_and_the_chain_of_custody(cosign: str, bundle: Path) -> None:
         assert not says_yes(cosign, bundle, custody.PREDICATE_TYPE, bundle / names.TAG_MANIFEST, *words)
 
 
+def test_a_key_of_cosign_s(cosign: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Made by cosign, taken over by irkit: cosign verifies with its own public part what irkit sealed."""
+    env = os.environ | OFFLINE | {"HOME": str(tmp_path), "COSIGN_PASSWORD": "secret"}
+    subprocess.run([cosign, "generate-key-pair"], cwd=tmp_path, env=env, check=True, capture_output=True)
+    words = ["key", "import", str(tmp_path / "cosign.key"), "--name", "default", "--passphrase-file"]
+    for wrong in (b"other\n", b"\n"):
+        (tmp_path / "pass").write_bytes(wrong)
+        assert run([*words, str(tmp_path / "pass")]) == 1
+        assert "wrong passphrase" in capsys.readouterr().err
+    (tmp_path / "pass").write_bytes(b"secret\n")
+    assert run([*words, str(tmp_path / "pass")]) == 0
+    signer = keys.load_signer("default", "evidence", lambda _: b"secret")
+    assert signer.public.pem == (tmp_path / "cosign.pub").read_bytes()
+    folder = make_bundle(tmp_path / "b", signer)
+    (tmp_path / "key.pub").write_bytes((tmp_path / "cosign.pub").read_bytes())
+    assert says_yes(cosign, folder, seal.PREDICATE_TYPE, folder / names.TAG_MANIFEST, *dsse_form(folder))
+
+
 def test_securesystemslib_and_in_toto_statements(bundle: Path, signer: Signer) -> None:
     """The seal and each line of the custody chain, as python-securesystemslib (TUF, in-toto) reads DSSE."""
     scheme = ("ecdsa", "ecdsa-sha2-nistp256") if signer.public.kind == "p256" else ("ed25519", "ed25519")

@@ -212,3 +212,43 @@ def test_a_revoked_key_never_holds_without_proof(
 def test_any_text_is_a_time_or_refused(text: str) -> None:
     with contextlib.suppress(UsageProblem):
         assert len(parse_time(text)) == 27
+
+
+def test_keys_made_by_openssl_are_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import subprocess
+
+    (tmp_path / "pass").write_bytes(b"secret\n")
+    for name, words in (
+        ("a", ["-algorithm", "ed25519"]),
+        ("b", ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
+    ):
+        argv = ["openssl", "genpkey", *words, "-aes256", "-pass", f"file:{tmp_path}/pass", "-out", str(tmp_path / name)]
+        subprocess.run(argv, check=True, capture_output=True)
+        assert (
+            run(["key", "import", str(tmp_path / name), "--name", name, "--passphrase-file", str(tmp_path / "pass")])
+            == 0
+        )
+        assert b"ENCRYPTED" in (keys.keys_folder() / f"{name}.key").read_bytes()
+        assert load_signer(name, "evidence", lambda _: b"secret").public.name == name
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"junk", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+     b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----\ne30=\n-----END ENCRYPTED COSIGN PRIVATE KEY-----\n",
+     b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nAAA\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"],
+)  # fmt: skip
+def test_what_is_no_key_is_not_taken_over(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "k").write_bytes(data)
+    with pytest.raises(KeyProblem):
+        keys.import_key("k", tmp_path / "k", ("evidence",), lambda _: b"x")
+    assert not list(trusted_keys())
+
+
+def test_rsa_and_other_curves_are_refused(tmp_path: Path) -> None:
+    import subprocess
+
+    for words in (["-algorithm", "RSA"], ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]):
+        subprocess.run(["openssl", "genpkey", *words, "-out", str(tmp_path / "k")], check=True, capture_output=True)
+        with pytest.raises(KeyProblem, match="neither a P-256"):
+            keys.import_key("k", tmp_path / "k", ("evidence",), lambda _: None)
