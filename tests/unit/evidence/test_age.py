@@ -221,3 +221,20 @@ def test_the_format_is_age(sealed: Path, identity: Path, plain: Path) -> None:
             pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(secret)]) == (plain / "data/list.json").read_bytes()
         )
         assert data.startswith(b"age-encryption.org/v1\n")
+
+
+def test_a_full_temporary_folder_is_told(sealed: Path, identity: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyrage may say that all went well although its writes failed."""
+
+    class Full:
+        def write(self, _: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    store = open_store(sealed, age.identities_from([identity]))
+    monkeypatch.setattr(age.tempfile, "SpooledTemporaryFile", lambda max_size: Full())
+    for name in (names.SEAL, "data/list.json"):
+        with pytest.raises(StorageError):
+            store.open(name)

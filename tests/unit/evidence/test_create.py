@@ -95,3 +95,38 @@ def test_wrong_words(source: Path, tmp_path: Path) -> None:
     assert make(source, tmp_path / "none", "-o", tmp_path / "x") == 2
     assert make(source, "-o", tmp_path / "x", "--key", "none") == 1
     assert {one.name for one in tmp_path.iterdir()} == {"source", "irkit-home"}
+
+
+def test_a_file_that_grows_or_is_swapped_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from irkit.evidence import collect
+    from irkit.evidence.writer import BundleWriter
+
+    source = tmp_path / "s"
+    source.mkdir()
+    (source / "grows").write_bytes(b"x" * 10)
+    (source / "swapped").write_bytes(b"x")
+    real = os.stat
+
+    def racing(path: object, **more: object) -> os.stat_result:
+        facts = real(path, **more)  # type: ignore[arg-type]
+        if path == "swapped":
+            (source / "swapped").unlink()
+            (source / "swapped").symlink_to("/etc/hostname")
+        return facts
+
+    monkeypatch.setattr(collect.os, "stat", racing)
+    writer = BundleWriter(tmp_path / "b")
+    sink = BundleWriter.sink
+
+    def growing(self: BundleWriter, name: str, *rest: object, **more: object) -> object:
+        if "grows" in name:
+            with (source / "grows").open("ab") as file:
+                file.write(b"more")
+        return sink(self, name, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BundleWriter, "sink", growing)
+    collect.collect_files([source], writer)
+    gaps = {Path(gap.what).name: gap.why for gap in writer.gaps}
+    assert gaps["grows"] == "it was written to while it was read"
+    assert "can't be read" in gaps["swapped"], "not through the link that took its place"
+    assert writer.artifacts[0].raw_size == 14
