@@ -58,6 +58,8 @@ def verify(
         )
         click.echo(f"  sealed {found.sealed} by {found.key_name} ({found.key})\n  {found.digest}")
         click.echo(f"  {_when(found)}")
+        if "encrypted_from" in found.predicate and not identity:
+            click.echo("  encrypted: the bundle inside was not opened; --identity FILE verifies it too")
         if found.hand_overs:
             click.echo(f"  {found.hand_overs} hand-overs, head {found.custody_head}")
     else:

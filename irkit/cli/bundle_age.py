@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli.bundle_common import is_free, key_option, verified
+from irkit.cli.bundle_common import as_written, is_free, key_option, verified
 from irkit.cli.options import identity_option, json_option, passphrase_source, print_json, signing_options
 from irkit.errors import ExitCode, UsageProblem
 from irkit.text import human_size
@@ -63,7 +63,7 @@ def encrypt(
             shutil.rmtree(folder, ignore_errors=True)
     else:
         age.encrypt_bundle(store, found, output, to, signer)
-    written = verified(verify_bundle(output, [signer.public]), "kept")
+    written = as_written(verify_bundle(output, [signer.public]))
     return _done("irkit.encrypted/v1", output, written, as_json, {"recipients": len(to), "plain_digest": found.digest})
 
 
@@ -90,7 +90,7 @@ def decrypt(path: Path, output: Path, key: Path | None, identity: tuple[Path, ..
         raise UsageProblem(f"{path} is not encrypted")
     verified(verify_bundle(path, known, identities=identities), "decrypted")
     age.copy_out(open_store(path, identities), output)
-    return _done("irkit.decrypted/v1", output, verified(verify_bundle(output, known), "kept"), as_json, {})
+    return _done("irkit.decrypted/v1", output, as_written(verify_bundle(output, known)), as_json, {})
 
 
 def _done(schema: str, output: Path, found: Verification, as_json: bool, more: dict[str, object]) -> int:

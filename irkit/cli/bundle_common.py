@@ -24,12 +24,11 @@ tsa_option = click.option(
 )
 
 
-def authorities(tsa_cert: Path | None) -> list[Certificate]:
-    """The certificates that a timestamp is held against."""
-    from irkit.evidence.authorities import trusted_authorities
+def authorities(tsa_cert: Path | None) -> list[Certificate] | None:
+    """The certificates that a timestamp is held against; ``None``: those trusted here."""
     from irkit.evidence.timestamp import certificates_from
 
-    return certificates_from(tsa_cert) if tsa_cert else trusted_authorities()
+    return certificates_from(tsa_cert) if tsa_cert else None
 
 
 def is_free(output: Path) -> None:
@@ -46,4 +45,13 @@ def verified(found: Verification, done: str) -> Verification:
     raise EvidenceAltered(
         f"nothing was {done}, because the bundle does not verify: {first.file}: {first.problem}",
         hint="`irkit bundle verify` lists everything that does not hold",
+    )
+
+
+def as_written(found: Verification) -> Verification:
+    """``found`` of a bundle that was just written, when it holds.  Raises ``EvidenceAltered``."""
+    if found.ok:
+        return found
+    raise EvidenceAltered(
+        f"{found.path} is not what was written: {found.problems[0].file}: {found.problems[0].problem}"
     )

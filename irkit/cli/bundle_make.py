@@ -6,14 +6,24 @@ import re
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from irkit.cli.bundle_common import is_free, verified
-from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
+from irkit.cli.bundle_common import as_written, is_free, verified
+from irkit.cli.options import (
+    json_option,
+    parse_recipients,
+    passphrase_source,
+    print_json,
+    recipient_option,
+    signing_options,
+)
 from irkit.errors import ExitCode, UsageProblem
 from irkit.text import human_size
+
+if TYPE_CHECKING:
+    from irkit.evidence.keys import Signer
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
@@ -31,10 +41,11 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 )
 @click.option("--tar", is_flag=True, help="Write a tar file, whatever the output is called.")
 @click.option("--case", "label", default="", metavar="TEXT", help="What new evidence belongs to.")
+@recipient_option
 @signing_options
 @json_option
 def create(
-    sources: tuple[Path, ...], output: Path, tar: bool, label: str, key: str, passphrase_file: Path | None,
+    sources: tuple[Path, ...], output: Path, tar: bool, label: str, recipients: tuple[str, ...], key: str, passphrase_file: Path | None,
     passphrase_fd: int | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Seal files and folders as a new bundle, or pack a sealed bundle as a tar file.
@@ -51,12 +62,16 @@ def create(
                 f"{sealed} is a sealed bundle already",
                 hint="-o FILE.tar packs it; `irkit bundle extract --whole` makes a folder of a tar",
             )
+        if recipients:
+            raise UsageProblem(f"{sealed} is a sealed bundle already", hint="`irkit bundle encrypt` encrypts it")
         found, gaps = _pack(sealed, output), 0
     else:
         if label and not LABEL.fullmatch(label):
             raise UsageProblem(f"not a case's name: {label!r}", hint="letters, digits, dot, dash and underscore")
-        secret = passphrase_source(passphrase_file, passphrase_fd)
-        found, gaps = _collect(sources, output, tar, label, key, secret)
+        from irkit.evidence.keys import load_signer
+
+        signer = load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd))
+        found, gaps = _collect(sources, output, tar, label, signer, parse_recipients(recipients))
     if as_json:
         print_json({"schema": "irkit.created/v1", "path": str(output), "tar": tar, "gaps": gaps, **found})
     else:
@@ -96,23 +111,22 @@ def _pack(bundle: Path, output: Path) -> dict[str, Any]:
     keys = list(trusted_keys("evidence"))
     found = verified(verify_bundle(bundle, keys), "packed")
     write_tar(open_store(bundle), output, found.digest.removeprefix("sha256:"))
-    written = verified(verify_bundle(output, keys), "kept")
+    written = as_written(verify_bundle(output, keys))
     return {"files": written.files, "size": written.size, "status": written.status, "digest": written.digest}
 
 
 def _collect(
-    sources: tuple[Path, ...], output: Path, tar: bool, label: str, key: str, secret: Any
+    sources: tuple[Path, ...], output: Path, tar: bool, label: str, signer: Signer, recipients: tuple[Any, ...]
 ) -> tuple[dict[str, Any], int]:
     from irkit.cases import whoami
+    from irkit.evidence.age_writer import EncryptedWriter
     from irkit.evidence.collect import collect_files
-    from irkit.evidence.keys import load_signer
     from irkit.evidence.seal import seal_bundle
     from irkit.evidence.store import open_store
     from irkit.evidence.tar import write_tar
     from irkit.evidence.verify import verify_bundle
     from irkit.evidence.writer import BundleWriter
 
-    signer = load_signer(key, "evidence", secret)
     for source in sources:
         if output.absolute().is_relative_to(source.resolve()) and source.is_dir():
             raise UsageProblem(
@@ -120,7 +134,7 @@ def _collect(
             )
     folder = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
-        writer = BundleWriter(folder)
+        writer = EncryptedWriter(folder, recipients) if recipients else BundleWriter(folder)
         collect_files(sources, writer)
         partial = bool(writer.lost) or any(not one.complete for one in writer.artifacts)
         facts = {"case": label, "run": "", "target": {}, "collected_by": whoami()}
@@ -131,5 +145,5 @@ def _collect(
             folder.rename(output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = verified(verify_bundle(output, [signer.public]), "kept")
+    found = as_written(verify_bundle(output, [signer.public]))
     return {"files": found.files, "size": found.size, "status": found.status, "digest": found.digest}, len(writer.gaps)

@@ -28,13 +28,15 @@ def timestamp(path: Path, tsa: str, replace: bool, tsa_cert: Path | None, key: P
     Only the seal's signature goes to the authority, as a digest. When it can't be reached the bundle stays as it was.
     """
     from irkit.evidence import dsse, names
+    from irkit.evidence.authorities import trusted_authorities
     from irkit.evidence.custody import locked
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.store import open_store, read_small
     from irkit.evidence.timestamp import ask
     from irkit.evidence.verify import verify_bundle
 
-    roots, known = authorities(tsa_cert), [public_from_file(key)] if key else list(trusted_keys("evidence"))
+    roots = authorities(tsa_cert) or trusted_authorities()
+    known = [public_from_file(key)] if key else list(trusted_keys("evidence"))
     with locked(path):
         found = verify_bundle(path, known, tsa=roots)
         made_anew = {names.TIMESTAMP, names.SIGSTORE_SEAL} if replace else set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
+import secrets
 from dataclasses import replace
 
 from irkit.clock import now
@@ -60,14 +60,14 @@ def rotate(name: str, kind: str | None = None, passphrase: bytes | None = None) 
     moment = now()
     label = f"{name[:40]}-{re.sub('[^0-9]', '', moment)[:17]}"
     until = min(moment, old.validity.until or moment)
-    # The old one is written down under its new name first: whatever happens now, what it sealed can be verified.
+    # Whatever happens in between: the old one is written down under its new name, the new one is whole, and only then
+    # are its files moved to the name, the private part first: its public part is known under the other name till then.
     retired = _save(replace(old, name=label, private=False, validity=replace(old.validity, until=until)))
-    for suffix in (".pub", ".json", ".key"):
-        with suppress(FileNotFoundError):
-            (keys.keys_folder() / (name + suffix)).unlink()
-    signer = keys.generate(name, kind or old.kind, old.uses, passphrase)
+    made = keys.generate(f"{name[:40]}-next-{secrets.token_hex(4)}", kind or old.kind, old.uses, passphrase)
+    for suffix in (".key", ".json", ".pub"):
+        (keys.keys_folder() / (made.public.name + suffix)).replace(keys.keys_folder() / (name + suffix))
     sync_folder(keys.keys_folder())
-    return signer, retired
+    return replace(made, public=replace(made.public, name=name)), retired
 
 
 def _save(key: PublicKey) -> PublicKey:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irkit.errors import CheckFailed, UsageProblem
 from irkit.evidence import dsse, names
+from irkit.evidence.authorities import trusted_authorities
 from irkit.evidence.custody import Chain, load, read_chain
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.seal import PREDICATE_TYPE
@@ -65,11 +66,12 @@ def verify_bundle(
     keys: Iterable[PublicKey],
     expect_head: str = "",
     identities: Sequence[Any] = (),
-    tsa: Sequence[Certificate] = (),
+    tsa: Sequence[Certificate] | None = None,
 ) -> Verification:
     """Check a bundle, a folder or a tar, against its seal, and its chain of custody, whose head may be expected.
 
-    A timestamp is held against the authorities in ``tsa``; without any it is told, but proves nothing.
+    A timestamp is held against the authorities in ``tsa``, by default those trusted here; without any it is told, but
+    proves nothing.
     With ``identities`` the plain bundle inside an encrypted one is verified as well; its problems name ``plain/FILE``.
     Raises ``UsageProblem`` when ``path`` is no bundle at all.
     """
@@ -84,7 +86,9 @@ def verify_bundle(
     return _with_plain(found, open_store(path, identities), known, tsa) if found.ok and identities else found
 
 
-def _with_plain(found: Verification, plain: Store, keys: list[PublicKey], tsa: Sequence[Certificate]) -> Verification:
+def _with_plain(
+    found: Verification, plain: Store, keys: list[PublicKey], tsa: Sequence[Certificate] | None
+) -> Verification:
     """``found`` of an encrypted bundle, and what does not hold inside."""
     inner = verify_store(plain, keys, tsa=tsa)
     problems = [Problem(f"plain/{one.file}", one.problem) for one in inner.problems]
@@ -94,7 +98,7 @@ def _with_plain(found: Verification, plain: Store, keys: list[PublicKey], tsa: S
 
 
 def verify_store(
-    store: Store, keys: list[PublicKey], expect_head: str = "", tsa: Sequence[Certificate] = ()
+    store: Store, keys: list[PublicKey], expect_head: str = "", tsa: Sequence[Certificate] | None = None
 ) -> Verification:
     """:func:`verify_bundle` of an opened bundle."""
     try:
@@ -203,7 +207,7 @@ def _check_second_seal(
 
 
 def _check_timestamp(
-    store: Store, envelope: dsse.Envelope, tsa: Sequence[Certificate]
+    store: Store, envelope: dsse.Envelope, tsa: Sequence[Certificate] | None
 ) -> tuple[Stamp, bytes, list[Problem]]:
     """What the timestamp is worth, its bytes, and what does not hold.  It is of the seal's first, and only, signature."""
     if not store.has(names.TIMESTAMP):
@@ -212,7 +216,7 @@ def _check_timestamp(
         token = read_small(store, names.TIMESTAMP, TOKEN_LIMIT)
     except CheckFailed as error:
         return Stamp("unreadable", why=error.message), b"", [Problem(names.TIMESTAMP, error.message)]
-    stamp = check(token, envelope.signatures[0], tsa)
+    stamp = check(token, envelope.signatures[0], trusted_authorities() if tsa is None else tsa)
     bad = stamp.state in ("invalid", "unreadable")
     return stamp, token, [Problem(names.TIMESTAMP, f"{stamp.state}: {stamp.why}")] if bad else []
 

@@ -130,3 +130,18 @@ def test_a_file_that_grows_or_is_swapped_meanwhile(tmp_path: Path, monkeypatch: 
     assert gaps["grows"] == "it was written to while it was read"
     assert "can't be read" in gaps["swapped"], "not through the link that took its place"
     assert writer.artifacts[0].raw_size == 14
+
+
+@pytest.mark.parametrize("out", ["out", "out.tar"])
+def test_encrypted_from_the_start(source: Path, tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from irkit.evidence import age
+
+    recipient = age.make_identity(tmp_path / "ann.key")
+    assert make(source, "-o", tmp_path / out, "--recipient", recipient) == 0
+    assert run(["bundle", "verify", str(tmp_path / out)]) == 0
+    assert "encrypted: the bundle inside was not opened" in capsys.readouterr().out
+    assert run(["bundle", "verify", str(tmp_path / out), "--identity", str(tmp_path / "ann.key")]) == 0
+    assert "not opened" not in capsys.readouterr().out
+    reader = BundleReader(tmp_path / out, age.identities_from([tmp_path / "ann.key"]))
+    assert b"".join(reader.stream("files/000001-notes-1.txt")) == b"hello"
+    assert make(tmp_path / out, "-o", tmp_path / "x.tar", "--recipient", recipient) == 2

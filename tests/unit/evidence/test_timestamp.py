@@ -95,6 +95,10 @@ def test_an_authority_can_be_trusted_for_good(
     assert json.loads(capsys.readouterr().out)["timestamp"]["state"] == "valid"
     assert run(["bundle", "verify", str(bundle)]) == 0
     assert "a timestamp proves" in capsys.readouterr().out
+    assert run(["key", "revoke", "default", "--at", "2100-01-01", "--why", "stolen"]) == 0
+    assert run(["report", str(bundle), "-o", str(bundle.parent / "page.html")]) == 0, (
+        "every command knows the authority"
+    )
 
 
 def test_a_second_one_must_be_asked_for(bundle: Path, authority: Authority, capsys: pytest.CaptureFixture[str]) -> None:
