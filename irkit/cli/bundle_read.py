@@ -32,12 +32,19 @@ def show(path: Path, identity: tuple[Path, ...], as_json: bool) -> int:
         print_json(summary)
         return ExitCode.DONE
     target = summary["target"]
-    click.echo(
-        f"{printable(target.get('name', ''))}  ({printable(target.get('id', ''))[:12]}, image {printable(target.get('image', ''))})"
+    about = f"case {printable(summary['case']) or '(none)'}" + (
+        f", run {printable(summary['run'])}" if summary["run"] else ""
     )
-    click.echo(
-        f"  case {printable(summary['case'])}, run {printable(summary['run'])}, on {printable(target.get('engine', ''))}"
-    )
+    if target:
+        click.echo(
+            f"{printable(target.get('name', ''))}  ({printable(target.get('id', ''))[:12]}, image {printable(target.get('image', ''))})"
+        )
+        click.echo(f"  {about}, on {printable(target.get('engine', ''))}")
+    else:
+        click.echo(
+            "an encrypted bundle: --identity FILE opens it" if summary["encrypted"] else "files, of no container"
+        )
+        click.echo(f"  {about}")
     click.echo(
         f"  {printable(summary['status'])}, sealed {printable(summary['sealed'])} by irkit {printable(summary['version'])}"
     )
@@ -60,7 +67,7 @@ def summarise(index: dict[str, Any]) -> dict[str, Any]:
         return {
             "schema": "irkit.bundle/v1", "case": str(index["case"]), "run": str(index["run"]), "target": dict(index["target"]),
             "status": str(index["status"]), "sealed": str(index["sealed"]), "version": str(index["tool"]["version"]),
-            "profile": index.get("profile"), "collectors": [_row(row) for row in index.get("collectors", ())],
+            "encrypted": bool(index.get("encrypted")), "profile": index.get("profile"), "collectors": [_row(row) for row in index.get("collectors", ())],
             "artifacts": len(index["artifacts"]), "raw_size": sum(int(row["raw"]["size"]) for row in index["artifacts"]),
             "stored_size": sum(int(row["stored"]["size"]) for row in index["artifacts"]),
             "gaps": [{name: str(gap[name]) for name in ("collector", "what", "why")} for gap in index["gaps"]],

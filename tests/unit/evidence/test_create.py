@@ -58,7 +58,9 @@ def test_files_and_folders(source: Path, tmp_path: Path, out: str, capsys: pytes
     assert taken[f"{source}/link"]["target"] == "/etc/shadow" and "artifact" not in taken[f"{source}/link"]
     assert taken[f"{source}/etc"]["kind"] == "link" and not any(path.startswith(f"{source}/etc/") for path in taken)
     assert taken[f"{source}/deep"]["kind"] == "dir" and any(row.get("path_b64") for row in taken.values())
-    assert run(["bundle", "show", str(tmp_path / out)]) == 0 and "\x1b" not in capsys.readouterr().out
+    assert run(["bundle", "show", str(tmp_path / out)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("files, of no container\n  case case-12\n") and "\x1b" not in shown
     assert run(["report", str(tmp_path / out), "-o", str(tmp_path / "page.html")]) == 0
     assert {one.name for one in tmp_path.iterdir()} == {"source", "lone", out, "page.html", "irkit-home"}
 
@@ -138,6 +140,8 @@ def test_encrypted_from_the_start(source: Path, tmp_path: Path, out: str, capsys
 
     recipient = age.make_identity(tmp_path / "ann.key")
     assert make(source, "-o", tmp_path / out, "--recipient", recipient) == 0
+    assert run(["bundle", "show", str(tmp_path / out)]) == 0
+    assert "an encrypted bundle: --identity" in capsys.readouterr().out
     assert run(["bundle", "verify", str(tmp_path / out)]) == 0
     assert "encrypted: the bundle inside was not opened" in capsys.readouterr().out
     assert run(["bundle", "verify", str(tmp_path / out), "--identity", str(tmp_path / "ann.key")]) == 0
