@@ -190,15 +190,19 @@ def load_public_pem(pem: bytes, name: str) -> AnyPublic:
     raise KeyProblem(f"{name} is neither a P-256 nor an Ed25519 key")
 
 
-def public_from_file(path: Path) -> PublicKey:
+def public_from_file(path: Path, use: str | None = None) -> PublicKey:
     """A public key file given by the user: trusted for everything, because the user named it, but not beyond the limits
-    that are known of the same key here."""
+    that are known of the same key here.  Raises ``KeyProblem``, also for an ``image`` when it may not vouch now.
+    """
     try:
         pem = path.read_bytes()
     except OSError as error:
         raise KeyProblem(f"can't read the key {path}: {error.strerror}") from error
     key = PublicKey(path.name, load_public_pem(pem, path.name))
-    return replace(key, validity=_known_limits(key))
+    key = replace(key, validity=_known_limits(key))
+    if use == "image" and (objection := key.validity.objection_now()):
+        raise KeyProblem(f"the key {path} may not vouch for an image: {objection}")
+    return key
 
 
 def _known_limits(key: PublicKey) -> Validity:

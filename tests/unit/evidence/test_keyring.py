@@ -164,6 +164,8 @@ def test_a_key_for_images_that_is_revoked_or_old_vouches_for_none(tmp_path: Path
     assert [key.name for key in trusted_keys("image")] == ["images"]
     keyring.limit("images", until=OLD)
     assert not list(trusted_keys("image")) and list(trusted_keys("evidence"))
+    with pytest.raises(KeyProblem, match="may not vouch for an image"):
+        public_from_file(keys.keys_folder() / "images.pub", "image")
 
 
 def test_the_chain_of_custody_and_revoked_keys(bundle: Path, signer: Signer) -> None:
