@@ -87,6 +87,6 @@ def findings(ctx: Context, _: Mapping[str, Any]) -> Result:
     sealed = ctx.facts.sealed
     if sealed is None:
         return Result("skipped", "there is no sealed bundle to read")
-    ctx.facts.findings = list(bundle_findings(BundleReader(sealed.path)))
+    ctx.facts.findings = list(bundle_findings(BundleReader(sealed.path, ctx.writer.identities)))
     count = len(ctx.facts.findings)
     return Result("succeeded", f"{count} {'finding' if count == 1 else 'findings'}", {"count": count})

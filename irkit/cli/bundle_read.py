@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irkit.cli.options import json_option, print_json
+from irkit.cli.bundle_common import verified
+from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import EvidenceAltered, ExitCode, UsageProblem, storage_error
 from irkit.text import human_size, printable
 
@@ -19,22 +20,31 @@ if TYPE_CHECKING:
 
 @click.command("show", epilog="\b\nExamples:\n  irkit bundle show BUNDLE\n  irkit bundle show BUNDLE --json")
 @click.argument("path", type=click.Path(path_type=Path))
+@identity_option
 @json_option
-def show(path: Path, as_json: bool) -> int:
+def show(path: Path, identity: tuple[Path, ...], as_json: bool) -> int:
     """What the bundle at PATH is about: target, times, sizes by collector, gaps.  Nothing is verified by this."""
+    from irkit.evidence.age import identities_from
     from irkit.evidence.reader import BundleReader
 
-    summary = summarise(BundleReader(path).index)
+    summary = summarise(BundleReader(path, identities_from(identity)).index)
     if as_json:
         print_json(summary)
         return ExitCode.DONE
     target = summary["target"]
-    click.echo(
-        f"{printable(target.get('name', ''))}  ({printable(target.get('id', ''))[:12]}, image {printable(target.get('image', ''))})"
+    about = f"case {printable(summary['case']) or '(none)'}" + (
+        f", run {printable(summary['run'])}" if summary["run"] else ""
     )
-    click.echo(
-        f"  case {printable(summary['case'])}, run {printable(summary['run'])}, on {printable(target.get('engine', ''))}"
-    )
+    if target:
+        click.echo(
+            f"{printable(target.get('name', ''))}  ({printable(target.get('id', ''))[:12]}, image {printable(target.get('image', ''))})"
+        )
+        click.echo(f"  {about}, on {printable(target.get('engine', ''))}")
+    else:
+        click.echo(
+            "an encrypted bundle: --identity FILE opens it" if summary["encrypted"] else "files, of no container"
+        )
+        click.echo(f"  {about}")
     click.echo(
         f"  {printable(summary['status'])}, sealed {printable(summary['sealed'])} by irkit {printable(summary['version'])}"
     )
@@ -57,7 +67,7 @@ def summarise(index: dict[str, Any]) -> dict[str, Any]:
         return {
             "schema": "irkit.bundle/v1", "case": str(index["case"]), "run": str(index["run"]), "target": dict(index["target"]),
             "status": str(index["status"]), "sealed": str(index["sealed"]), "version": str(index["tool"]["version"]),
-            "profile": index.get("profile"), "collectors": [_row(row) for row in index.get("collectors", ())],
+            "encrypted": bool(index.get("encrypted")), "profile": index.get("profile"), "collectors": [_row(row) for row in index.get("collectors", ())],
             "artifacts": len(index["artifacts"]), "raw_size": sum(int(row["raw"]["size"]) for row in index["artifacts"]),
             "stored_size": sum(int(row["stored"]["size"]) for row in index["artifacts"]),
             "gaps": [{name: str(gap[name]) for name in ("collector", "what", "why")} for gap in index["gaps"]],
@@ -78,14 +88,16 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("artifact")
 @click.option("--raw", is_flag=True, help="The bytes as they are, on a terminal too.")
-def cat(path: Path, artifact: str, raw: bool) -> int:
+@identity_option
+def cat(path: Path, artifact: str, raw: bool, identity: tuple[Path, ...]) -> int:
     """One artifact of the bundle at PATH, decompressed; its digest is checked while it is read.
 
     On a terminal control characters are escaped: what comes out of a container may try to drive the terminal.
     """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.reader import BundleReader
 
-    blocks = BundleReader(path).stream(plain_name(artifact))
+    blocks = BundleReader(path, identities_from(identity)).stream(plain_name(artifact))
     if raw or not sys.stdout.isatty():
         out = sys.stdout.buffer
         for block in blocks:
@@ -117,32 +129,35 @@ def _lines(blocks: Iterator[bytes], longest: int = 64 * 1024) -> Iterator[bytes]
 
 @click.command(
     "extract",
-    epilog="\b\nExamples:\n  irkit bundle extract BUNDLE -o out\n  irkit bundle extract BUNDLE -o out logs/stdout.log process",
+    epilog="\b\nExamples:\n  irkit bundle extract BUNDLE -o out\n  irkit bundle extract BUNDLE -o out logs/stdout.log process\n  irkit bundle extract bundle.tar --whole -o bundle",
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("wanted", nargs=-1, metavar="[ARTIFACT|FOLDER]...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--whole", is_flag=True, help="The bundle of a tar file as a folder, with its seal, as it is.")
 @click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
 )
+@identity_option
 @json_option
-def extract(path: Path, wanted: tuple[str, ...], output: Path, key: Path | None, as_json: bool) -> int:
+def extract(
+    path: Path, wanted: tuple[str, ...], output: Path, whole: bool, key: Path | None, identity: tuple[Path, ...], as_json: bool
+) -> int:  # fmt: skip
     """Copy artifacts of the bundle at PATH, decompressed, into a new folder; the bundle is verified first.
 
     Tar files of the container's own files stay tar files: nothing of the container is unpacked.
     """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.reader import BundleReader
     from irkit.evidence.verify import verify_bundle
 
-    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"))
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"nothing was extracted, because the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists everything that does not hold",
-        )
-    reader = BundleReader(path)
+    identities = identities_from(identity)
+    known = [public_from_file(key)] if key else trusted_keys("evidence")
+    found = verified(verify_bundle(path, known, identities=identities), "extracted")
+    if whole:
+        return _whole(path, wanted, output, found.digest, as_json)
+    reader = BundleReader(path, identities)
     names = _chosen([plain_name(str(row["path"])) for row in reader.index["artifacts"]], wanted)
     try:
         output.mkdir(mode=0o700)
@@ -156,6 +171,22 @@ def extract(path: Path, wanted: tuple[str, ...], output: Path, key: Path | None,
             click.echo(str(output / name))
     if as_json:
         print_json({"schema": "irkit.extracted/v1", "digest": found.digest, "folder": str(output), "artifacts": names})
+    return ExitCode.DONE
+
+
+def _whole(path: Path, wanted: tuple[str, ...], output: Path, digest: str, as_json: bool) -> int:
+    from irkit.evidence.tar import unpack
+
+    if wanted or path.is_dir() or output.exists():
+        raise UsageProblem(
+            "--whole makes a new folder of a bundle's tar file, all of it",
+            hint="-o names a folder that is not there yet",
+        )
+    unpack(path, digest.removeprefix("sha256:"), output)
+    if as_json:
+        print_json({"schema": "irkit.extracted/v1", "digest": digest, "folder": str(output), "artifacts": []})
+    else:
+        click.echo(str(output))
     return ExitCode.DONE
 
 

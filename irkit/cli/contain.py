@@ -13,9 +13,11 @@ from irkit.cli.options import (
     catching_signals,
     engine_option,
     json_option,
+    parse_recipients,
     parse_vars,
     passphrase_source,
     print_json,
+    recipient_option,
     show_event,
     signing_options,
 )
@@ -29,6 +31,7 @@ Examples:
   irkit contain web-1
   irkit contain web-1 --json > run.json
   irkit contain web-1 --var profile=quick
+  irkit contain web-1 --recipient age1…    # nothing of the evidence is written in plain
   irkit contain web-1 --again              # prove and acquire once more
   irkit contain web-1 web-2 db-1           # all at once
   irkit contain --label com.example.app=shop
@@ -70,12 +73,13 @@ SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volu
     is_flag=True,
     help="Run although the target is contained already: a new proof and a new bundle in the same case.",
 )
+@recipient_option
 @signing_options
 @engine_option
 @json_option
 def command(
     targets: tuple[str, ...], labels: tuple[str, ...], scopes: tuple[str, ...], playbook: str, variables: tuple[str, ...], again: bool,
-    observe: int | None, sinkhole: bool, key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None,
+    observe: int | None, sinkhole: bool, recipients: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
     """Freeze TARGET, isolate it and prove that, acquire signed evidence, list findings.
@@ -94,7 +98,7 @@ def command(
         playbook, chosen = "contain-and-observe", {**chosen, "seconds": observe, "sinkhole": sinkhole}
     config = RunConfig(
         targets[0] if targets else "", playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event,
-        chosen, can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+        chosen, can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
     )  # fmt: skip
 
     def admit(case: Case | None, container: Container) -> None:

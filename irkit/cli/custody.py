@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from irkit.cli.bundle_common import verified
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
-from irkit.errors import EvidenceAltered, ExitCode
+from irkit.errors import ExitCode
 from irkit.text import printable
 
 
@@ -39,13 +40,7 @@ def add(
 
     signer = load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd))
     keys = list(trusted_keys("evidence"))
-    found = verify_bundle(path, keys)
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"nothing was added, because the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists everything that does not hold",
-        )
+    verified(verify_bundle(path, keys), "added")
     entry = hand_over(path, signer, keys, to=to, why=why, giver=giver)
     if as_json:
         print_json({"schema": "irkit.custody/v1", "head": entry.digest, "entries": [entry.to_json()]})
@@ -66,13 +61,15 @@ def show(path: Path, expect_head: str, as_json: bool) -> int:
     from irkit.evidence import names
     from irkit.evidence.custody import Chain, load, read_chain
     from irkit.evidence.keys import trusted_keys
+    from irkit.evidence.store import open_store, read_small
 
+    store = open_store(path)
     try:
-        seal = (path / names.SEAL).read_bytes()
-    except OSError:
+        seal = read_small(store, names.SEAL)
+    except CheckFailed:
         raise UsageProblem(f"{path} holds no sealed bundle") from None
     try:
-        chain = read_chain(load(path), seal, list(trusted_keys("evidence")), expect_head)
+        chain = read_chain(load(store), seal, list(trusted_keys("evidence")), expect_head)
     except CheckFailed as error:
         chain = Chain(problems=(error.message,))
     if as_json:

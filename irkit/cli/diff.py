@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from irkit.cli.options import engine_option, json_option
+from irkit.cli.options import engine_option, identity_option, json_option
 from irkit.errors import EvidenceAltered, ExitCode
 from irkit.models import Change, FileFacts, Gap
 from irkit.text import printable
@@ -24,9 +24,10 @@ MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Trust this public key for the bundle.",
 )
+@identity_option
 @engine_option
 @json_option
-def command(subject: str, key: Path | None, engine: str | None, as_json: bool) -> int:
+def command(subject: str, key: Path | None, identity: tuple[Path, ...], engine: str | None, as_json: bool) -> int:
     """What was added, changed and deleted since the image, with type, mode, owner, size and sha256 before and after.
 
     Of a container (live, frozen or stopped), or of a bundle, offline, after verifying it. A container's tmpfs is part
@@ -34,28 +35,31 @@ def command(subject: str, key: Path | None, engine: str | None, as_json: bool) -
     """
     gaps: list[Gap] = []
     changes = (
-        _of_bundle(Path(subject), key, gaps)
-        if "/" in subject or Path(subject).is_dir()
+        _of_bundle(Path(subject), key, identity, gaps)
+        if "/" in subject or Path(subject).exists()
         else _of_container(subject, engine, gaps)
     )
     (_print_json if as_json else _print)(subject, changes, gaps)
     return ExitCode.GAPS if gaps else ExitCode.DONE
 
 
-def _of_bundle(path: Path, key: Path | None, gaps: list[Gap]) -> Iterator[Change]:
+def _of_bundle(path: Path, key: Path | None, identity: tuple[Path, ...], gaps: list[Gap]) -> Iterator[Change]:
     from irkit.compare.findings import bundle_changes
+    from irkit.evidence.age import identities_from
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.reader import BundleReader
     from irkit.evidence.verify import verify_bundle
 
-    found = verify_bundle(path, [public_from_file(key)] if key else trusted_keys("evidence"))
+    identities = identities_from(identity)
+    known = [public_from_file(key)] if key else trusted_keys("evidence")
+    found = verify_bundle(path, known, identities=identities)
     if not found.ok:
         first = found.problems[0]
         raise EvidenceAltered(
             f"the bundle does not verify: {first.file}: {first.problem}",
             hint="`irkit bundle verify` lists all problems",
         )
-    reader = BundleReader(path)
+    reader = BundleReader(path, identities)
     gaps += [Gap(**one) for one in reader.index["gaps"] if one["collector"] in ("filesystem", "tmpfs")]
     return bundle_changes(reader)
 

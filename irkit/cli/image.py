@@ -81,7 +81,7 @@ def verify(image: str, signature: Path | None, key: Path | None, engine: str | N
     from irkit.trust.image import verify_image
 
     good = verify_image(
-        open_engine(engine), image, [public_from_file(key)] if key else trusted_keys("image"), signature
+        open_engine(engine), image, [public_from_file(key, "image")] if key else trusted_keys("image"), signature
     )
     if as_json:
         print_json(good.to_json())

@@ -27,6 +27,20 @@ engine_option = click.option(
     help="The engine's endpoint.  [default: DOCKER_HOST, the Docker context, the local socket]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+recipient_option = click.option(
+    "--recipient",
+    "recipients",
+    multiple=True,
+    metavar="AGE|SSH|FILE",
+    help="Encrypt the evidence as it is written: age1…, an ssh public key, or a file with one a line.",
+)
+identity_option = click.option(
+    "--identity",
+    "identity",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="An age identity (or an ssh private key) that opens an encrypted bundle.",
+)
 
 
 def signing_options(function: Function) -> Function:
@@ -69,6 +83,15 @@ def passphrase_source(file: Path | None, descriptor: int | None) -> Callable[[st
         return None
 
     return ask
+
+
+def parse_recipients(words: tuple[str, ...]) -> tuple[Any, ...]:
+    """``--recipient`` options.  Raises ``UsageProblem``."""
+    if not words:
+        return ()  # nothing is imported for it: every import counts before the target is frozen
+    from irkit.evidence.age import recipients_from
+
+    return tuple(recipients_from(words))
 
 
 def print_json(value: Mapping[str, Any]) -> None:

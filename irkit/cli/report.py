@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irkit.cli.options import json_option, print_json
+from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import ExitCode
 from irkit.text import printable
 
@@ -22,16 +22,19 @@ from irkit.text import printable
 @click.option(
     "--key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key, and only it."
 )
+@identity_option
 @json_option
-def command(bundle: Path, output: Path | None, key: Path | None, as_json: bool) -> int:
+def command(bundle: Path, output: Path | None, key: Path | None, identity: tuple[Path, ...], as_json: bool) -> int:
     """One self-contained HTML page: what was done and proven, findings, changes, processes, sockets, custody, gaps.
 
     A bundle that does not verify gets a page that says so, and exit code 3.
     """
+    from irkit.evidence.age import identities_from
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.review.report import write_report
 
-    report = write_report(bundle, [public_from_file(key)] if key else trusted_keys("evidence"), output)
+    known = [public_from_file(key)] if key else trusted_keys("evidence")
+    report = write_report(bundle, known, output, identities_from(identity))
     found = report.verification
     if as_json:
         print_json({"schema": "irkit.report/v1", "report": str(report.path), "verified": found.ok})

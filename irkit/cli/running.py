@@ -43,6 +43,7 @@ class RunConfig:
     can_ask: bool = False
     signer: Callable[[], Signer] | None = None
     sealed_off: Callable[[], None] = lambda: None
+    recipients: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
         ballast = Ballast(folder)
         ballast.take()
         try:
-            writer = BundleWriter(case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
+            writer = _writer(config, case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
             context = Context(
                 engine,
                 case,
@@ -126,6 +127,16 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             ballast.drop()
             _drop_empty(case.folder / "bundles" / run)
         return finished
+
+
+def _writer(
+    config: RunConfig, folder: Path, checkpoint: Callable[[], None], on_full: Callable[[], bool]
+) -> BundleWriter:
+    if not config.recipients:
+        return BundleWriter(folder, checkpoint, on_full)
+    from irkit.evidence.age_writer import EncryptedWriter
+
+    return EncryptedWriter(folder, config.recipients, checkpoint, on_full)
 
 
 def _save(folder: Path, finished: Finished) -> None:

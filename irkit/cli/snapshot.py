@@ -11,9 +11,11 @@ from irkit.cli.options import (
     catching_signals,
     engine_option,
     json_option,
+    parse_recipients,
     parse_vars,
     passphrase_source,
     print_json,
+    recipient_option,
     show_event,
     signing_options,
 )
@@ -23,12 +25,14 @@ from irkit.cli.running import RunConfig, run_playbook
 @click.command(epilog="\b\nExample:\n  irkit snapshot web-1 --var profile=quick")
 @click.argument("target")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
+@recipient_option
 @signing_options
 @engine_option
 @json_option
 def command(
     target: str,
     variables: tuple[str, ...],
+    recipients: tuple[str, ...],
     key: str,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
@@ -38,7 +42,7 @@ def command(
     """Acquire signed evidence of TARGET without containing it: it goes on running."""
     config = RunConfig(
         target, "snapshot", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
-        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, lambda case, container: None)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from irkit.clock import now
 from irkit.errors import CheckFailed, EvidenceAltered, UsageProblem
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import PublicKey, Signer
-from irkit.home import sync_folder, write_file
+from irkit.evidence.store import Store, open_store, read_small
+from irkit.evidence.validity import Validity, parse_time
 
 PREDICATE_TYPE = "https://irkit.dev/custody/v1"
 LINE_LIMIT = 64 * 1024
@@ -79,12 +80,46 @@ def read_chain(data: bytes, seal: bytes, keys: Sequence[PublicKey], expect_head:
         except CheckFailed as error:
             problems.append(f"line {number}: {error.message}")
             break
+    good = _believable(entries, {key.id: key.validity for key in reversed(keys)})
+    if good < len(entries):
+        entries, problems = entries[:good], [f"line {good + 1}: {_why_not(entries[good], keys)}"]
     chain = Chain(tuple(entries), tuple(problems))
     if expect_head and not problems and chain.head != expect_head:
         there = any(one.digest == expect_head for one in entries)
         why = "later hand-overs follow the expected one" if there else "it was cut at its end, or it is another chain"
         return Chain(chain.entries, (f"its head is {chain.head or 'none'}, not {expect_head}: {why}",))
     return chain
+
+
+def _believable(entries: Sequence[Entry], limits: Mapping[str, Validity]) -> int:
+    """How many hand-overs hold by their keys' limits.
+
+    They have no timestamps of their own, so one by a revoked key holds only where a later one by a key that is good
+    was signed before the revocation: it speaks of all the lines before it.
+    """
+    vouched = ""
+    good = len(entries)
+    for place in range(len(entries) - 1, -1, -1):
+        one = entries[place]
+        if limits[one.key].objection(one.time, vouched if limits[one.key].revoked else ""):
+            good, vouched = place, ""
+        elif not limits[one.key].revoked:
+            vouched = parsed if (parsed := _time(one)) else vouched
+    return good
+
+
+def _time(entry: Entry) -> str:
+    try:
+        return parse_time(entry.time)
+    except UsageProblem:
+        return ""
+
+
+def _why_not(entry: Entry, keys: Sequence[PublicKey]) -> str:
+    limits = next(key.validity for key in keys if key.id == entry.key)
+    if limits.revoked:
+        return f"its key was revoked as of {limits.revoked}, and no later hand-over by another key shows that it was signed before"
+    return limits.objection(entry.time, "").replace("sealed", "signed")
 
 
 def _entry(line: bytes, number: int, previous: str, seal: bytes, keys: Sequence[PublicKey]) -> Entry:
@@ -113,22 +148,15 @@ def _one_line(envelope: dsse.Envelope) -> bytes:
     return json.dumps(json.loads(dsse.render(envelope)), separators=(",", ":"), sort_keys=True).encode()
 
 
-def load(bundle: Path) -> bytes:
+def load(store: Store) -> bytes:
     """The chain's bytes; empty when there is none.  Never through a link.  Raises ``CheckFailed``."""
-    try:
-        with os.fdopen(os.open(bundle / names.CUSTODY, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            data = file.read(names.CUSTODY_LIMIT + 1)
-    except FileNotFoundError:
+    if not store.has(names.CUSTODY):
         return b""
-    except OSError as error:
-        raise CheckFailed(f"can't be read: {error.strerror}") from error
-    if len(data) > names.CUSTODY_LIMIT:
-        raise CheckFailed("too large to be what it claims to be")
-    return data
+    return read_small(store, names.CUSTODY, names.CUSTODY_LIMIT)
 
 
 def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: str, why: str, giver: str = "") -> Entry:
-    """Add a line, on the disk before this returns.  Verify the bundle first.
+    """Add a line, on the disk before this returns.  Verify the bundle first.  A tar is written anew beside the old one.
 
     Raises ``UsageProblem`` for a missing or overlong word, ``EvidenceAltered`` when the chain so far does not hold,
     ``StorageError`` when the line can't be written.
@@ -137,8 +165,9 @@ def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: st
     for name, text in (("--to", to), ("--why", why), ("--from", giver)):
         if not text.strip() or len(text) > TEXT_LIMIT:
             raise UsageProblem(f"{name} must be a text of 1 to {TEXT_LIMIT} characters")
-    with _locked(bundle):
-        seal, data = (bundle / names.SEAL).read_bytes(), load(bundle)
+    with locked(bundle):
+        store = open_store(bundle)
+        seal, data = read_small(store, names.SEAL), load(store)
         trusted = [*keys, signer.public]
         chain = read_chain(data, seal, trusted)
         if chain.problems:
@@ -150,17 +179,17 @@ def hand_over(bundle: Path, signer: Signer, keys: Sequence[PublicKey], *, to: st
         subject = {names.SEAL: hashlib.sha256(seal).hexdigest()}
         statement = dsse.statement(subject, PREDICATE_TYPE, predicate)
         line = _one_line(dsse.parse(dsse.sign(statement, signer)))
-        write_file(bundle / names.CUSTODY, data + line + b"\n")
-        sync_folder(bundle)
-        written = read_chain(load(bundle), seal, trusted)
+        store.replace({names.CUSTODY: data + line + b"\n"})
+        written = read_chain(load(open_store(bundle)), seal, trusted)
         if written.problems or written.head != _digest(line):
             raise EvidenceAltered(f"{names.CUSTODY} is not what was written")
         return written.entries[-1]
 
 
 @contextmanager
-def _locked(bundle: Path) -> Iterator[None]:
-    descriptor = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY)
+def locked(bundle: Path) -> Iterator[None]:
+    """One writer at a time.  The lock is on the folder, of a tar on the one around it: a rename replaces the tar."""
+    descriptor = os.open(bundle if bundle.is_dir() else bundle.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -106,12 +106,17 @@ def parse_statement(payload: bytes, predicate_type: str) -> tuple[dict[str, str]
     return subjects, predicate
 
 
-def sigstore_bundle(envelope: bytes, key_hint: str) -> bytes:
-    """The same envelope as a sigstore bundle v0.3 (no transparency log, key by hint)."""
+def sigstore_bundle(envelope: bytes, key_hint: str, token: bytes = b"") -> bytes:
+    """The same envelope as a sigstore bundle v0.3: no transparency log, key by hint, with the RFC 3161 answer ``token``."""
     raw = json.loads(envelope)
+    stamps = {"rfc3161Timestamps": [{"signedTimestamp": base64.b64encode(token).decode()}]}
     bundle = {
         "mediaType": SIGSTORE_BUNDLE,
-        "verificationMaterial": {"publicKey": {"hint": key_hint}, "tlogEntries": []},
+        "verificationMaterial": {
+            "publicKey": {"hint": key_hint},
+            "tlogEntries": [],
+            **({"timestampVerificationData": stamps} if token else {}),
+        },
         "dsseEnvelope": {
             "payload": raw["payload"],
             "payloadType": raw["payloadType"],
@@ -119,6 +124,15 @@ def sigstore_bundle(envelope: bytes, key_hint: str) -> bytes:
         },
     }
     return json.dumps(bundle, indent=1).encode() + b"\n"
+
+
+def token_of(bundle: bytes) -> bytes:
+    """The RFC 3161 answer inside a sigstore bundle, empty when there is none.  Raises ``CheckFailed``."""
+    try:
+        data = json.loads(bundle)["verificationMaterial"].get("timestampVerificationData")
+        return _decode(data["rfc3161Timestamps"][0]["signedTimestamp"]) if data else b""
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise CheckFailed(f"not a sigstore bundle: {error}") from error
 
 
 def from_sigstore_bundle(data: bytes) -> Envelope:

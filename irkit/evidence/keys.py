@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from irkit.clock import now
 from irkit.errors import KeyProblem, UsageProblem
+from irkit.evidence.validity import Validity
 from irkit.home import home, private_folder, write_file, write_json
 
 KEY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
@@ -42,6 +43,7 @@ class PublicKey:
     uses: tuple[str, ...] = USES
     created: str = ""
     private: bool = False
+    validity: Validity = field(default_factory=Validity)
 
     @property
     def kind(self) -> str:
@@ -81,6 +83,7 @@ class PublicKey:
             "uses": list(self.uses),
             "created": self.created,
             "private": self.private,
+            **self.validity.to_json(),
         }
 
 
@@ -111,12 +114,42 @@ def generate(
     private: AnyPrivate = (
         ec.generate_private_key(ec.SECP256R1()) if kind == "p256" else ed25519.Ed25519PrivateKey.generate()
     )
+    return _keep(name, private, uses, passphrase)
+
+
+def _keep(name: str, private: AnyPrivate, uses: tuple[str, ...], passphrase: bytes | None) -> Signer:
     protection = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
     public = PublicKey(name, private.public_key(), uses, now(), private=True)
     write_file(private_folder(keys_folder()) / f"{name}.key", pem)
-    _save_public(public)
+    save_public(public)
     return Signer(public, private)
+
+
+def import_key(name: str, path: Path, uses: tuple[str, ...], passphrase: Passphrase) -> Signer:
+    """Take a private key made elsewhere (PKCS#8, or cosign's), kept under the same passphrase.  Raises ``KeyProblem``."""
+    from irkit.evidence import cosign_key
+
+    _check_free(name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise KeyProblem(f"can't read the key {path}: {error.strerror}") from error
+    foreign = cosign_key.is_cosign(data)
+    secret = passphrase(path.name) if foreign or needs_passphrase(path) else None
+    if foreign and secret is None:
+        raise KeyProblem(f"the key {path} needs a passphrase", hint="--passphrase-file FILE, or use a terminal")
+    try:
+        if foreign:
+            private = serialization.load_der_private_key(cosign_key.decrypt(data, secret or b""), None)
+        else:
+            private = serialization.load_pem_private_key(data, secret)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise KeyProblem(f"the key {path} can't be opened: wrong passphrase, or not a private key") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+        raise KeyProblem(f"the key {path} is neither a P-256 nor an Ed25519 key")
+    load_public_pem(_public_pem(private), path.name)
+    return _keep(name, private, uses, secret or None)
 
 
 def trust(name: str, pem: bytes, uses: tuple[str, ...]) -> PublicKey:
@@ -124,7 +157,7 @@ def trust(name: str, pem: bytes, uses: tuple[str, ...]) -> PublicKey:
     _check_free(name)
     public = PublicKey(name, load_public_pem(pem, name), uses, now())
     private_folder(keys_folder())
-    _save_public(public)
+    save_public(public)
     return public
 
 
@@ -135,9 +168,11 @@ def _check_free(name: str) -> None:
         raise UsageProblem(f"there is a key {name!r} already", hint="choose another --name; `irkit key list` shows all")
 
 
-def _save_public(public: PublicKey) -> None:
+def save_public(public: PublicKey) -> None:
+    """Write a key's public part and what it is trusted for.  Raises ``StorageError``."""
     write_file(keys_folder() / f"{public.name}.pub", public.pem, mode=0o644)
-    write_json(keys_folder() / f"{public.name}.json", {"uses": list(public.uses), "created": public.created})
+    facts = {"uses": list(public.uses), "created": public.created, **public.validity.to_json()}
+    write_json(keys_folder() / f"{public.name}.json", facts)
 
 
 def load_public_pem(pem: bytes, name: str) -> AnyPublic:
@@ -155,27 +190,51 @@ def load_public_pem(pem: bytes, name: str) -> AnyPublic:
     raise KeyProblem(f"{name} is neither a P-256 nor an Ed25519 key")
 
 
-def public_from_file(path: Path) -> PublicKey:
-    """A public key file given by the user: trusted for everything, because the user named it."""
+def public_from_file(path: Path, use: str | None = None) -> PublicKey:
+    """A public key file given by the user: trusted for everything, because the user named it, but not beyond the limits
+    that are known of the same key here.  Raises ``KeyProblem``, also for an ``image`` when it may not vouch now.
+    """
     try:
         pem = path.read_bytes()
     except OSError as error:
         raise KeyProblem(f"can't read the key {path}: {error.strerror}") from error
-    return PublicKey(path.name, load_public_pem(pem, path.name))
+    key = PublicKey(path.name, load_public_pem(pem, path.name))
+    key = replace(key, validity=_known_limits(key))
+    if use == "image" and (objection := key.validity.objection_now()):
+        raise KeyProblem(f"the key {path} may not vouch for an image: {objection}")
+    return key
+
+
+def _known_limits(key: PublicKey) -> Validity:
+    """The limits of the same key under any name here; of a key that is known twice the revocation counts."""
+    same = [one.validity for one in _stored() if one.id == key.id and one.validity.limited]
+    return min(same, key=lambda one: one.revoked or "~", default=key.validity)
 
 
 def trusted_keys(use: str | None = None) -> Iterator[PublicKey]:
-    """The keys trusted here, for one use or all.  A file that can't be read is passed over: it can't vouch."""
+    """The keys trusted here, for one use or all.  A file that can't be read is passed over: it can't vouch.
+
+    A signature of an image has no time: a key that is revoked or has run out is not among those for ``image``.  With
+    evidence it is for :func:`irkit.evidence.verify.verify_store` to judge, by the time of the seal.
+    """
+    stored = list(_stored())
+    revoked = {one.id: one.validity for one in stored if one.validity.revoked}
+    for key in stored:
+        judged = replace(key, validity=revoked.get(key.id, key.validity))
+        if (use is None or use in key.uses) and not (use == "image" and judged.validity.objection_now()):
+            yield judged
+
+
+def _stored() -> Iterator[PublicKey]:
     folder = keys_folder()
     for path in sorted(folder.glob("*.pub")) if folder.is_dir() else ():
         with contextlib.suppress(KeyProblem, OSError, ValueError, KeyError, TypeError):
             facts = json.loads(path.with_suffix(".json").read_bytes())
             key = PublicKey(
                 path.stem, load_public_pem(path.read_bytes(), path.name), tuple(facts["uses"]), str(facts["created"]),
-                path.with_suffix(".key").exists(),
+                path.with_suffix(".key").exists(), Validity.from_json(facts),
             )  # fmt: skip
-            if use is None or use in key.uses:
-                yield key
+            yield key
 
 
 def private_path(name_or_path: str) -> Path:
@@ -212,6 +271,8 @@ def load_signer(name_or_path: str, use: str, passphrase: Passphrase) -> Signer:
     if not isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         raise KeyProblem(f"the key {path.stem!r} is neither a P-256 nor an Ed25519 key")
     public = PublicKey(path.stem, load_public_pem(_public_pem(private), path.stem), _uses_of(path), private=True)
+    if objection := _known_limits(public).objection_now():
+        raise KeyProblem(f"the key {path.stem!r} may not sign: {objection}", hint="`irkit key rotate` makes a new one")
     if use not in public.uses:
         raise KeyProblem(
             f"the key {path.stem!r} is not for {use}", hint=f"`irkit key generate --name NAME --use {use}`"

@@ -16,11 +16,12 @@ MANIFEST = "manifest-sha256.txt"
 TAG_MANIFEST = "tagmanifest-sha256.txt"
 SEAL = "seal.dsse.json"
 SIGSTORE_SEAL = "seal.sigstore.json"
+TIMESTAMP = "seal.tsr"
 CUSTODY = "custody.intoto.jsonl"
 CUSTODY_LIMIT = 16 * 1024 * 1024
 INDEX = "data/index.json"
 TAGGED = (BAGIT, BAG_INFO, MANIFEST)
-TOP_LEVEL = frozenset({*TAGGED, TAG_MANIFEST, SEAL, SIGSTORE_SEAL, CUSTODY})
+TOP_LEVEL = frozenset({*TAGGED, TAG_MANIFEST, SEAL, SIGSTORE_SEAL, TIMESTAMP, CUSTODY})
 
 BAGIT_TEXT = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 

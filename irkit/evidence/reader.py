@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from irkit.errors import EvidenceAltered, UsageProblem
+from irkit.errors import CheckFailed, EvidenceAltered, UsageProblem
 from irkit.evidence import names
+from irkit.evidence.store import open_store, read_small
 
 BLOCK = 1024 * 1024
 
 
 class BundleReader:
-    """A bundle's index and artifacts.  Verify the bundle first; this only checks what it reads."""
+    """A bundle's index and artifacts, with ``identities`` those inside an encrypted one.
 
-    def __init__(self, path: Path) -> None:
+    Verify the bundle first; this only checks what it reads.
+    """
+
+    def __init__(self, path: Path, identities: Sequence[Any] = ()) -> None:
         self.path = path
+        self.store = open_store(path, identities)
+        if names.INDEX not in self.store.entries() and not self.store.faults(""):
+            raise UsageProblem(f"{path} holds no bundle")
         try:
-            self.index: dict[str, Any] = json.loads((path / names.INDEX).read_bytes())
+            self.index: dict[str, Any] = json.loads(read_small(self.store, names.INDEX))
             self._by_path = {str(row["path"]): row for row in self.index["artifacts"]}
-        except FileNotFoundError:
-            raise UsageProblem(f"{path} holds no bundle") from None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (CheckFailed, ValueError, KeyError, TypeError, RecursionError) as error:
             raise EvidenceAltered(f"the index of {path} can't be read: {error}") from error
 
     def find(self, name: str) -> dict[str, Any] | None:
@@ -44,12 +48,14 @@ class BundleReader:
             raise EvidenceAltered(f"the index names a file that irkit would never write: {path!r}")
         digest = hashlib.sha256()
         try:
-            with os.fdopen(os.open(self.path / path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            with self.store.open(path) as file:
                 for block in _decoded(file, str(entry["encoding"])):
                     digest.update(block)
                     yield block
-        except OSError as error:
-            raise EvidenceAltered(f"{path} can't be read: {error.strerror}") from error
+        except (OSError, CheckFailed) as error:
+            if isinstance(error, EvidenceAltered):
+                raise
+            raise EvidenceAltered(f"{path} can't be read: {error}") from error
         if digest.hexdigest() != entry["raw"]["sha256"]:
             raise EvidenceAltered(f"{path} is not what was recorded: its sha256 differs")
 

@@ -15,7 +15,6 @@ from irkit.errors import EvidenceAltered, StorageError
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import Signer
 from irkit.evidence.writer import BundleWriter, sync_tree
-from irkit.home import write_file
 
 PREDICATE_TYPE = "https://irkit.dev/evidence-seal/v1"
 
@@ -39,20 +38,17 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     sealed = now()
     folder = writer.folder
     writer.sync()
-    index = writer.index({**facts, "status": status, "sealed": sealed})
-    _write(writer, names.INDEX, json.dumps(index, indent=1).encode() + b"\n")
+    index = json.dumps(writer.index({**facts, "status": status, "sealed": sealed}), indent=1).encode() + b"\n"
     payload = {one.path: one.stored_sha256 for one in writer.artifacts}
-    payload[names.INDEX] = _digest(folder / names.INDEX)
-    size = sum(one.stored_size for one in writer.artifacts) + (folder / names.INDEX).stat().st_size
-    _write(writer, names.BAGIT, names.BAGIT_TEXT.encode())
-    _write(writer, names.BAG_INFO, _bag_info(facts, status, sealed, size, len(payload)).encode())
-    _write(writer, names.MANIFEST, names.format_manifest(payload).encode())
-    _write(
-        writer,
-        names.TAG_MANIFEST,
-        names.format_manifest({name: _digest(folder / name) for name in names.TAGGED}).encode(),
-    )
-    digest = _digest(folder / names.TAG_MANIFEST)
+    payload[names.INDEX] = _digest(index)
+    size = sum(one.stored_size for one in writer.artifacts) + len(index)
+    tags = {
+        names.BAGIT: names.BAGIT_TEXT.encode(),
+        names.BAG_INFO: _bag_info(facts, status, sealed, size, len(payload)).encode(),
+        names.MANIFEST: names.format_manifest(payload).encode(),
+    }
+    tag_manifest = names.format_manifest({name: _digest(data) for name, data in tags.items()}).encode()
+    digest = _digest(tag_manifest)
     predicate = {
         **facts,
         "status": status,
@@ -62,8 +58,14 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     }
     statement = dsse.statement({**payload, names.TAG_MANIFEST: digest}, PREDICATE_TYPE, predicate)
     envelope = dsse.sign(statement, signer)
-    _write(writer, names.SIGSTORE_SEAL, dsse.sigstore_bundle(envelope, signer.public.id))
-    _write(writer, names.SEAL, envelope)
+    second = dsse.sigstore_bundle(envelope, signer.public.id)
+    last = {names.TAG_MANIFEST: tag_manifest, names.SIGSTORE_SEAL: second, names.SEAL: envelope}
+    for name, data in {names.INDEX: index, **tags, **last}.items():
+        _write(writer, name, data)
+    if (outer := writer.around(digest)) is not None:
+        from irkit.evidence.age import outer_facts
+
+        return seal_bundle(outer, outer_facts(facts, f"sha256:{digest}"), status, signer)
     _reread(folder, signer)
     sync_tree(folder)
     return Sealed(folder, f"sha256:{digest}", status, sealed, signer.public.id)
@@ -72,16 +74,15 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
 def _write(writer: BundleWriter, name: str, data: bytes) -> None:
     """On a full disk once more, with the room that was kept in reserve."""
     try:
-        write_file(writer.folder / name, data)
+        writer.put(name, data)
     except StorageError:
         if not writer.on_full():
             raise
-        write_file(writer.folder / name, data)
+        writer.put(name, data)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _bag_info(facts: Mapping[str, Any], status: str, sealed: str, size: int, count: int) -> str:

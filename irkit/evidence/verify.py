@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.errors import CheckFailed, UsageProblem
 from irkit.evidence import dsse, names
+from irkit.evidence.authorities import trusted_authorities
 from irkit.evidence.custody import Chain, load, read_chain
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.seal import PREDICATE_TYPE
+from irkit.evidence.store import Problem, Store, digest_of, is_bundle, open_store, read_small
+from irkit.evidence.timestamp import TOKEN_LIMIT, Stamp, check
 
-SMALL = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What does not hold, and of which file."""
-
-    file: str
-    problem: str
-
-    def to_json(self) -> dict[str, str]:
-        """As in ``irkit bundle verify --json``."""
-        return {"file": self.file, "problem": self.problem}
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,85 +38,100 @@ class Verification:
     predicate: dict[str, Any] = field(default_factory=dict)
     hand_overs: int = 0
     custody_head: str = ""
+    stamp: Stamp = field(default_factory=Stamp)
 
     @property
     def ok(self) -> bool:
         """Whether everything holds."""
         return not self.problems
 
+    @property
+    def signed(self) -> str:
+        """When the seal was made, at the latest: by a valid timestamp, or else by the responder's own clock."""
+        return self.stamp.time if self.stamp.state == "valid" else self.sealed
+
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit bundle verify --json``."""
         return {
             "schema": "irkit.verify/v1", "ok": self.ok, "path": str(self.path), "digest": self.digest, "status": self.status,
             "sealed": self.sealed, "key": {"id": self.key, "name": self.key_name}, "files": self.files, "size": self.size,
-            "custody": {"entries": self.hand_overs, "head": self.custody_head},
+            "custody": {"entries": self.hand_overs, "head": self.custody_head}, "timestamp": self.stamp.to_json(),
+            "signed": {"time": self.signed, "by": "timestamp" if self.stamp.state == "valid" else "claim"},
             "problems": [one.to_json() for one in self.problems],
         }  # fmt: skip
 
 
-def verify_bundle(path: Path, keys: Iterable[PublicKey], expect_head: str = "") -> Verification:
-    """Check a bundle folder against its seal, and its chain of custody, whose head may be expected.  Raises ``UsageProblem`` when ``path`` is no bundle at all."""
-    if not path.is_dir():
-        raise UsageProblem(f"{path} is not a bundle's folder")
-    if not (path / names.SEAL).exists() and not (path / names.BAGIT).exists():
+def verify_bundle(
+    path: Path,
+    keys: Iterable[PublicKey],
+    expect_head: str = "",
+    identities: Sequence[Any] = (),
+    tsa: Sequence[Certificate] | None = None,
+) -> Verification:
+    """Check a bundle, a folder or a tar, against its seal, and its chain of custody, whose head may be expected.
+
+    A timestamp is held against the authorities in ``tsa``, by default those trusted here; without any it is told, but
+    proves nothing.
+    With ``identities`` the plain bundle inside an encrypted one is verified as well; its problems name ``plain/FILE``.
+    Raises ``UsageProblem`` when ``path`` is no bundle at all.
+    """
+    store = open_store(path)
+    if not is_bundle(store) and not store.faults(""):
         raise UsageProblem(
             f"{path} holds no bundle",
             hint="an unsealed one has no seal.dsse.json; `irkit case show CASE` lists a case's bundles",
         )
-    keys = list(keys)
+    known = list(keys)
+    found = verify_store(store, known, expect_head, tsa)
+    return _with_plain(found, open_store(path, identities), known, tsa) if found.ok and identities else found
+
+
+def _with_plain(
+    found: Verification, plain: Store, keys: list[PublicKey], tsa: Sequence[Certificate] | None
+) -> Verification:
+    """``found`` of an encrypted bundle, and what does not hold inside."""
+    inner = verify_store(plain, keys, tsa=tsa)
+    problems = [Problem(f"plain/{one.file}", one.problem) for one in inner.problems]
+    if inner.ok and found.predicate.get("encrypted_from", inner.digest) != inner.digest:
+        problems.append(Problem("plain", "is another bundle than the one that the seal speaks of"))
+    return replace(found, problems=tuple(problems))
+
+
+def verify_store(
+    store: Store, keys: list[PublicKey], expect_head: str = "", tsa: Sequence[Certificate] | None = None
+) -> Verification:
+    """:func:`verify_bundle` of an opened bundle."""
     try:
-        seal = _read(path / names.SEAL)
+        seal = read_small(store, names.SEAL)
         envelope = dsse.parse(seal)
         key, payload = envelope.open_with(keys)
         subjects, predicate = dsse.parse_statement(payload, PREDICATE_TYPE)
     except CheckFailed as error:
-        return Verification(path, (Problem(names.SEAL, error.message), *_unsigned_check(path)))
-    files = dict(_files(path))
-    chain, faults = _check_custody(path, seal, keys, expect_head)
+        faults = (*store.faults(""), Problem(names.SEAL, error.message))
+        return Verification(store.path, (*faults, *_unsigned_check(store)))
+    files = store.entries()
+    digest = subjects.get(names.TAG_MANIFEST, "")
+    stamp, token, unstamped = _check_timestamp(store, envelope, tsa)
+    chain, broken = _check_custody(store, seal, keys, expect_head)
+    proven = stamp.time if stamp.state == "valid" else ""
+    objection = key.validity.objection(str(predicate.get("sealed", "")), proven)
     problems = [
-        *_check_files(path, files, subjects),
-        *_check_manifests(path, subjects),
-        *_check_second_seal(path, payload, key),
-        *_check_form(path, seal, envelope, key),
-        *_check_folders(path, subjects),
-        *faults,
+        *([Problem(names.SEAL, objection)] if objection else []),
+        *store.faults(digest),
+        *_check_files(store, files, subjects),
+        *_check_manifests(store, subjects),
+        *_check_second_seal(store, seal, envelope, key, token),
+        *unstamped,
+        *_check_folders(store, subjects),
+        *broken,
     ]
     return Verification(
-        path, tuple(problems), f"sha256:{subjects.get(names.TAG_MANIFEST, '')}", str(predicate.get("status", "")),
-        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate, len(chain.entries), chain.head,
+        store.path, tuple(problems), f"sha256:{digest}", str(predicate.get("status", "")),
+        str(predicate.get("sealed", "")), key.id, key.name, len(subjects) - 1, sum(files.values()), predicate, len(chain.entries), chain.head, stamp,
     )  # fmt: skip
 
 
-def _read(path: Path) -> bytes:
-    """A small file of the bundle, never through a link.  Raises ``CheckFailed``."""
-    try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise CheckFailed("not a regular file")
-            data = file.read(SMALL + 1)
-    except OSError as error:
-        raise CheckFailed(f"can't be read: {error.strerror}") from error
-    if len(data) > SMALL:
-        raise CheckFailed("too large to be what it claims to be")
-    return data
-
-
-def _files(root: Path) -> Iterator[tuple[str, int]]:
-    """Every entry that is not a folder: its name in the bundle and its size, -1 when it is no regular file."""
-    for parent, folders, files in os.walk(root):
-        for name in files + [folder for folder in folders if (Path(parent) / folder).is_symlink()]:
-            entry = Path(parent) / name
-            facts = entry.lstat()
-            yield str(entry.relative_to(root)), facts.st_size if stat.S_ISREG(facts.st_mode) else -1
-
-
-def _digest(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_files(root: Path, files: dict[str, int], subjects: dict[str, str]) -> Iterator[Problem]:
+def _check_files(store: Store, files: dict[str, int], subjects: dict[str, str]) -> Iterator[Problem]:
     for name, size in sorted(files.items()):
         if size < 0:
             yield Problem(name, "not a regular file")
@@ -137,16 +142,24 @@ def _check_files(root: Path, files: dict[str, int], subjects: dict[str, str]) ->
             yield Problem(name, "the seal names a file that irkit would never write")
         elif name not in files:
             yield Problem(name, "missing")
-        elif files[name] >= 0 and _digest(root / name) != expected:
+        elif files[name] >= 0:
+            yield from _check_digest(store, name, expected)
+
+
+def _check_digest(store: Store, name: str, expected: str) -> Iterator[Problem]:
+    try:
+        if digest_of(store, name) != expected:
             yield Problem(name, "altered: its sha256 is not the sealed one")
+    except CheckFailed as error:
+        yield Problem(name, error.message)
 
 
-def _check_manifests(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
+def _check_manifests(store: Store, subjects: dict[str, str]) -> Iterator[Problem]:
     """The tag files: the seal vouches for the tag manifest, and that one for the others."""
     payload = {name: digest for name, digest in subjects.items() if name != names.TAG_MANIFEST}
     tags: dict[str, str] = {}
     try:
-        data = _read(root / names.TAG_MANIFEST)
+        data = read_small(store, names.TAG_MANIFEST)
         tags = names.parse_manifest(data.decode("ascii"))
         if hashlib.sha256(data).hexdigest() != subjects.get(names.TAG_MANIFEST) or set(tags) != set(names.TAGGED):
             tags = {}
@@ -154,12 +167,12 @@ def _check_manifests(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
     except (CheckFailed, ValueError) as error:
         yield Problem(names.TAG_MANIFEST, str(error))
     for name in names.TAGGED:
-        yield from _check_tag_file(root, name, tags.get(name), payload)
+        yield from _check_tag_file(store, name, tags.get(name), payload)
 
 
-def _check_tag_file(root: Path, name: str, expected: str | None, payload: dict[str, str]) -> Iterator[Problem]:
+def _check_tag_file(store: Store, name: str, expected: str | None, payload: dict[str, str]) -> Iterator[Problem]:
     try:
-        data = _read(root / name)
+        data = read_small(store, name)
         if expected is None:
             yield Problem(name, "nothing vouches for it: the tag manifest is not the sealed one")
         elif hashlib.sha256(data).hexdigest() != expected:
@@ -170,60 +183,77 @@ def _check_tag_file(root: Path, name: str, expected: str | None, payload: dict[s
         yield Problem(name, str(error))
 
 
-def _check_second_seal(root: Path, payload: bytes, key: PublicKey) -> Iterator[Problem]:
+def _check_second_seal(
+    store: Store, seal: bytes, envelope: dsse.Envelope, key: PublicKey, token: bytes
+) -> Iterator[Problem]:
+    """The signature does not cover media type, key names and blanks: these are as irkit wrote them, to the byte.
+
+    The sigstore form is made out of the envelope and the timestamp, so it is compared, not believed.
+    """
+    whole = dsse.render(envelope)
+    if seal != whole:
+        yield Problem(names.SEAL, "altered: the signature holds, but the text around it is not what irkit writes")
     try:
-        _, second = dsse.from_sigstore_bundle(_read(root / names.SIGSTORE_SEAL)).open_with([key])
-        if second != payload:
-            yield Problem(names.SIGSTORE_SEAL, "is a seal over something else")
+        second = read_small(store, names.SIGSTORE_SEAL)
+        if second == dsse.sigstore_bundle(whole, key.id, token):
+            return
+        yield Problem(names.SIGSTORE_SEAL, "altered, or of another seal: it is not what irkit writes for this one")
+        if second == dsse.sigstore_bundle(whole, key.id, dsse.token_of(second)):
+            yield Problem(
+                names.TIMESTAMP, f"altered, dropped or added: {names.SIGSTORE_SEAL} holds another timestamp, or none"
+            )
     except CheckFailed as error:
         yield Problem(names.SIGSTORE_SEAL, error.message)
 
 
-def _check_form(root: Path, seal: bytes, envelope: dsse.Envelope, key: PublicKey) -> Iterator[Problem]:
-    """What the signature does not cover (media type, key names, blanks) is as irkit wrote it, to the byte."""
-    if seal != dsse.render(envelope):
-        yield Problem(names.SEAL, "altered: the signature holds, but the text around it is not what irkit writes")
+def _check_timestamp(
+    store: Store, envelope: dsse.Envelope, tsa: Sequence[Certificate] | None
+) -> tuple[Stamp, bytes, list[Problem]]:
+    """What the timestamp is worth, its bytes, and what does not hold.  It is of the seal's first, and only, signature."""
+    if not store.has(names.TIMESTAMP):
+        return Stamp(), b"", []
     try:
-        second = _read(root / names.SIGSTORE_SEAL)
-        if second != dsse.sigstore_bundle(dsse.render(dsse.from_sigstore_bundle(second)), key.id):
-            yield Problem(names.SIGSTORE_SEAL, "altered: the text around the signature is not what irkit writes")
-    except CheckFailed:
-        return  # said already, by the check of its signature
+        token = read_small(store, names.TIMESTAMP, TOKEN_LIMIT)
+    except CheckFailed as error:
+        return Stamp("unreadable", why=error.message), b"", [Problem(names.TIMESTAMP, error.message)]
+    stamp = check(token, envelope.signatures[0], trusted_authorities() if tsa is None else tsa)
+    bad = stamp.state in ("invalid", "unreadable")
+    return stamp, token, [Problem(names.TIMESTAMP, f"{stamp.state}: {stamp.why}")] if bad else []
 
 
-def _check_folders(root: Path, subjects: dict[str, str]) -> Iterator[Problem]:
+def _check_folders(store: Store, subjects: dict[str, str]) -> Iterator[Problem]:
     """A folder that holds nothing sealed was added: by now every file in it has been named, an empty one has not."""
-    known = {str(parent) for name in subjects for parent in PurePosixPath(name).parents}
-    for parent, folders, _ in os.walk(root):
-        for name in sorted(folders):
-            entry = Path(parent) / name
-            if not entry.is_symlink() and str(entry.relative_to(root)) not in known:
-                yield Problem(str(entry.relative_to(root)), "added: the seal knows no such folder")
+    parents = {name.rpartition("/")[0] for name in subjects}
+    known = {str(folder) for parent in parents for folder in (PurePosixPath(parent), *PurePosixPath(parent).parents)}
+    for name in store.folders():
+        if name not in known:
+            yield Problem(name, "added: the seal knows no such folder")
 
 
-def _check_custody(root: Path, seal: bytes, keys: list[PublicKey], head: str) -> tuple[Chain, list[Problem]]:
+def _check_custody(store: Store, seal: bytes, keys: list[PublicKey], head: str) -> tuple[Chain, list[Problem]]:
     try:
-        chain = read_chain(load(root), seal, keys, head)
+        chain = read_chain(load(store), seal, keys, head)
     except CheckFailed as error:
         chain = Chain(problems=(error.message,))
     return chain, [Problem(names.CUSTODY, problem) for problem in chain.problems]
 
 
-def _unsigned_check(root: Path) -> Iterator[Problem]:
+def _unsigned_check(store: Store) -> Iterator[Problem]:
     """Without a good seal the manifests prove nothing, but they can still tell what was altered by accident."""
     try:
-        listed = names.parse_manifest(_read(root / names.MANIFEST).decode("ascii"))
+        listed = names.parse_manifest(read_small(store, names.MANIFEST).decode("ascii"))
     except (CheckFailed, ValueError) as error:
         yield Problem(names.MANIFEST, str(error))
         return
-    files = dict(_files(root))
-    yield from _check_files(root, files, {name: digest for name, digest in listed.items() if names.is_payload(name)})
+    yield from _check_files(
+        store, store.entries(), {name: digest for name, digest in listed.items() if names.is_payload(name)}
+    )
 
 
 def claimed_key(path: Path) -> str:
     """The key id that an unverified seal claims, for a hint only."""
     try:
-        predicate = json.loads(dsse.parse(_read(path / names.SEAL)).payload)["predicate"]
+        predicate = json.loads(dsse.parse(read_small(open_store(path), names.SEAL)).payload)["predicate"]
         return str(predicate["key"])[:80]
     except (CheckFailed, ValueError, KeyError, TypeError, RecursionError):
         return ""

@@ -16,7 +16,7 @@ from irkit import __version__
 from irkit.clock import now
 from irkit.errors import IrkitError, StorageError, storage_error
 from irkit.evidence import names
-from irkit.home import private_folder, sync_folder
+from irkit.home import private_folder, sync_folder, write_file
 from irkit.models import Gap
 
 BLOCK = 1024 * 1024
@@ -142,6 +142,28 @@ class BundleWriter:
         self.lost: list[str] = []
         self.about: dict[str, Any] = {}
         self._unsynced: list[str] = []
+        self.identities: list[Any] = []
+        """What reads an encrypted bundle back; none for a plain one."""
+
+    def place(self, path: str) -> Path:
+        """Where a file of the bundle lies on the disk."""
+        return self.folder / path
+
+    def open(self, path: str) -> BinaryIO:
+        """A new file of the bundle, to be written.  Raises ``OSError``."""
+        return self.place(path).open("xb", buffering=BLOCK)
+
+    def put(self, name: str, data: bytes) -> None:
+        """One of the bundle's own small files, on the disk before this returns.  Raises ``StorageError``."""
+        write_file(self.place(name), data)
+
+    def discard(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        self.place(path).unlink(missing_ok=True)
+
+    def around(self, digest: str) -> BundleWriter | None:
+        """The writer of a bundle around this one, which has just been sealed; ``None`` for a plain one."""
+        return None
 
     def gap(self, collector: str, what: str, why: str) -> None:
         """Record what could not be captured."""
@@ -158,14 +180,13 @@ class BundleWriter:
         path = f"data/{name}.zst" if compress else f"data/{name}"
         if not names.is_payload(path) or any(one.path == path for one in self.artifacts):
             raise IrkitError(f"not a new artifact name: {path}")
-        target = self.folder / path
-        private_folder(target.parent)
+        private_folder(self.place(path).parent)
         started = now()
         try:
-            file = target.open("xb", buffering=BLOCK)
+            file = self.open(path)
         except OSError as error:
             self._lost(path, origin, error.strerror or str(error))
-            raise storage_error(error, f"can't write {target}") from error
+            raise storage_error(error, f"can't write {self.place(path)}") from error
         sink = Sink(file, compress, self.checkpoint)
         try:
             yield sink
@@ -201,13 +222,13 @@ class BundleWriter:
     def forget(self, prefix: str) -> None:
         """Take back irkit's own records of a seal that failed, so that they can be written anew."""
         for one in [one for one in self.artifacts if one.path.startswith(prefix)]:
-            (self.folder / one.path).unlink(missing_ok=True)
+            self.discard(one.path)
             self.artifacts.remove(one)
             if one.path in self._unsynced:
                 self._unsynced.remove(one.path)
 
     def _drop(self, path: str, origin: Origin, why: str) -> None:
-        (self.folder / path).unlink(missing_ok=True)
+        self.discard(path)
         self._lost(path, origin, why)
 
     def _lost(self, path: str, origin: Origin, why: str) -> None:
@@ -220,7 +241,7 @@ class BundleWriter:
         pending, self._unsynced = self._unsynced, []
         for path in pending:
             try:
-                descriptor = os.open(self.folder / path, os.O_RDONLY)
+                descriptor = os.open(self.place(path), os.O_RDONLY)
                 try:
                     os.fsync(descriptor)
                 finally:

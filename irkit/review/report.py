@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +24,7 @@ from irkit.errors import EvidenceAltered, IrkitError, UsageProblem
 from irkit.evidence import names
 from irkit.evidence.keys import PublicKey
 from irkit.evidence.reader import BundleReader
+from irkit.evidence.store import open_store
 from irkit.evidence.verify import Verification, claimed_key, verify_bundle
 from irkit.home import write_file
 from irkit.models import Change, FileFacts, Finding
@@ -81,15 +82,17 @@ class GuardedReader(BundleReader):
             yield block
 
 
-def write_report(bundle: Path, keys: Iterable[PublicKey], output: Path | None = None) -> Report:
+def write_report(
+    bundle: Path, keys: Iterable[PublicKey], output: Path | None = None, identities: Sequence[Any] = ()
+) -> Report:
     """Verify ``bundle`` and write its page, by default ``irkit-report-CASE.html`` in the working folder.
 
     A bundle that does not verify gets a page too, and the page says so.  Raises ``UsageProblem`` when ``bundle`` is
     none, or when ``output`` lies inside it or is no ordinary file; ``StorageError`` when it can't be written.
     """
     _check_place(bundle, output or Path("page"))
-    verification = verify_bundle(bundle, keys)
-    contents = _contents(bundle, verification)
+    verification = verify_bundle(bundle, keys, identities=identities)
+    contents = _contents(bundle, verification, identities)
     path = output or Path(f"irkit-report-{_plain_name(contents['facts']['case'])}.html")
     _check_place(bundle, path)
     write_file(path, render(verification, contents).encode("utf-8"))
@@ -128,11 +131,11 @@ def _row(*cells: object, mark: str = "") -> Row:
     return Row(tuple(_shown(cell) for cell in cells), mark)
 
 
-def _contents(bundle: Path, verification: Verification) -> dict[str, Any]:
+def _contents(bundle: Path, verification: Verification, identities: Sequence[Any] = ()) -> dict[str, Any]:
     """What the bundle says, as finished strings; a part that can't be read is told, never passed over."""
     unreadable, reader = "", None
     try:
-        reader = _open(bundle)
+        reader = _open(bundle, identities)
     except UNREADABLE as error:
         unreadable = _sentence(error)
     run = _document(reader, RUN)
@@ -156,16 +159,15 @@ def _contents(bundle: Path, verification: Verification) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _open(bundle: Path) -> GuardedReader:
+def _open(bundle: Path, identities: Sequence[Any]) -> GuardedReader:
     """A reader, when the bundle is made of ordinary files and folders alone: a link or a pipe is never opened."""
-    for parent, folders, leaves in os.walk(bundle):
-        for name in (*folders, *leaves):
-            entry = Path(parent) / name
-            if not (stat.S_ISREG(entry.lstat().st_mode) or stat.S_ISDIR(entry.lstat().st_mode)):
-                raise EvidenceAltered(f"{entry.relative_to(bundle)} is not an ordinary file: nothing was read")
-    if (bundle / names.INDEX).stat().st_size > DOCUMENT_LIMIT:
+    entries = open_store(bundle, identities).entries()
+    for name, size in entries.items():
+        if size < 0:
+            raise EvidenceAltered(f"{name} is not an ordinary file: nothing was read")
+    if entries.get(names.INDEX, 0) > DOCUMENT_LIMIT:
         raise EvidenceAltered("the index is too large to be one")
-    return GuardedReader(bundle)
+    return GuardedReader(bundle, identities)
 
 
 def _sentence(error: BaseException) -> str:

@@ -137,7 +137,7 @@ def test_commands(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_by_hand(bundle: Path, signer: Signer, tmp_path: Path) -> None:
     """The second block of docs/verify-by-hand.md, run as it stands: openssl and sha256sum alone tell the same."""
     page = (Path(__file__).parents[2] / "docs" / "verify-by-hand.md").read_text()
-    (script,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    script = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0]
     (tmp_path / "key.pem").write_bytes(signer.public.pem)
 
     def by_hand() -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from irkit.errors import CheckFailed, EvidenceAltered, Interrupted, IrkitError, KeyProblem, StorageError, UsageProblem
-from irkit.evidence import dsse, keys, names, seal
+from irkit.evidence import dsse, keys, names
+from irkit.evidence import writer as writing
 from irkit.evidence.keys import PublicKey, Signer
 from irkit.evidence.reader import BundleReader
 from irkit.evidence.seal import seal_bundle
@@ -304,14 +305,14 @@ def test_the_seal_uses_the_reserve_of_a_full_disk(
     room: list[bool] = []
     writer = BundleWriter(tmp_path / "bundle", on_full=lambda: room.append(True) or len(room) == 1)
     writer.add("a", (b"1",), ORIGIN)
-    real = seal.write_file
+    real = writing.write_file
 
     def full(path: Path, data: bytes, mode: int = 0o600) -> None:
         if not room:
             raise StorageError("no space left")
         real(path, data, mode)
 
-    monkeypatch.setattr(seal, "write_file", full)
+    monkeypatch.setattr(writing, "write_file", full)
     seal_bundle(writer, FACTS, "complete", signer)
     assert room == [True] and check(tmp_path / "bundle").ok
 

@@ -14,7 +14,9 @@ from irkit.errors import PlaybookInvalid
 from irkit.playbook.model import load_playbook, read_playbook
 
 
-@pytest.mark.parametrize("name", ["run", "diff", "verify", "playbook", "profile"])
+@pytest.mark.parametrize(
+    "name", ["run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key"]
+)
 def test_schemas_are_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas.load(name))
 
