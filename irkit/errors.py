@@ -101,6 +101,10 @@ class Interrupted(IrkitError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class DeadlinePassed(IrkitError):
+    """A step, or the run, took longer than the playbook gives it."""
+
+
 class StorageError(IrkitError):
     """The disk under IRKIT_HOME is full or can't be written."""
 
@@ -122,3 +126,10 @@ def storage_error(error: OSError, doing: str) -> StorageError:
     """Turn an ``OSError`` met while writing irkit's own files into a sentence."""
     reason = _DISK.get(error.errno or 0, error.strerror or str(error))
     return StorageError(f"{doing}: {reason}")
+
+
+def transient(error: IrkitError) -> bool:
+    """Whether the same call may succeed a moment later: nobody answered, or the engine had a trouble of its own."""
+    if isinstance(error, EngineUnreachable):
+        return True
+    return isinstance(error, EngineError) and error.status is not None and (error.status >= 500 or error.status == 429)

@@ -15,7 +15,7 @@ from irkit.errors import ExitCode, KeyProblem, UsageProblem
 if TYPE_CHECKING:
     from irkit.evidence.keys import PublicKey
 
-USES = click.Choice(["evidence", "image"])
+USES = click.Choice(["evidence", "image", "approval"])
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -151,7 +151,7 @@ def list_(pem: str | None, as_json: bool) -> int:
 @click.option(
     "--use",
     "uses",
-    type=click.Choice(["evidence", "image", "tsa"]),
+    type=click.Choice(["evidence", "image", "approval", "tsa"]),
     multiple=True,
     required=True,
     help="What it may vouch for; tsa: FILE is a timestamp authority's certificate.",

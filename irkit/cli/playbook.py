@@ -19,7 +19,7 @@ def command() -> None:
 @json_option
 def list_(as_json: bool) -> int:
     """The playbooks that can be run: your own first."""
-    from irkit.playbook.model import load_playbook
+    from irkit.playbook.reader import load_playbook
 
     found = [load_playbook(path) for path in resources.every("playbooks")]
     if as_json:
@@ -41,7 +41,7 @@ def list_(as_json: bool) -> int:
 @click.argument("name")
 def show(name: str) -> int:
     """The variables and steps of a playbook.  Fails with file, line and column when it is not well-formed."""
-    from irkit.playbook.model import load_playbook
+    from irkit.playbook.reader import load_playbook
 
     playbook = load_playbook(resources.find("playbooks", name))
     click.echo(f"{playbook.id}: {printable(playbook.name)}\n  {printable(playbook.description)}\n  {playbook.digest}")

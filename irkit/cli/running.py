@@ -19,8 +19,9 @@ from irkit.evidence.writer import BundleWriter
 from irkit.home import Ballast, write_json
 from irkit.models import Target
 from irkit.playbook.journal import Journal
-from irkit.playbook.model import Playbook, load_playbook
+from irkit.playbook.model import Playbook
 from irkit.playbook.profiled import with_profile
+from irkit.playbook.reader import load_playbook
 from irkit.playbook.runner import Outcome, Runner
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
-Truth = Union[bool, Unknown]
+Truth = bool | Unknown
 
 
 class ConditionError(ValueError):
@@ -94,7 +94,7 @@ class Every:
     parts: tuple[Node, ...]
 
 
-Node = Union[Literal, Name, Known, Test, Not, Every]
+Node = Union[Literal, Name, Known, Test, Not, Every]  # noqa: UP007 - named before all of them exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,9 @@ class Condition:
 
     def names(self) -> Iterator[Name]:
         """Every name in it, also those within ``known(…)``."""
-        return _names(self.node)
+        for node in each(self.node):
+            if isinstance(node, Name):
+                yield node
 
 
 def parse(text: str) -> Condition:
@@ -311,16 +313,17 @@ def _kind(value: Any) -> str:
     return "text" if isinstance(value, str) else "list" if isinstance(value, list | tuple) else type(value).__name__
 
 
-def _names(node: Node) -> Iterator[Name]:
-    if isinstance(node, Name):
-        yield node
-    elif isinstance(node, Known):
-        yield node.name
+def each(node: Node) -> Iterator[Node]:
+    """A node and all within it."""
+    yield node
+    inner: tuple[Node, ...] = ()
+    if isinstance(node, Known):
+        inner = (node.name,)
     elif isinstance(node, Not):
-        yield from _names(node.inner)
+        inner = (node.inner,)
     elif isinstance(node, Test):
-        yield from _names(node.left)
-        yield from _names(node.right)
+        inner = (node.left, node.right)
     elif isinstance(node, Every):
-        for part in node.parts:
-            yield from _names(part)
+        inner = node.parts
+    for part in inner:
+        yield from each(part)

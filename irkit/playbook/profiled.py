@@ -64,4 +64,12 @@ def _expanded(
         # The collector's own name reads best; the step's id goes before it where a step of that name is there already.
         identity = one.collector.name if one.collector.name not in ids else f"{step.id}-{one.collector.name}"
         arguments = {"profile": name} if one.collector.action in _WITH_PROFILE else {}
-        yield Step(identity, one.collector.title, ACTIONS[one.collector.action], arguments, "", step.on_failure)
+        # What else the step says (when, needs, timeout, …) holds for each of its collectors.
+        yield replace(
+            step,
+            id=identity,
+            name=one.collector.title,
+            action=ACTIONS[one.collector.action],
+            arguments=arguments,
+            register="",
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LOOK = """
 from irkit import resources, schemas
-from irkit.playbook.model import load_playbook
+from irkit.playbook.reader import load_playbook
 from irkit.profiles import load_profile
 from irkit.compare.rules import load_rules
 import irkit, importlib.resources

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from irkit import documents
 from irkit.documents import DEPTH_LIMIT, SIZE_LIMIT, Doc, parse
 from irkit.errors import PlaybookInvalid
-from irkit.playbook.model import read_playbook
+from irkit.playbook.reader import read_playbook
 
 YAMLISH = st.text(alphabet="ab: -\n\t[]{}?,&*!|>'\"#%~01.\\\u2028\ufeff\x00", max_size=60)
 

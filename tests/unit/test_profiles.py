@@ -9,8 +9,8 @@ import pytest
 
 from irkit import documents, resources, schemas
 from irkit.errors import PlaybookInvalid, UsageProblem
-from irkit.playbook.model import load_playbook
 from irkit.playbook.profiled import with_profile
+from irkit.playbook.reader import load_playbook
 from irkit.profiles import COLLECTORS, collectors_report, load_profile, read_profile
 
 HEAD = "apiVersion: irkit/v1\nkind: Profile\nid: x\ncollectors:\n"

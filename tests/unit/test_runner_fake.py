@@ -20,7 +20,7 @@ from irkit.evidence.keys import Signer
 from irkit.evidence.writer import BundleWriter
 from irkit.models import Target
 from irkit.playbook.journal import Journal, read_journal
-from irkit.playbook.model import load_playbook
+from irkit.playbook.reader import load_playbook
 from irkit.playbook.runner import Outcome, Runner
 from irkit.quarantine import firewall
 from irkit.quarantine.release import clear_away, compare, give_back, leftovers

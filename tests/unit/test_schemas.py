@@ -11,7 +11,7 @@ import pytest
 from irkit import documents, resources, schemas
 from irkit.actions.registry import ACTIONS
 from irkit.errors import PlaybookInvalid
-from irkit.playbook.model import load_playbook, read_playbook
+from irkit.playbook.reader import load_playbook, read_playbook
 
 
 @pytest.mark.parametrize(
