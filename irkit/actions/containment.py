@@ -89,7 +89,7 @@ def _network(ctx: Context, saved: SavedState) -> Network:
 def thaw(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Unpause, unless it was paused before."""
     saved = saved_state(ctx)
-    if saved.paused or not ctx.before.paused:
+    if saved.paused or not ctx.engine.container(ctx.target.id).paused:  # this very run may have frozen it
         return Result("skipped", "it was frozen before irkit came: left so" if saved.paused else "it is not frozen")
     ctx.engine.unpause(ctx.target.id)
     return Result("succeeded", "thawed")

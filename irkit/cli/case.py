@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from irkit import cases
-from irkit.cli.options import json_option, print_json
-from irkit.errors import EvidenceAltered, ExitCode
+from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
+from irkit.errors import EvidenceAltered, ExitCode, UsageProblem
 from irkit.playbook.journal import read_journal
 from irkit.text import printable
 
 
 @click.group()
 def command() -> None:
-    """List and show cases."""
+    """List and show cases; approve or deny what their runs ask for."""
 
 
 @command.command("list", epilog="\b\nExample:\n  irkit case list --json")
@@ -80,3 +82,54 @@ def _show_run(row: dict[str, object]) -> None:
             click.echo(f"            {record['type']} {record['time']} {record.get('status', '')}")
     if not ended:
         click.echo("            it never ended: irkit was killed, or is still at it")
+
+
+@command.command("pending", epilog="\b\nExample:\n  irkit case pending")
+@json_option
+def pending(as_json: bool) -> int:
+    """What runs wait for somebody to approve."""
+    from irkit.playbook import approval
+
+    waiting = [
+        request for case in cases.list_cases() for run in case.runs for request in approval.pending(case.folder / "runs" / run)
+    ]  # fmt: skip
+    if as_json:
+        print_json({"schema": "irkit.pending/v1", "requests": waiting})
+    for one in () if as_json else waiting:
+        click.echo(
+            f"{one['case']}  {one['step']}  {printable(str(one['message']), 200)}  (until {one['expires'][:19]}Z)"
+        )
+    if not waiting and not as_json:
+        click.echo("nothing waits for an approval", err=True)
+    return ExitCode.DONE
+
+
+@command.command(
+    "approve",
+    epilog="\b\nExamples:\n  irkit key generate --name ann --use approval\n  irkit case approve 2026-01-31-web-1-3f9a remove --key ann",
+)
+@click.argument("case_id", metavar="CASE")
+@click.argument("step")
+@click.option("--deny", is_flag=True, help="Deny it instead.")
+@click.option("--why", default="", help="A reason, kept with the decision.")
+@signing_options
+def approve(
+    case_id: str, step: str, deny: bool, why: str, key: str, passphrase_file: Path | None, passphrase_fd: int | None
+) -> int:
+    """Sign an approval of the STEP that a run of CASE waits for.  The key must be one for approvals."""
+    from irkit.evidence.keys import load_signer
+    from irkit.playbook import approval
+
+    case = cases.load_case(case_id)
+    waiting = [
+        run for run in case.runs if any(one["step"] == step for one in approval.pending(case.folder / "runs" / run))
+    ]
+    if not waiting:
+        raise UsageProblem(
+            f"no run of {case_id} waits for an approval of {step!r}", hint="`irkit case pending` lists what waits"
+        )
+    request = case.folder / "runs" / waiting[-1] / approval.FOLDER / f"{step}.json"
+    signer = load_signer(key, approval.USE, passphrase_source(passphrase_file, passphrase_fd))
+    approval.answer(request, signer, "deny" if deny else "approve", why)
+    click.echo(f"{'denied' if deny else 'approved'} {step} of {case_id} as {signer.public.name}", err=True)
+    return ExitCode.DONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,7 +90,7 @@ def command(
     """
     if not targets and not labels:
         raise click.UsageError("Missing argument 'TARGET'.")
-    chosen = parse_vars(variables)
+    chosen: dict[str, Any] = dict(parse_vars(variables))
     if sinkhole and observe is None:
         raise click.UsageError("--sinkhole goes with --observe SECONDS.")
     if observe is not None:

@@ -99,19 +99,14 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def parse_vars(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``--var name=value`` options; whole numbers and true/false are typed.  Raises ``UsageProblem``."""
-    found: dict[str, Any] = {}
+def parse_vars(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``--var name=value`` options; the playbook says what type each is of.  Raises ``UsageProblem``."""
+    found: dict[str, str] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name:
             raise UsageProblem(f"not name=value: {pair!r}")
-        typed: Any = value
-        if value in ("true", "false"):
-            typed = value == "true"
-        elif value.isdigit():
-            typed = int(value)
-        found[name] = typed
+        found[name] = value
     return found
 
 
@@ -120,6 +115,7 @@ MARKS = {
     "degraded": ("~", "yellow"),
     "failed": ("✗", "red"),
     "skipped": ("-", None),
+    "undecided": ("?", "yellow"),
     "interrupted": ("!", "red"),
 }
 

@@ -51,3 +51,29 @@ def show(name: str) -> int:
     for step in playbook.steps:
         click.echo(f"  step  {step.id:<16} {step.action.name:<20} [{step.action.effect}] on failure: {step.on_failure}")
     return ExitCode.DONE
+
+
+@command.command(
+    "lint", epilog="\b\nExamples:\n  irkit playbook lint contain\n  irkit playbook lint ./our-playbook.yaml --json"
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@json_option
+def lint_(names: tuple[str, ...], as_json: bool) -> int:
+    """What is wrong with playbooks, by name or path; all of them without one.  Exit 3 when one must not run so."""
+    from irkit.playbook.lint import lint
+    from irkit.playbook.reader import load_playbook
+
+    paths = [resources.find("playbooks", name) for name in names] or list(resources.every("playbooks"))
+    found = {path: lint(load_playbook(path)) for path in paths}
+    errors = sum(remark.level == "error" for remarks in found.values() for remark in remarks)
+    if as_json:
+        rows = [{"path": str(path), "remarks": [one.to_json() for one in remarks]} for path, remarks in found.items()]
+        print_json({"schema": "irkit.lint/v1", "playbooks": rows})
+    for path, remarks in () if as_json else found.items():
+        for one in remarks:
+            click.echo(
+                f"{path.name}: {one.level}: {one.step + ': ' if one.step else ''}{printable(one.message)} [{one.rule}]"
+            )
+    if not as_json:
+        click.echo(f"{len(found)} playbooks, {errors} errors", err=True)
+    return ExitCode.CHECK_FAILED if errors else ExitCode.DONE

@@ -45,6 +45,7 @@ class RunConfig:
     signer: Callable[[], Signer] | None = None
     sealed_off: Callable[[], None] = lambda: None
     recipients: tuple[Any, ...] = ()
+    undo_containment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,9 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
             try:
-                outcome = Runner(playbook, context, journal, variables, signals.shield).run()
+                outcome = Runner(
+                    playbook, context, journal, variables, signals.shield, release=config.undo_containment
+                ).run()
             finally:
                 journal.close()
             finished = Finished(outcome, context, playbook)

@@ -29,6 +29,21 @@ class Var:
     description: str
     choices: tuple[Any, ...] = ()
 
+    def typed(self, value: Any) -> Any:
+        """A text from the command line as this variable's type, where it is one; lists are separated by commas."""
+        if not isinstance(value, str) or self.type == "string":
+            return value
+        try:
+            if self.type == "integer":
+                return int(value)
+            if self.type == "number":
+                return float(value)
+        except ValueError:
+            return value
+        if self.type == "list":
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return {"true": True, "false": False}.get(value, value)
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -139,7 +154,7 @@ class Playbook:
         for var in self.vars.values():
             if var.name not in given and var.required:
                 raise UsageProblem(f"the playbook {self.id} needs a value for {var.name!r}", hint=f"--var {var.name}=…")
-            value = given.get(var.name, var.default)
+            value = var.typed(given.get(var.name, var.default))
             if type(value) not in VAR_TYPES[var.type]:
                 raise UsageProblem(f"{var.name!r} must be of type {var.type}, not {value!r}")
             if var.choices and value not in var.choices:

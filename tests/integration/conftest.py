@@ -41,10 +41,15 @@ class Lab:
     home: Path
     token: str
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process of irkit's."""
+        return {**os.environ, "IRKIT_HOME": str(self.home)}
+
     def irkit(self, *argv: str, code: int | None = 0, env: dict[str, str] | None = None) -> Ran:
         done = subprocess.run(
             [sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, timeout=120, check=False,
-            env={**os.environ, "IRKIT_HOME": str(self.home), **(env or {})}, stdin=subprocess.DEVNULL,
+            env={**self.environment, **(env or {})}, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if code is not None:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -101,7 +101,8 @@ def test_refused(text: str, said: str, place: str) -> None:
 def test_bind() -> None:
     playbook = read(HEAD + "vars: {image: {type: string}, n: {type: integer, default: 60}}\n" + STEP)
     assert playbook.bind({"image": "x"}) == {"image": "x", "n": 60}
-    for given in ({}, {"image": 1}, {"image": "x", "n": "1"}, {"image": "x", "other": 1}):
+    assert playbook.bind({"image": "12", "n": "7"}) == {"image": "12", "n": 7}
+    for given in ({}, {"image": 1}, {"image": "x", "n": "one"}, {"image": "x", "other": 1}):
         with pytest.raises(UsageProblem):
             playbook.bind(given)
 

@@ -1,0 +1,66 @@
+"""``irkit run``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from irkit.cli.options import (
+    catching_signals,
+    engine_option,
+    json_option,
+    parse_recipients,
+    parse_vars,
+    passphrase_source,
+    print_json,
+    recipient_option,
+    show_event,
+    signing_options,
+)
+from irkit.cli.running import RunConfig, run_playbook
+
+
+@click.command(
+    epilog="\b\nExamples:\n  irkit run contain web-1 --var profile=full\n  irkit run ./our-playbook.yaml web-1 --json"
+)
+@click.argument("playbook")
+@click.argument("target")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
+@click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
+@recipient_option
+@signing_options
+@engine_option
+@json_option
+def command(
+    playbook: str,
+    target: str,
+    variables: tuple[str, ...],
+    undo_containment: bool,
+    recipients: tuple[str, ...],
+    key: str,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    engine: str | None,
+    as_json: bool,
+) -> int:
+    """Run PLAYBOOK, by name or path, on TARGET.
+
+    `irkit playbook list` shows what there is, `irkit playbook show NAME` its variables and steps, `irkit playbook lint`
+    what is wrong with one.  `irkit contain` has the options that containing needs.
+    """
+    config = RunConfig(
+        target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
+        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
+        undo_containment=undo_containment,
+    )  # fmt: skip
+    with catching_signals() as signals:
+        finished = run_playbook(config, signals, lambda case, container: None)
+    if as_json:
+        print_json(finished.to_json())
+    elif finished.context.facts.sealed is not None:
+        click.echo(str(finished.context.facts.sealed.path))
+    if finished.outcome.error is not None:
+        raise finished.outcome.error
+    return finished.outcome.exit_code
