@@ -63,7 +63,7 @@ def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
 def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Changed files."""
     from irkit.acquire.filesystem import acquire_changes
-    from irkit.acquire.overlay import find_layers
+    from irkit.acquire.layers import find_layers
 
     layers = find_layers(ctx.before, ctx.host_view)
     before = len(ctx.writer.gaps)

@@ -63,7 +63,7 @@ def _of_bundle(path: Path, key: Path | None, gaps: list[Gap]) -> Iterator[Change
 def _of_container(name: str, engine_url: str | None, gaps: list[Gap]) -> Iterator[Change]:
     from irkit.acquire.filesystem import live_changes
     from irkit.acquire.host import HostView, locate
-    from irkit.acquire.overlay import find_layers
+    from irkit.acquire.layers import find_layers
     from irkit.engine.connect import open_engine
 
     container = open_engine(engine_url).container(name)
