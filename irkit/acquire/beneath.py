@@ -21,15 +21,15 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 BLOCK = 1024 * 1024
 DEPTH_LIMIT = 500
-KINDS = (
-    (stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"), (stat.S_ISFIFO, "fifo"),
-    (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "char"), (stat.S_ISBLK, "block"),
-)  # fmt: skip
+KINDS = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char", stat.S_IFBLK: "block",
+}  # fmt: skip
 
 
 def kind_of(mode: int) -> str:
     """``file``, ``directory``, ``symlink`` …"""
-    return next((name for test, name in KINDS if test(mode)), "unknown")
+    return KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
 @contextmanager
@@ -68,6 +68,7 @@ class Entry:
     problem: str = ""
     _xattrs: dict[str, bytes] | None = None
     _target: str | None = None
+    _born: int = -1
 
     @property
     def kind(self) -> str:
@@ -125,7 +126,9 @@ class Entry:
 
     def born(self) -> int:
         """Birth time, nanoseconds since the epoch; 0 where it is not known."""
-        return birth_time(self.folder, self.name)
+        if self._born < 0:
+            self._born = birth_time(self.folder, self.name)
+        return self._born
 
 
 def walk(

@@ -71,12 +71,15 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
         writer.sink(
             "filesystem/changes.jsonl",
             Origin(collector, "overlay upper directory against the image's layers", method, LINES_TYPE),
+            threads=True,
         ) as lines,
         writer.sink(
             "filesystem/originals.tar",
             Origin(collector, "the image's versions of changed configuration files", method, LAYER_TYPE),
         ) as old,
-        writer.sink("filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE)) as sink,
+        writer.sink(
+            "filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE), threads=True
+        ) as sink,
     ):
         originals = TarTaker(old, note, limit, checkpoint=writer.checkpoint)
         taker = TarTaker(sink, note, limit, originals, writer.checkpoint)

@@ -17,6 +17,9 @@ ID_LIMIT = 0o7777777
 SIZE_LIMIT = 0o77777777777
 FILE, LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 _PADDING = bytes(RECORD)
+_PAX_NAME = b"./PaxHeaders/irkit".ljust(NAME_LIMIT, b"\0")
+_NO_DEVICE = b"0000000\0" * 2
+_TAIL = bytes(167)
 
 
 class Output(Protocol):
@@ -67,32 +70,37 @@ def headers(member: Member) -> bytes:
     name, target = os.fsencode(member.name), os.fsencode(member.target)
     if member.kind == DIRECTORY:
         name += b"/"
-    records = {os.fsencode(keyword): value for keyword, value in member.pax.items()}
+    records = [pax_record(os.fsencode(keyword), value) for keyword, value in member.pax.items()]
+    odd = member.pax.get("GNU.sparse.name", b"")
     if len(name) > NAME_LIMIT:
-        records[b"path"] = name
+        records.append(pax_record(b"path", name))
+        odd += name
     if len(target) > NAME_LIMIT:
-        records[b"linkpath"] = target
+        records.append(pax_record(b"linkpath", target))
+        odd += target
     uid, gid, size = member.uid, member.gid, member.size
-    if uid > ID_LIMIT:
-        records[b"uid"], uid = b"%d" % uid, 0
-    if gid > ID_LIMIT:
-        records[b"gid"], gid = b"%d" % gid, 0
+    if uid > ID_LIMIT or gid > ID_LIMIT:
+        records += pax_record(b"uid", b"%d" % uid), pax_record(b"gid", b"%d" % gid)
+        uid, gid = min(uid, ID_LIMIT), min(gid, ID_LIMIT)
     if size > SIZE_LIMIT:
-        records[b"size"], size = b"%d" % size, 0
-    mtime = member.mtime_ns // 1_000_000_000
-    if member.mtime_ns % 1_000_000_000 or not 0 <= mtime <= SIZE_LIMIT:
-        records[b"mtime"] = seconds(member.mtime_ns)
+        records.append(pax_record(b"size", b"%d" % size))
+        size = 0
+    mtime, fraction = divmod(member.mtime_ns, 1_000_000_000)
+    if fraction or not 0 <= mtime <= SIZE_LIMIT:
+        records.append(pax_record(b"mtime", seconds(member.mtime_ns)))
         mtime = min(max(mtime, 0), SIZE_LIMIT)
-    before = _extended(records, mtime) if records else b""
-    return before + _ustar(name, target, member, uid, gid, size, mtime)
-
-
-def _extended(records: Mapping[bytes, bytes], mtime: int) -> bytes:
-    body = b"".join(pax_record(keyword, value) for keyword, value in records.items())
-    if not all(_utf8(records.get(key, b"")) for key in (b"path", b"linkpath", b"GNU.sparse.name")):
-        body = pax_record(b"hdrcharset", b"BINARY") + body
-    head = _ustar(b"./PaxHeaders/irkit", b"", Member("", b"x", 0o644), 0, 0, len(body), mtime)
-    return head + body + padding(len(body))
+    head = _ustar(name, target, member.kind, member.mode, uid, gid, size, mtime, member.device)
+    if not records:
+        return head
+    if odd and not _utf8(odd):
+        records.insert(0, pax_record(b"hdrcharset", b"BINARY"))
+    body = b"".join(records)
+    return b"%b%b%b%b" % (
+        _ustar(_PAX_NAME, b"", b"x", 0o644, 0, 0, len(body), mtime, 0),
+        body,
+        padding(len(body)),
+        head,
+    )
 
 
 def _utf8(value: bytes) -> bool:
@@ -103,14 +111,15 @@ def _utf8(value: bytes) -> bool:
     return True
 
 
-def _ustar(name: bytes, target: bytes, member: Member, uid: int, gid: int, size: int, mtime: int) -> bytes:
-    device = member.device
-    major, minor = (os.major(device), os.minor(device)) if device else (0, 0)
-    block = b"%-100b%07o\0%07o\0%07o\0%011o\0%011o\0        %b%-100bustar\00000%64s%07o\0%07o\0" % (
-        name[:NAME_LIMIT].ljust(NAME_LIMIT, b"\0"), member.mode & 0o7777, uid, gid, size, mtime, member.kind,
-        target[:NAME_LIMIT].ljust(NAME_LIMIT, b"\0"), _PADDING[:64], major & ID_LIMIT, minor & ID_LIMIT,
+def _ustar(
+    name: bytes, target: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, device: int
+) -> bytes:
+    numbers = b"%07o\0%07o\0" % (os.major(device) & ID_LIMIT, os.minor(device) & ID_LIMIT) if device else _NO_DEVICE
+    first = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        name[:NAME_LIMIT].ljust(NAME_LIMIT, b"\0"), mode & 0o7777, uid, gid, size, mtime
     )  # fmt: skip
-    return b"%b%06o\0 %b%b" % (block[:148], sum(block), block[156:], _PADDING[: RECORD - len(block)])
+    second = b"%b%bustar\00000%b%b" % (kind, target[:NAME_LIMIT].ljust(NAME_LIMIT, b"\0"), _PADDING[:64], numbers)
+    return b"%b%06o\0 %b%b" % (first, sum(first) + sum(second) + 8 * 32, second, _TAIL)
 
 
 def sparse(member: Member, size: int, pieces: Sequence[tuple[int, int]]) -> tuple[Member, bytes]:
@@ -142,6 +151,10 @@ class TarWriter:
     def add(self, member: Member) -> None:
         """A member; of one with a size its bytes must follow by :meth:`data`, and then :meth:`end`."""
         self._output.write(headers(member))
+
+    def whole(self, member: Member, data: bytes) -> None:
+        """A member with all of its bytes."""
+        self._output.write(b"%b%b%b" % (headers(member), data, padding(len(data))))
 
     def data(self, block: bytes) -> None:
         """Bytes of the last member."""
