@@ -137,8 +137,11 @@ def walk(
     on_error: Callable[[str, OSError], None],
     device: int | None = None,
     marks: Marks = OVERLAY,
+    on_mount: Callable[[str], None] = lambda path: None,
 ) -> Iterator[Entry]:
     """Every entry beneath an open folder, parents first, names sorted; with ``device``, never onto another one.
+
+    What is mounted from another device is told to ``on_mount``.
 
     An entry's folder descriptor is open only until the next entry is asked for.  Each level holds a descriptor, so
     what is nested deeper than ``DEPTH_LIMIT`` is told to ``on_error``: an attacker chooses the depth.
@@ -161,6 +164,7 @@ def walk(
                 on_error(path, error)
                 continue
             if device is not None and info.st_dev != device:
+                on_mount(path)
                 continue
             yield Entry(path, name, level.folder, info, marks)
             if stat.S_ISDIR(info.st_mode):

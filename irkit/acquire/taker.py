@@ -107,6 +107,11 @@ class TarTaker:
         self._digests = DigestTaker(gap, checkpoint, self._holes)
         self._tar = TarWriter(sink)
 
+    @property
+    def left(self) -> int:
+        """What is left of the budget."""
+        return self._budget
+
     def close(self) -> None:
         """Write the end of the archive."""
         self._tar.close()

@@ -44,8 +44,8 @@ def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
     if not which:
         return Result("skipped", "the profile does not ask for memory")
     before = len(ctx.writer.gaps)
-    rows = acquire_memory(view, ctx.writer, which, _limit(args, "memory"))
-    return _counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
+    rows = acquire_memory(view, ctx.writer, which, limit_of(args, "memory"))
+    return counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
 
 
 def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -56,8 +56,8 @@ def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
     if view is None:
         return _unseen(ctx, "tmpfs")
     before = len(ctx.writer.gaps)
-    count = acquire_tmpfs(view, ctx.writer, _limit(args, "tmpfs"), _ignore)
-    return _counted(ctx, before, count, "entries")
+    count = acquire_tmpfs(view, ctx.writer, limit_of(args, "tmpfs"), _ignore)
+    return counted(ctx, before, count, "entries")
 
 
 def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -68,10 +68,14 @@ def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
     layers = find_layers(ctx.before, ctx.host_view)
     before = len(ctx.writer.gaps)
     if isinstance(layers, str):
-        ctx.writer.gap("filesystem", "changed files", layers)
-        return Result("degraded", layers)
-    ctx.facts.changes = acquire_changes(layers, ctx.writer, _limit(args, "filesystem"), _ignore)
-    return _counted(ctx, before, ctx.facts.changes, "changes")
+        from irkit.acquire.export import acquire_by_api
+
+        ctx.facts.changes = acquire_by_api(ctx.engine, ctx.before, ctx.writer, limit_of(args, "filesystem"), layers)
+        return Result(
+            "degraded", f"{ctx.facts.changes} changes, by the engine's export: {layers}", {"count": ctx.facts.changes}
+        )
+    ctx.facts.changes = acquire_changes(layers, ctx.writer, limit_of(args, "filesystem"), _ignore)
+    return counted(ctx, before, ctx.facts.changes, "changes")
 
 
 def logs(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -79,8 +83,8 @@ def logs(ctx: Context, args: Mapping[str, Any]) -> Result:
     from irkit.acquire.logs import acquire_logs
 
     before = len(ctx.writer.gaps)
-    count = acquire_logs(ctx.engine, ctx.before, ctx.writer, limit=_limit(args, "logs"))
-    return _counted(ctx, before, count, "bytes")
+    count = acquire_logs(ctx.engine, ctx.before, ctx.writer, limit=limit_of(args, "logs"))
+    return counted(ctx, before, count, "bytes")
 
 
 def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -93,7 +97,7 @@ def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
     before = len(ctx.writer.gaps)
     acquire_events(ctx.engine, ctx.before, ctx.writer)
     acquire_engine_state(ctx.engine, Container(raw) if raw else ctx.before, ctx.writer)
-    return _counted(
+    return counted(
         ctx,
         before,
         sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state"),
@@ -101,7 +105,7 @@ def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
     )
 
 
-def _counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
+def counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
     missing = len(ctx.writer.gaps) - gaps_before
     if missing:
         return Result(
@@ -121,7 +125,7 @@ def _ignore(change: Change) -> None:
     """Nobody needs to see the changes while they are written."""
 
 
-def _limit(args: Mapping[str, Any], collector: str) -> int:
+def limit_of(args: Mapping[str, Any], collector: str) -> int:
     """A collector's limit, in bytes, by the profile; 0 where the profile leaves it out and a playbook asks for it."""
     return load_profile(str(args["profile"])).limit(collector) or 0
 
