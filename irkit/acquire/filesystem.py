@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 
 from irkit.acquire.attributes import NO_OVERLAY
@@ -12,6 +12,7 @@ from irkit.acquire.host import HostView, Mount
 from irkit.acquire.layers import Layers
 from irkit.acquire.overlay import scan
 from irkit.acquire.taker import DigestTaker, TarTaker
+from irkit.engine.interface import Container
 from irkit.errors import StorageError
 from irkit.evidence.writer import BundleWriter, Origin, Sink
 from irkit.models import Change
@@ -96,7 +97,9 @@ def _write_line(sink: Sink, change: Change) -> None:
     sink.write(json.dumps(change.to_json(), separators=(",", ":")).encode() + b"\n")
 
 
-def live_changes(layers: Layers | str, view: HostView | None, note: Callable[[str, str], None]) -> Iterator[Change]:
+def live_changes(
+    layers: Layers | str, view: HostView | None, note: Callable[[str, str], None], binds: Sequence[str] = ()
+) -> Iterator[Change]:
     """The same list without storing anything: for ``irkit diff`` of a container."""
     taker = DigestTaker(note)
     if isinstance(layers, str):
@@ -104,24 +107,38 @@ def live_changes(layers: Layers | str, view: HostView | None, note: Callable[[st
     else:
         yield from scan(layers, taker, note)
     if view is not None:
-        for mount in tmpfs_mounts(view):
+        for mount in tmpfs_mounts(view, binds):
             yield from _tmpfs_entries(view, mount, taker, note)
 
 
-def tmpfs_mounts(view: HostView) -> Iterator[Mount]:
-    """The tmpfs mounts that a process of the container can write to; the engine's masks are left out."""
+def bound(container: Container) -> tuple[str, ...]:
+    """Where folders of the host are bound into a container."""
+    mounts = container.raw.get("Mounts") or ()
+    return tuple(str(one.get("Destination")) for one in mounts if one.get("Type") == "bind")
+
+
+def _beneath(path: str, folders: Sequence[str]) -> bool:
+    return any(path == base or path.startswith(base.rstrip("/") + "/") for base in folders)
+
+
+def tmpfs_mounts(view: HostView, binds: Sequence[str] = ()) -> Iterator[Mount]:
+    """The container's own tmpfs mounts; the engine's masks are left out, and what lies in a bind mount is the host's."""
     seen = set()
     for mount in view.mounts:
-        masked = any(mount.point == base or mount.point.startswith(base + "/") for base in MASKED)
-        if mount.fstype == "tmpfs" and not masked and mount.point not in seen:
+        if mount.fstype == "tmpfs" and not _beneath(mount.point, (*MASKED, *binds)) and mount.point not in seen:
             seen.add(mount.point)
             yield mount
 
 
-def acquire_tmpfs(view: HostView, writer: BundleWriter, limit: int, seen: Callable[[Change], None]) -> int:
-    """Write ``tmpfs/contents.tar.zst`` and ``tmpfs/entries.jsonl.zst``: neither export nor diff ever shows these."""
+def acquire_tmpfs(
+    view: HostView, writer: BundleWriter, limit: int, seen: Callable[[Change], None], binds: Sequence[str] = ()
+) -> int:
+    """Write ``tmpfs/contents.tar.zst`` and ``tmpfs/entries.jsonl.zst``: neither export nor diff ever shows these.
+
+    ``binds``: where folders of the host are bound in; a tmpfs of the host beneath them is a gap.
+    """
     collector = "tmpfs"
-    mounts = list(tmpfs_mounts(view))
+    mounts = list(tmpfs_mounts(view, binds))
     source = (
         ", ".join(mount.point for mount in mounts)
         .encode("utf-8", "surrogateescape")
@@ -132,9 +149,15 @@ def acquire_tmpfs(view: HostView, writer: BundleWriter, limit: int, seen: Callab
     with (
         Notes(writer, collector) as note,
         writer.sink("tmpfs/entries.jsonl", Origin(collector, origin.source, origin.method, LINES_TYPE)) as lines,
-        writer.sink("tmpfs/contents.tar", origin) as sink,
+        writer.sink("tmpfs/contents.tar", origin, threads=True) as sink,
     ):
         taker = TarTaker(sink, note, limit, checkpoint=writer.checkpoint)
+        for mount in view.mounts:
+            if mount.fstype == "tmpfs" and _beneath(mount.point, binds):
+                note(
+                    mount.point,
+                    "a tmpfs of the host, bound into the container: only the volumes collector takes it, by name",
+                )
         for mount in mounts:
             for change in _tmpfs_entries(view, mount, taker, note):
                 _write_line(lines, change)

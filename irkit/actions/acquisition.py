@@ -50,13 +50,13 @@ def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
 
 def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Files that exist only in memory."""
-    from irkit.acquire.filesystem import acquire_tmpfs
+    from irkit.acquire.filesystem import acquire_tmpfs, bound
 
     view = ctx.host_view
     if view is None:
         return _unseen(ctx, "tmpfs")
     before = len(ctx.writer.gaps)
-    count = acquire_tmpfs(view, ctx.writer, limit_of(args, "tmpfs"), _ignore)
+    count = acquire_tmpfs(view, ctx.writer, limit_of(args, "tmpfs"), _ignore, bound(ctx.before))
     return counted(ctx, before, count, "entries")
 
 

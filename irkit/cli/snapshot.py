@@ -19,7 +19,6 @@ from irkit.cli.options import (
 )
 from irkit.cli.running import RunConfig, run_playbook
 
-
 EPILOG = """\b
 Examples:
   irkit snapshot web-1 --var profile=quick
