@@ -23,7 +23,8 @@ class PipelinedSink(Sink):
 
     def __init__(self, file: BinaryIO, compress: bool, checkpoint: Callable[[], None]) -> None:
         super().__init__(file, compress, checkpoint)
-        self._gathered = bytearray()
+        self._gathered: list[bytes] = []
+        self._waiting = 0
         self._error: StorageError | None = None
         self._lanes = [_Lane(self._raw.update), _Lane(self._store)]
 
@@ -34,8 +35,9 @@ class PipelinedSink(Sink):
         self._checkpoint()
         self.raw_size += len(data)
         if len(data) < GATHER:
-            self._gathered += data
-            if len(self._gathered) >= GATHER:
+            self._gathered.append(data)
+            self._waiting += len(data)
+            if self._waiting >= GATHER:
                 self._pass_on()
             return len(data)
         self._pass_on()
@@ -44,8 +46,8 @@ class PipelinedSink(Sink):
 
     def _pass_on(self) -> None:
         if self._gathered:
-            self._hand_out(bytes(self._gathered))
-            self._gathered.clear()
+            data, self._gathered, self._waiting = b"".join(self._gathered), [], 0
+            self._hand_out(data)
 
     def _hand_out(self, data: bytes) -> None:
         if self._error is not None:
