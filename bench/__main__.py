@@ -275,6 +275,9 @@ def main() -> None:
         for name, megabytes in memory().items():
             verdict = "" if megabytes < 100 else "  MISSED"
             print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)
+    from bench import storage
+
+    storage.main()
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def _compare(image: Image, digests: Mapping[str, str], writer: BundleWriter, sou
     layers = {one: one.removeprefix("sha256:") in present for one in image.layers}
     rows = {
         "schema": "irkit.image-content/v1",
-        "config_in_archive": image.id.removeprefix("sha256:") in present,
+        "id_in_archive": image.id.removeprefix("sha256:") in present,
         "layers_in_archive": layers,
     }
     writer.add_json("image/content.json", rows, Origin(SAVE, source, "digests of the saved archive"))
