@@ -88,9 +88,16 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
             _write_line(lines, change)
             seen(change)
             count += 1
-        taker.close()
+        finish(taker, sink)
         originals.close()
     return count
+
+
+def finish(taker: TarTaker, sink: Sink) -> None:
+    """End a tar.  A disk that is full by now costs the tar, which the writer records, and not the list beside it."""
+    with suppress(StorageError):
+        taker.close()
+        sink.close()
 
 
 def _write_line(sink: Sink, change: Change) -> None:
@@ -163,7 +170,7 @@ def acquire_tmpfs(
                 _write_line(lines, change)
                 seen(change)
                 count += 1
-        taker.close()
+        finish(taker, sink)
     return count
 
 

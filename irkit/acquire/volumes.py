@@ -16,7 +16,7 @@ from typing import Any
 
 from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import Entry, facts_of, open_folder, walk
-from irkit.acquire.filesystem import LAYER_TYPE, LINES_TYPE, Notes
+from irkit.acquire.filesystem import LAYER_TYPE, LINES_TYPE, Notes, finish
 from irkit.acquire.host import HostView
 from irkit.acquire.taker import TarTaker
 from irkit.engine.interface import Container, Engine
@@ -212,7 +212,7 @@ def _take(
             if entry.problem:
                 note(entry.path, entry.problem)
             count += 1
-        taker.close()
+        finish(taker, sink)
         state.bytes_left = taker.left
     return count
 

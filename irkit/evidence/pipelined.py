@@ -5,12 +5,14 @@ SHA-256 and zstd let go of the interpreter's lock, so reading, hashing and compr
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable
 from typing import BinaryIO
 
-from irkit.errors import StorageError
+from irkit.errors import StorageError, storage_error
 from irkit.evidence.writer import Sink
 
 GATHER = 512 * 1024
@@ -67,8 +69,14 @@ class PipelinedSink(Sink):
         try:
             self._put(self._compressor.compress(data) if self._compressor else data)
         except StorageError as error:
-            self.failed = False  # the collector's thread says so, when it has stopped this one
             self._error = error
+
+    def _give_up(self, error: OSError) -> StorageError:
+        """As the plain sink; ``failed`` is for the collector's thread to set, once it has stopped the others."""
+        self.reason = error.strerror or str(error)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file.fileno(), 0)
+        return storage_error(error, "can't write evidence")
 
     def _stop(self) -> None:
         for lane in self._lanes:
@@ -85,7 +93,11 @@ class PipelinedSink(Sink):
         if self._error is not None:
             self._closed = True
             self._fail(self._error)
-        super().close()
+        try:
+            super().close()
+        except StorageError:
+            self.failed = True
+            raise
 
 
 class _Lane:

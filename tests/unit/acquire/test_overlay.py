@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -357,3 +358,26 @@ def test_a_flood_of_gaps_does_not_swell_the_index(tmp_path: Path) -> None:
         .read()
     )
     assert len(raw.splitlines()) == 7 and reader["data/filesystem/gaps.jsonl.zst"].complete
+
+
+def test_a_full_disk_keeps_the_list(tmp_path: Path) -> None:
+    """The contents don't fit, the list of changes does: it is whole, and what is missing is named."""
+    overlay = Overlay(tmp_path)
+    overlay.change("mkdir d; head -c 9000000 /dev/urandom > d/big; echo x > e")
+    (tmp_path / "small").mkdir()
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom irkit.acquire.filesystem import acquire_changes\n"
+        "from irkit.acquire.layers import Layers\nfrom irkit.evidence.writer import BundleWriter\n"
+        "writer = BundleWriter(Path(sys.argv[1]) / 'small/b')\n"
+        "print(acquire_changes(Layers(sys.argv[1] + '/u', (sys.argv[1] + '/l0',), 'test'), writer, 10**12, lambda change: None))\n"
+        "print(sorted(one.path for one in writer.artifacts if one.complete), writer.lost)\n"
+    )
+    body = 'mount -t tmpfs -o size=4m t "$1/small" && exec "$2" -c "$3" "$1"'
+    argv = ["unshare", "-m", "bash", "-c", body, "-", str(tmp_path), sys.executable, script]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, rest = done.stdout.splitlines()
+    assert count == "3"
+    assert rest == (
+        "['data/filesystem/changes.jsonl.zst', 'data/filesystem/originals.tar.zst'] ['data/filesystem/layer.tar.zst']"
+    )
