@@ -156,10 +156,24 @@ class _Scan:
         try:
             for hit in walk_lower(self._lower, here.merged, here.path, names):
                 digest = self._taker.take(hit.entry)
-                after = facts_of(hit.entry, digest)
-                yield Change(hit.entry.path, "added", None, after)
+                path, after = hit.entry.path, facts_of(hit.entry, digest)
+                before = self._before(here, path)
+                if before is None:
+                    yield Change(path, "added", None, after)
+                elif differ(before, after):
+                    yield Change(path, "changed", before, after)
         except OSError as error:
             self._failed(here.path, error)
+
+    def _before(self, here: _Folder, path: str) -> FileFacts | None:
+        """What the image has under a name beneath a folder."""
+        places, parent, hit = here.image, here.path, None
+        for part in path[len(here.path) + 1 :].split("/"):
+            hit = self._lower.find(places, f"{parent}/{part}", part) if places else None
+            if hit is None:
+                return None
+            places, parent = hit.below, f"{parent}/{part}"
+        return self._facts(hit) if hit is not None else None
 
     def _other(self, entry: Entry, folder: _Folder) -> Iterator[Change]:
         if is_metacopy(entry):

@@ -78,6 +78,19 @@ def test_a_renamed_folder_says_where_it_was(tmp_path: Path) -> None:
     assert type(taken.changes["/new"]).from_json(row) == taken.changes["/new"] and row["moved_from"]
 
 
+def test_two_folders_that_change_places(tmp_path: Path) -> None:
+    overlay = filled(
+        Overlay(tmp_path, 1, RENAMING), {"a/same": "1", "b/same": "2", "a/only": "3", "b/sub/f": "4", "a/sub/f": "4"}
+    )
+    os.utime(overlay.lower() / "a/sub/f", ns=(0, 10**18))
+    os.utime(overlay.lower() / "b/sub/f", ns=(0, 10**18))
+    overlay.change("mv a c; mv b a; mv c b")
+    taken = overlay.scan()
+    found = {path: word for path, word in taken.words.items() if path not in ("/a", "/b")}
+    assert found == {"/a/same": "changed", "/a/only": "deleted", "/b/same": "changed", "/b/only": "added"}
+    assert picture(overlay.rebuilt(taken)) == picture(overlay.seen)
+
+
 def test_only_the_metadata_was_copied_up(tmp_path: Path) -> None:
     overlay = filled(Overlay(tmp_path, 1, RENAMING))
     overlay.change("chmod 4755 old/f; mv top elsewhere; chmod 1 elsewhere")
