@@ -129,7 +129,7 @@ def snapshot() -> tuple[list[float], list[float], list[float]]:
         with tempfile.TemporaryDirectory() as home:
             irkit(home, "key", "generate")
             run, _, spent = irkit(home, "snapshot", "irkit-bench", "--json")
-            (step,) = [one for one in run["steps"] if one["id"] == "changed-files"]
+            (step,) = [one for one in run["steps"] if one["id"] == "filesystem"]
             steps.append(moment(step["finished"]) - moment(step["started"]))
             whole.append(spent)
     return steps, whole, baseline
@@ -283,6 +283,9 @@ def main() -> None:
         for name, megabytes in memory().items():
             verdict = "" if megabytes < 100 else "  MISSED"
             print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)
+    from bench import storage
+
+    storage.main()
 
 
 if __name__ == "__main__":

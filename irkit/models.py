@@ -86,6 +86,8 @@ class FileFacts:
     rdev: str = ""
     nlink: int = 1
     xattrs: Mapping[str, str] = field(default_factory=dict)
+    atime_ns: int = 0
+    btime_ns: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Only what applies to its kind."""
@@ -93,6 +95,10 @@ class FileFacts:
             "kind": self.kind, "mode": f"{self.mode:04o}", "uid": self.uid, "gid": self.gid, "size": self.size,
             "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns, "nlink": self.nlink,
         }  # fmt: skip
+        if self.atime_ns:
+            row["atime_ns"] = self.atime_ns
+        if self.btime_ns:
+            row["btime_ns"] = self.btime_ns
         if self.sha256:
             row["sha256"] = self.sha256
         if self.kind == "symlink":
@@ -111,18 +117,23 @@ class FileFacts:
             mtime_ns=int(raw.get("mtime_ns", 0)), ctime_ns=int(raw.get("ctime_ns", 0)), sha256=str(raw.get("sha256", "")),
             target=text_from(raw, "target") if raw["kind"] == "symlink" else "", rdev=str(raw.get("rdev", "")),
             nlink=int(raw.get("nlink", 1)), xattrs=dict(raw.get("xattrs", {})),
+            atime_ns=int(raw.get("atime_ns", 0)), btime_ns=int(raw.get("btime_ns", 0)),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk) or ``tmpfs``."""
+    """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk) or ``tmpfs``.
+
+    ``moved_from``: the name in the image of a folder that was renamed, where the overlay says so (a redirect).
+    """
 
     path: str
     change: str
     before: FileFacts | None
     after: FileFacts | None
     origin: str = "layer"
+    moved_from: str = ""
 
     @property
     def kind(self) -> str:
@@ -137,6 +148,7 @@ class Change:
             "change": self.change,
             "kind": self.kind,
             "origin": self.origin,
+            **(text_fields("moved_from", self.moved_from) if self.moved_from else {}),
             "before": self.before.to_json() if self.before else None,
             "after": self.after.to_json() if self.after else None,
         }
@@ -150,6 +162,7 @@ class Change:
             before=FileFacts.from_json(raw["before"]) if raw["before"] else None,
             after=FileFacts.from_json(raw["after"]) if raw["after"] else None,
             origin=str(raw.get("origin", "layer")),
+            moved_from=text_from(raw, "moved_from") if "moved_from" in raw else "",
         )
 
 

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from irkit import documents, resources
 from irkit.documents import Doc
+from irkit.errors import UsageProblem
 
 WHICH = ("all", "executable", "yara")
 """Of memory: all that a process has, only code that no file on a disk holds, or all of the processes that a rule hits."""
@@ -21,7 +23,10 @@ STAGES = ("frozen", "isolated")
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """What a profile can ask for.  ``action``: the verb that runs it; ``records``: its name in ``data/index.json``."""
+    """What a profile can ask for.  ``action``: the verb that runs it; ``records``: its name in ``data/index.json``.
+
+    ``named``: it takes ``names`` and ``limit_files`` too.
+    """
 
     name: str
     action: str
@@ -29,6 +34,7 @@ class Collector:
     records: str
     limited: bool = False
     which: tuple[str, ...] = ()
+    named: bool = False
 
 
 COLLECTORS: Mapping[str, Collector] = {
@@ -41,6 +47,10 @@ COLLECTORS: Mapping[str, Collector] = {
         Collector("checkpoint", "acquire.checkpoint", "Have the engine make a checkpoint", "checkpoint", limited=True),
         Collector("tmpfs", "acquire.tmpfs", "Acquire tmpfs", "tmpfs", limited=True),
         Collector("filesystem", "acquire.filesystem", "Acquire changed files", "filesystem", limited=True),
+        Collector("export", "acquire.export", "Acquire the whole file system as the engine exports it", "export", limited=True),
+        Collector("volumes", "acquire.volumes", "Acquire volumes and bind mounts", "volumes", limited=True, named=True),
+        Collector("image", "acquire.image", "Acquire the image's identity", "image"),
+        Collector("image-save", "acquire.image-save", "Save the image itself", "image-save", limited=True),
         Collector("logs", "acquire.logs", "Acquire logs", "logs", limited=True),
         Collector("host", "acquire.host", "Acquire what the host is", "host"),
         Collector("engine-state", "acquire.engine", "Acquire the engine's view, its events and the image's history", "engine-state"),
@@ -61,13 +71,19 @@ class Chosen:
     which: str = ""
     processes: tuple[str, ...] = ()
     rules: str = ""
+    limit_files: int | None = None
+    names: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``collectors``."""
-        return {
+        row: dict[str, Any] = {
             "collector": self.collector.name, "stage": self.stage, "limit_bytes": self.limit_bytes, "which": self.which,
-            "processes": list(self.processes), "rules": self.rules,
         }  # fmt: skip
+        if self.collector.which:
+            row.update(processes=list(self.processes), rules=self.rules)
+        if self.collector.named:
+            row.update(limit_files=self.limit_files, names=list(self.names))
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +99,14 @@ class Profile:
         """The collectors of one stage, in order."""
         return tuple(one for one in self.chosen if one.stage == stage)
 
+    def find(self, name: str) -> Chosen | None:
+        """A collector as the profile wants it; ``None`` when it leaves it out."""
+        return next((one for one in self.chosen if one.collector.name == name), None)
+
     def limit(self, name: str) -> int | None:
         """The limit of a collector; ``None`` when the profile sets none."""
-        chosen = self.asked(name)
+        chosen = self.find(name)
         return chosen.limit_bytes if chosen else None
-
-    def asked(self, name: str) -> Chosen | None:
-        """A collector as this profile wants it; ``None`` when the profile leaves it out."""
-        return next((one for one in self.chosen if one.collector.name == name), None)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -108,9 +124,24 @@ class Profile:
 
 
 def load_profile(name: str) -> Profile:
-    """A profile by name or by path.  Raises ``UsageProblem`` for an unknown one, ``PlaybookInvalid`` for a faulty one."""
-    doc, digest = documents.load(resources.find("forensics/profiles", name))
-    return read_profile(doc, digest)
+    """A profile by name or by path; ``standard+export+volumes`` is one with more collectors, as ``full`` has them.
+
+    Raises ``UsageProblem`` for an unknown one, ``PlaybookInvalid`` for a faulty one.
+    """
+    base, *more = [name] if Path(name).is_file() else name.split("+")
+    doc, digest = documents.load(resources.find("forensics/profiles", base))
+    profile = read_profile(doc, digest)
+    if not more:
+        return profile
+    doc, _ = documents.load(resources.shipped("forensics/profiles") / "full.yaml")
+    full = read_profile(doc, "")
+    for one in more:
+        found = full.find(one)
+        if found is None:
+            raise UsageProblem(f"no collector {one!r}", hint=f"there are: {', '.join(COLLECTORS)}")
+        if profile.find(one) is None:
+            profile = replace(profile, chosen=(*profile.chosen, found))
+    return replace(profile, id=name)
 
 
 def read_profile(doc: Doc, digest: str) -> Profile:
@@ -142,13 +173,19 @@ def _chosen(doc: Doc, stage: str, taken: set[str]) -> Chosen:
             raise doc.places["limit_bytes"].error(f"the limit of {name} is negative")
     which, rules = "", ""
     processes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    files: int | None = None
     if collector.which:
         which = doc.choice("which", collector.which)
         processes = doc.texts("processes", ())
         if which == "yara":
             rules = doc.text("rules", "memory")
+    if collector.named:
+        files, names = doc.integer("limit_files"), doc.texts("names", ())
+        if files < 0:
+            raise doc.places["limit_files"].error(f"the limit of {name} is negative")
     doc.done()
-    return Chosen(collector, stage, limit, which, processes, rules)
+    return Chosen(collector, stage, limit, which, processes, rules, files, names)
 
 
 def collectors_report(

@@ -7,28 +7,29 @@ FIFOs and devices are never opened for reading.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from irkit.acquire.attributes import OVERLAY, Marks, birth_time, read_xattrs
+from irkit.acquire.sparse import Digest, Holes, extents, read_piece
 from irkit.models import FileFacts
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 BLOCK = 1024 * 1024
 DEPTH_LIMIT = 500
-KINDS = (
-    (stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "symlink"), (stat.S_ISFIFO, "fifo"),
-    (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "char"), (stat.S_ISBLK, "block"),
-)  # fmt: skip
+KINDS = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFIFO: "fifo", stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "char", stat.S_IFBLK: "block",
+}  # fmt: skip
 
 
 def kind_of(mode: int) -> str:
     """``file``, ``directory``, ``symlink`` …"""
-    return next((name for test, name in KINDS if test(mode)), "unknown")
+    return KINDS.get(stat.S_IFMT(mode), "unknown")
 
 
 @contextmanager
@@ -49,22 +50,47 @@ def open_folder(root: str | int, path: str = "") -> Iterator[int]:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One name in a folder that is open right now: ``path`` is absolute in the container, without a trailing slash."""
+    """One name in a folder that is open right now: ``path`` is absolute in the container, without a trailing slash.
+
+    ``data``: where its bytes are when an overlay keeps them in a lower layer (metacopy), ``lost`` when they are not
+    there.  ``problem``: what of it could not be read, and why.
+    """
 
     path: str
     name: str
     folder: int
     info: os.stat_result
+    marks: Marks = OVERLAY
+    data: Entry | None = None
+    lost: bool = False
+    problem: str = ""
+    _xattrs: dict[str, bytes] | None = None
+    _target: str | None = None
+    _born: int = -1
 
     @property
     def kind(self) -> str:
         """``file``, ``directory``, ``symlink`` …"""
         return kind_of(self.info.st_mode)
 
+    @property
+    def size(self) -> int:
+        """A regular file's bytes."""
+        return (self.data or self).info.st_size
+
+    @property
+    def allocated(self) -> int:
+        """How many bytes of it lie on the disk."""
+        return (self.data or self).info.st_blocks * 512
+
     def open(self) -> int:
         """A descriptor of this regular file, the same one that was listed.  Raises ``OSError``."""
+        if self.data is not None:
+            return self.data.open()
+        if self.lost:
+            raise OSError(errno.ENODATA, "the overlay keeps its contents in a layer that can't be read")
         try:
             descriptor = os.open(self.name, FILE, dir_fd=self.folder)
         except PermissionError:
@@ -76,25 +102,46 @@ class Entry:
         return descriptor
 
     def target(self) -> str:
-        """A symbolic link's text."""
-        return os.readlink(self.name, dir_fd=self.folder)
+        """A symbolic link's text, read once; empty, and a ``problem``, when it is gone."""
+        if self._target is None:
+            try:
+                self._target = os.readlink(self.name, dir_fd=self.folder)
+            except OSError:
+                self._target, self.problem = "", "it was gone or exchanged before it could be read"
+        return self._target
 
     def xattrs(self) -> dict[str, bytes]:
-        """Extended attributes.  Read by the folder's descriptor, and never through a link."""
-        path = f"/proc/self/fd/{self.folder}/{self.name}"
-        try:
-            return {
-                name: os.getxattr(path, name, follow_symlinks=False)
-                for name in os.listxattr(path, follow_symlinks=False)
-            }
-        except OSError:
-            return {}
+        """Extended attributes, the overlay's own too.  Read once, by the folder's descriptor, never through a link."""
+        if self._xattrs is None:
+            try:
+                self._xattrs = read_xattrs(self.folder, self.name)
+            except OSError as error:
+                self._xattrs, self.problem = {}, f"its extended attributes can't be read: {error.strerror or error}"
+        return self._xattrs
+
+    def seen_xattrs(self) -> dict[str, bytes]:
+        """Extended attributes as the container sees them."""
+        found = self.xattrs()
+        return self.marks.visible(found) if found else found
+
+    def born(self) -> int:
+        """Birth time, nanoseconds since the epoch; 0 where it is not known."""
+        if self._born < 0:
+            self._born = birth_time(self.folder, self.name)
+        return self._born
 
 
 def walk(
-    folder: int, prefix: str, on_error: Callable[[str, OSError], None], device: int | None = None
+    folder: int,
+    prefix: str,
+    on_error: Callable[[str, OSError], None],
+    device: int | None = None,
+    marks: Marks = OVERLAY,
+    on_mount: Callable[[str], None] = lambda path: None,
 ) -> Iterator[Entry]:
     """Every entry beneath an open folder, parents first, names sorted; with ``device``, never onto another one.
+
+    What is mounted from another device is told to ``on_mount``.
 
     An entry's folder descriptor is open only until the next entry is asked for.  Each level holds a descriptor, so
     what is nested deeper than ``DEPTH_LIMIT`` is told to ``on_error``: an attacker chooses the depth.
@@ -117,8 +164,9 @@ def walk(
                 on_error(path, error)
                 continue
             if device is not None and info.st_dev != device:
+                on_mount(path)
                 continue
-            yield Entry(path, name, level.folder, info)
+            yield Entry(path, name, level.folder, info, marks)
             if stat.S_ISDIR(info.st_mode):
                 try:
                     if len(levels) > DEPTH_LIMIT:
@@ -181,24 +229,30 @@ def lookup(root: int, path: str) -> Iterator[Entry | None]:
         os.close(folder)
 
 
-def sha256_of(entry: Entry, checkpoint: Callable[[], None] = lambda: None) -> str:
-    """The digest of a regular file.  Raises ``OSError``."""
-    digest = hashlib.sha256()
-    with os.fdopen(entry.open(), "rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            checkpoint()
-            digest.update(block)
-    return digest.hexdigest()
+def sha256_of(entry: Entry, checkpoint: Callable[[], None] = lambda: None, holes: Holes | None = None) -> str:
+    """The digest of a regular file; empty when it has more holes than ``holes`` affords.  Raises ``OSError``."""
+    digest = Digest(holes or Holes())
+    descriptor = entry.open()
+    try:
+        now = os.fstat(descriptor)
+        for extent in extents(descriptor, now.st_size, now.st_blocks * 512):
+            digest.skip_to(extent[0])
+            for block in read_piece(descriptor, extent, checkpoint):
+                digest.data(block)
+        digest.skip_to(now.st_size)
+    finally:
+        os.close(descriptor)
+    return digest.value()
 
 
 def facts_of(entry: Entry, sha256: str = "") -> FileFacts:
     """What is known of an entry, with a digest that was made elsewhere."""
     info, kind = entry.info, entry.kind
-    attributes = {} if kind == "symlink" else entry.xattrs()
     return FileFacts(
         kind=kind, mode=stat.S_IMODE(info.st_mode), uid=info.st_uid, gid=info.st_gid,
-        size=info.st_size if kind in ("file", "symlink") else 0, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns,
+        size=entry.size if kind in ("file", "symlink") else 0, mtime_ns=info.st_mtime_ns, ctime_ns=info.st_ctime_ns,
         sha256=sha256, target=entry.target() if kind == "symlink" else "",
         rdev=f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" if kind in ("char", "block") else "", nlink=info.st_nlink,
-        xattrs={name: value.hex() for name, value in sorted(attributes.items()) if not name.startswith("trusted.overlay.")},
+        xattrs={name: value.hex() for name, value in sorted(entry.seen_xattrs().items())},
+        atime_ns=info.st_atime_ns, btime_ns=entry.born(),
     )  # fmt: skip

@@ -1,124 +1,42 @@
 """What a container changed on disk, from the overlay's upper directory against the lower ones.
 
-Kernel: Documentation/filesystems/overlayfs.rst.  A whiteout is a character device 0:0; an opaque folder carries the
-xattr ``trusted.overlay.opaque`` (``user.overlay.opaque`` in a user namespace).
+Kernel: Documentation/filesystems/overlayfs.rst.  How the lower ones are merged: :mod:`irkit.acquire.lower`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from irkit.acquire.beneath import Entry, facts_of, lookup, open_folder, sha256_of, walk
-from irkit.acquire.host import HostView
+from irkit.acquire.attributes import Marks
+from irkit.acquire.beneath import Entry, facts_of, open_folder, walk
+from irkit.acquire.layers import Layers
+from irkit.acquire.lower import Hit, Lower, Places, is_metacopy, is_opaque, is_whiteout, redirect_of, walk_lower
 from irkit.acquire.taker import Taker
-from irkit.engine.interface import Container
 from irkit.models import Change, FileFacts
 
-OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-REDIRECTS = (
-    "trusted.overlay.redirect",
-    "trusted.overlay.metacopy",
-    "user.overlay.redirect",
-    "user.overlay.metacopy",
-)
+Note = Callable[[str, str], None]
+"""Called with a path and why it was not, or not wholly, read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
-    """The host's folders of one container: ``lower`` from the top downwards."""
+class _Folder:
+    """A folder of the upper directory while it is read.
 
-    upper: str
-    lower: tuple[str, ...]
-    source: str
-
-
-def find_layers(container: Container, view: HostView | None) -> Layers | str:
-    """The layers on this host, or why they can't be read.
-
-    The engine's word comes first; the container's own mount table, which an attacker with CAP_SYS_ADMIN can add to,
-    only when the engine names none (containerd image store).
+    ``merged``: the lower folders that the container sees in it; ``image``: those that the image has under this name.
+    The two differ in a renamed folder, and in an opaque one.  ``cut``: the tar takes away what the image has here.
     """
-    data = container.graph_data
-    if data.get("UpperDir"):
-        layers = Layers(
-            data["UpperDir"],
-            tuple(filter(None, data.get("LowerDir", "").split(":"))),
-            "GraphDriver of the engine",
-        )
-        return (
-            layers
-            if Path(layers.upper).is_dir()
-            else f"{layers.upper} is not readable here: the engine runs on another host, or irkit lacks rights"
-        )
-    for mount in view.mounts if view else ():
-        if mount.point == "/" and mount.fstype == "overlay" and "upperdir" in mount.options:
-            lower = tuple(mount.options.get("lowerdir", "").split(":"))
-            return Layers(mount.options["upperdir"], lower, "mountinfo of the container")
-        if mount.point == "/":
-            break
-    return "its storage driver is not an overlay that can be read from here"
 
-
-class Lower:
-    """The read-only layers, merged as the kernel would."""
-
-    def __init__(self, folders: list[int]) -> None:
-        self._folders = folders
-
-    def facts(self, path: str, digest: bool = True, see: Callable[[Entry], None] | None = None) -> FileFacts | None:
-        """What lay at ``path`` before; ``see`` is shown the entry while its folder is open."""
-        for folder in self._folders:
-            hidden = False
-            for entry in lookup(folder, path):
-                if entry is None:
-                    break
-                if is_whiteout(entry):
-                    return None
-                if entry.path == path:
-                    if see is not None:
-                        see(entry)
-                    return facts_of(entry, sha256_of(entry) if digest and entry.kind == "file" else "")
-                if entry.kind != "directory":
-                    return None
-                hidden = hidden or is_opaque(entry)
-            if hidden:
-                return None
-        return None
-
-    def children(self, path: str) -> list[str]:
-        """The names in the merged folder ``path``."""
-        found: dict[str, bool] = {}
-        for folder in self._folders:
-            try:
-                with open_folder(folder, path) as inner:
-                    for name in sorted(os.listdir(inner)):  # noqa: PTH208 - by descriptor
-                        info = os.stat(name, dir_fd=inner, follow_symlinks=False)
-                        found.setdefault(name, not (stat.S_ISCHR(info.st_mode) and info.st_rdev == 0))
-            except OSError:
-                continue
-        return sorted(name for name, visible in found.items() if visible and self.facts(f"{path}/{name}", digest=False))
-
-
-def is_whiteout(entry: Entry) -> bool:
-    """A character device 0:0."""
-    return stat.S_ISCHR(entry.info.st_mode) and entry.info.st_rdev == 0
-
-
-def is_opaque(entry: Entry) -> bool:
-    """A folder that hides what lies below."""
-    if entry.kind != "directory":
-        return False
-    attributes = entry.xattrs()
-    return any(attributes.get(name) == b"y" for name in OPAQUE)
+    path: str
+    merged: Places
+    image: Places
+    cut: bool = False
 
 
 @contextmanager
-def _opened(layers: Layers, note: Callable[[str, str], None]) -> Iterator[tuple[int, Lower]]:
+def _opened(layers: Layers, note: Note) -> Iterator[tuple[int, Lower]]:
     with ExitStack() as stack:
         upper = stack.enter_context(open_folder(layers.upper))
         folders = []
@@ -130,62 +48,157 @@ def _opened(layers: Layers, note: Callable[[str, str], None]) -> Iterator[tuple[
                     "/",
                     f"a layer of the image can't be read ({path}: {error.strerror}): what lay in it counts as added",
                 )
-        yield upper, Lower(folders)
+        lower = Lower(folders, layers.marks)
+        stack.callback(lower.close)
+        yield upper, lower
 
 
-def scan(layers: Layers, taker: Taker, note: Callable[[str, str], None]) -> Iterator[Change]:
-    """Every difference between the container's disk and its image, in order of path; each file is read once.
+def scan(layers: Layers, taker: Taker, note: Note) -> Iterator[Change]:
+    """Every difference between the container's disk and its image, parents first; each file is read once.
 
     ``note`` is told what could not be read and why.  Raises ``OSError`` when the upper folder itself can't be opened.
     """
     with _opened(layers, note) as (upper, lower):
-        for entry in walk(upper, "", lambda path, error: note(path, f"can't be read: {error.strerror}")):
-            yield from _changes_of(entry, lower, taker, note)
+        yield from _Scan(lower, taker, note).run(upper, layers.marks)
 
 
-def _changes_of(entry: Entry, lower: Lower, taker: Taker, note: Callable[[str, str], None]) -> Iterator[Change]:
-    if is_whiteout(entry):
-        taker.whiteout(entry.path)
-        before = lower.facts(entry.path)
+class _Scan:
+    def __init__(self, lower: Lower, taker: Taker, note: Note) -> None:
+        self._lower = lower
+        self._taker = taker
+        self._note = note
+
+    def run(self, upper: int, marks: Marks) -> Iterator[Change]:
+        """The root folder, and all beneath."""
+        open_now = [_Folder("", self._lower.root, self._lower.root)]
+        yield from self._root(upper, marks)
+        failed = self._failed
+        for entry in walk(upper, "", failed, marks=marks):
+            parent = entry.path[: -len(entry.name) - 1]
+            while open_now[-1].path != parent:
+                open_now.pop()
+            folder = open_now[-1]
+            if is_whiteout(entry):
+                yield from self._deleted(entry, folder)
+            elif entry.kind == "directory":
+                here = self._folder(entry, folder)
+                open_now.append(here)
+                yield from self._directory(entry, folder, here)
+            else:
+                yield from self._other(entry, folder)
+            if entry.problem:
+                self._note(entry.path, entry.problem)
+
+    def _failed(self, path: str, error: OSError) -> None:
+        self._note(path, f"can't be read: {error.strerror}")
+
+    def _root(self, upper: int, marks: Marks) -> Iterator[Change]:
+        """A change of the root folder's own owner, mode or attributes."""
+        top = self._lower.top()
+        entry = Entry("/", ".", upper, os.fstat(upper), marks)
+        if top is not None and differ(before := facts_of(top), after := facts_of(entry)):
+            self._taker.take(entry)
+            yield Change("/", "changed", before, after)
+
+    def _folder(self, entry: Entry, folder: _Folder) -> _Folder:
+        image = self._lower.find(folder.image, entry.path, entry.name) if folder.image else None
+        own = image.below if image else ()
+        if is_opaque(entry):
+            return _Folder(entry.path, (), own, cut=True)
+        redirect, merged = redirect_of(entry), own
+        if redirect or folder.merged != folder.image:
+            hit = self._lower.find(folder.merged, entry.path, entry.name, redirect)
+            merged = hit.below if hit else ()
+        return _Folder(entry.path, merged, own, cut=folder.cut or merged != own)
+
+    def _deleted(self, entry: Entry, folder: _Folder) -> Iterator[Change]:
+        before = self._lower.find(folder.image, entry.path, entry.name)
+        self._taker.whiteout(entry.path)
         if before is not None:
-            yield Change(entry.path, "deleted", before, None)
-        return
-    if entry.kind == "directory" and is_opaque(entry):
-        taker.opaque(entry.path)
-        yield from _hidden_by(entry, lower)
-    if any(name in REDIRECTS for name in entry.xattrs()):
-        note(
-            entry.path,
-            "the overlay redirects this name (redirect or metacopy): only the upper part was taken",
-        )
-    after = facts_of(entry, taker.take(entry))
-    before = lower.facts(entry.path, see=taker.original)
-    if before is None:
-        yield Change(entry.path, "added", None, after)
-    elif differ(before, after):
-        yield Change(entry.path, "changed", before, after)
+            yield Change(entry.path, "deleted", self._facts(before), None)
 
+    def _directory(self, entry: Entry, folder: _Folder, here: _Folder) -> Iterator[Change]:
+        redirect = redirect_of(entry)
+        if entry.marks.get(entry.xattrs(), "redirect") is not None and not redirect:
+            self._note(
+                entry.path,
+                "the overlay's redirect of this folder is not of a known form: only its upper part was taken",
+            )
+        yield from self._change(entry, folder, redirect if here.cut else "")
+        if not here.cut:
+            return
+        if is_opaque(entry) or (here.image and not folder.cut):
+            self._taker.opaque(entry.path)
+        own = self._names(entry)
+        inherited = [name for name in self._lower.names(here.merged) if name not in own]
+        visible = {name for name, hidden in own.items() if not hidden}.union(inherited)
+        for name in self._lower.names(here.image):
+            if name not in visible and name not in own:  # a whiteout says so itself
+                hit = self._lower.find(here.image, f"{entry.path}/{name}", name)
+                if hit is not None:
+                    yield Change(hit.entry.path, "deleted", self._facts(hit), None)
+        yield from self._inherited(here, inherited)
 
-def _hidden_by(entry: Entry, lower: Lower) -> Iterator[Change]:
-    """What an opaque folder hides and does not bring anew, in the folders beneath it as well."""
-    try:
-        with open_folder(entry.folder, entry.name) as folder:
-            own = {
-                name: Entry(f"{entry.path}/{name}", name, folder, os.stat(name, dir_fd=folder, follow_symlinks=False))
-                for name in os.listdir(folder)  # noqa: PTH208 - by descriptor
-            }
-            for name in lower.children(entry.path):
-                path = f"{entry.path}/{name}"
-                if name not in own:
-                    yield Change(path, "deleted", lower.facts(path), None)
-                elif own[name].kind == "directory" and not is_opaque(own[name]):
-                    yield from _hidden_by(own[name], lower)
-    except OSError:
-        return  # the walk itself meets the same error and notes it
+    def _names(self, entry: Entry) -> dict[str, bool]:
+        """The names in a folder of the upper directory, and whether each is a whiteout."""
+        try:
+            with open_folder(entry.folder, entry.name) as inner:
+                found = {}
+                for name in os.listdir(inner):  # noqa: PTH208 - by descriptor
+                    info = os.stat(name, dir_fd=inner, follow_symlinks=False)
+                    found[name] = is_whiteout(Entry(f"{entry.path}/{name}", name, inner, info, entry.marks))
+                return found
+        except OSError:
+            return {}  # the walk itself meets the same error and notes it
+
+    def _inherited(self, here: _Folder, names: list[str]) -> Iterator[Change]:
+        """What a renamed folder holds only in the lower layers: taken, so that the tree can be rebuilt from the tar."""
+        try:
+            for hit in walk_lower(self._lower, here.merged, here.path, names):
+                digest = self._taker.take(hit.entry)
+                path, after = hit.entry.path, facts_of(hit.entry, digest)
+                before = self._before(here, path)
+                if before is None:
+                    yield Change(path, "added", None, after)
+                elif differ(before, after):
+                    yield Change(path, "changed", before, after)
+        except OSError as error:
+            self._failed(here.path, error)
+
+    def _before(self, here: _Folder, path: str) -> FileFacts | None:
+        """What the image has under a name beneath a folder."""
+        places, parent, hit = here.image, here.path, None
+        for part in path[len(here.path) + 1 :].split("/"):
+            hit = self._lower.find(places, f"{parent}/{part}", part) if places else None
+            if hit is None:
+                return None
+            places, parent = hit.below, f"{parent}/{part}"
+        return self._facts(hit) if hit is not None else None
+
+    def _other(self, entry: Entry, folder: _Folder) -> Iterator[Change]:
+        if is_metacopy(entry):
+            entry.data = self._lower.data_of(entry, folder.merged)
+            entry.lost = entry.data is None
+        yield from self._change(entry, folder, "")
+
+    def _change(self, entry: Entry, folder: _Folder, moved_from: str) -> Iterator[Change]:
+        after = facts_of(entry, self._taker.take(entry))
+        found = self._lower.find(folder.image, entry.path, entry.name) if folder.image else None
+        if found is None:
+            yield Change(entry.path, "added", None, after, moved_from=moved_from)
+            return
+        self._taker.original(found.entry)
+        before = self._facts(found)
+        if moved_from or differ(before, after):
+            yield Change(entry.path, "changed", before, after, moved_from=moved_from)
+
+    def _facts(self, hit: Hit) -> FileFacts:
+        return facts_of(hit.entry, self._taker.digest(hit.entry))
 
 
 def differ(before: FileFacts, after: FileFacts) -> bool:
     """Whether anything but bookkeeping differs: a folder's times, sizes and link counts follow its contents."""
     if before.kind == after.kind == "directory":
         before, after = (replace(one, size=0, mtime_ns=0) for one in (before, after))
-    return replace(before, ctime_ns=0, nlink=1) != replace(after, ctime_ns=0, nlink=1)
+    before, after = (replace(one, ctime_ns=0, atime_ns=0, btime_ns=0, nlink=1) for one in (before, after))
+    return before != after

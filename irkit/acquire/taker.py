@@ -5,20 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tarfile
-from collections.abc import Callable
-from typing import IO, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from irkit.acquire.beneath import BLOCK, Entry, sha256_of
+from irkit.acquire import tarwriter
+from irkit.acquire.attributes import ACCESS_ACL, DEFAULT_ACL, acl_text
+from irkit.acquire.beneath import Entry, sha256_of
+from irkit.acquire.sparse import BLOCK, Digest, Extent, Holes, extents, read_piece
+from irkit.acquire.tarwriter import Member, Output, TarWriter
 from irkit.errors import StorageError
-from irkit.evidence.writer import Sink
 
 GapNote = Callable[[str, str], None]
 """Called with a path and the reason why it was not, or not wholly, taken."""
 
 
+SMALL = 64 * 1024
 ORIGINALS = ("/etc/", "/root/")
 ORIGINAL_LIMIT = 64 * 1024
+WHITEOUT = ".wh."
+"""OCI image-spec, layer.md, "Whiteouts": what a name that begins so means in a layer's tar."""
+HOLES_WHY = "its holes are too large to be hashed as zeros: what holds data is taken, the file has no digest of its own"
+FULL_WHY = "the disk is full: from here on digests only, the contents are not in the bundle"
 
 
 class Taker(Protocol):
@@ -26,6 +33,9 @@ class Taker(Protocol):
 
     def take(self, entry: Entry) -> str:
         """Take it; a regular file's sha256, else an empty string."""
+
+    def digest(self, entry: Entry) -> str:
+        """A regular file's sha256, without taking it."""
 
     def original(self, entry: Entry) -> None:
         """What lay in the image under a name that has just been taken."""
@@ -40,19 +50,27 @@ class Taker(Protocol):
 class DigestTaker:
     """Digests only: for a live diff, which stores nothing."""
 
-    def __init__(self, gap: GapNote, checkpoint: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, gap: GapNote, checkpoint: Callable[[], None] = lambda: None, holes: Holes | None = None) -> None:
         self._gap = gap
         self._checkpoint = checkpoint
+        self._holes = holes or Holes()
 
     def take(self, entry: Entry) -> str:
         """The sha256 of a regular file."""
+        return self.digest(entry)
+
+    def digest(self, entry: Entry) -> str:
+        """The sha256 of a regular file; empty, and a gap, when it can't be made."""
         if entry.kind != "file":
             return ""
         try:
-            return sha256_of(entry, self._checkpoint)
+            found = sha256_of(entry, self._checkpoint, self._holes)
         except OSError as error:
             self._gap(entry.path, f"can't be read: {error.strerror or error}")
             return ""
+        if not found:
+            self._gap(entry.path, HOLES_WHY)
+        return found
 
     def original(self, entry: Entry) -> None:
         """Nothing to store."""
@@ -64,46 +82,35 @@ class DigestTaker:
         """Nothing to store."""
 
 
-class _Measured:
-    """A file that is read as exactly as many bytes as were announced: zeros where it shrank."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file = file
-        self._left = size
-        self.digest = hashlib.sha256()
-        self.missing = 0
-
-    def read(self, wanted: int) -> bytes:
-        wanted = min(wanted, self._left)
-        data = bytearray()
-        while len(data) < wanted and not self.missing:
-            try:
-                more = self._file.read(wanted - len(data))
-            except OSError:
-                more = b""
-            if not more:
-                self.missing = self._left - len(data)
-            data += more
-        self.digest.update(data)
-        self._left -= wanted
-        return bytes(data) + bytes(wanted - len(data))
-
-
 class TarTaker:
     """Entries into a tar stream in the form of an OCI image layer (image-spec, layer.md: whiteouts, PAX xattrs).
 
     ``budget``: bytes of file contents to be stored at most; what is over it is digested, listed, and noted as a gap.
+    A socket has no form in a tar: it stands in the list of changes only.
     """
 
-    def __init__(self, sink: Sink, gap: GapNote, budget: int, originals: TarTaker | None = None) -> None:
+    def __init__(
+        self,
+        sink: Output,
+        gap: GapNote,
+        budget: int,
+        originals: TarTaker | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
         self._gap = gap
         self._originals = originals
         self._budget = budget
+        self._checkpoint = checkpoint
         self._seen: dict[tuple[int, int], tuple[str, str]] = {}
         self._full = False
-        self._tar = tarfile.open(  # noqa: SIM115 - closed by close(), the sink belongs to the caller
-            mode="w|", fileobj=cast(IO[bytes], sink), format=tarfile.PAX_FORMAT, bufsize=BLOCK
-        )
+        self._holes = Holes()
+        self._digests = DigestTaker(gap, checkpoint, self._holes)
+        self._tar = TarWriter(sink)
+
+    @property
+    def left(self) -> int:
+        """What is left of the budget."""
+        return self._budget
 
     def close(self) -> None:
         """Write the end of the archive."""
@@ -112,10 +119,10 @@ class TarTaker:
     def take(self, entry: Entry) -> str:
         """Store it; once the disk is full, its digest alone, so that the list of changes is whole all the same."""
         try:
-            return self._digest_only(entry) if self._full else self._store(entry)
+            return self._digests.digest(entry) if self._full else self._store(entry)
         except StorageError:
             self._full = True
-            self._gap(entry.path, "the disk is full: from here on digests only, the contents are not in the bundle")
+            self._gap(entry.path, FULL_WHY)
             return self.take(entry)
         except FileNotFoundError:
             self._gap(entry.path, "it was gone or exchanged before it could be read")
@@ -123,86 +130,148 @@ class TarTaker:
             self._gap(entry.path, f"can't be read: {error.strerror or error}")
         return ""
 
+    def digest(self, entry: Entry) -> str:
+        """The sha256 of a regular file that is not stored."""
+        return self._digests.digest(entry)
+
     def original(self, entry: Entry) -> None:
         """Store the image's version of a small configuration file, so that a reader can tell what was changed in it."""
-        wanted = entry.kind == "file" and entry.info.st_size <= ORIGINAL_LIMIT and entry.path.startswith(ORIGINALS)
+        wanted = entry.kind == "file" and entry.size <= ORIGINAL_LIMIT and entry.path.startswith(ORIGINALS)
         if self._originals is not None and wanted:
             self._originals.take(entry)
 
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""
         folder, _, name = path.rpartition("/")
-        self._mark(f"{folder}/.wh.{name}")
+        self._mark(f"{folder}/{WHITEOUT}{name}")
 
     def opaque(self, path: str) -> None:
         """``.wh..wh..opq``."""
-        self._mark(f"{path}/.wh..wh..opq")
+        self._mark(f"{path}/{WHITEOUT}{WHITEOUT}.opq")
 
     def _mark(self, name: str) -> None:
         try:
-            self._tar.addfile(tarfile.TarInfo(name.lstrip("/")))
+            self._tar.add(Member(name.lstrip("/"), tarwriter.FILE, 0o644))
         except StorageError:
             self._full = True
-            self._gap(name, "the disk is full: from here on digests only, the contents are not in the bundle")
-
-    @staticmethod
-    def _digest_only(entry: Entry) -> str:
-        return sha256_of(entry) if entry.kind == "file" else ""
+            self._gap(name, FULL_WHY)
 
     def _store(self, entry: Entry) -> str:
-        member = self._member(entry)
         if entry.kind == "socket":
-            self._gap(entry.path, "a socket has no contents and no tar form: it is only listed")
             return ""
+        name = self._name(entry)
         if entry.kind != "file":
-            self._tar.addfile(member)
+            self._tar.add(member_of(entry, name))
             return ""
         key = (entry.info.st_dev, entry.info.st_ino)
         if entry.info.st_nlink > 1 and key in self._seen:
-            member.type, (member.linkname, digest), member.size = tarfile.LNKTYPE, self._seen[key], 0
-            self._tar.addfile(member)
+            target, digest = self._seen[key]
+            self._tar.add(member_of(entry, name, target))
             return digest
-        if member.size > self._budget:
-            self._gap(entry.path, f"{member.size} bytes are over the limit of this profile: digest only")
-            return sha256_of(entry)
-        digest = self._copy(entry, member)
-        if entry.info.st_nlink > 1:
-            self._seen[key] = (member.name, digest)
+        stored, digest = self._file(entry, name)
+        if entry.info.st_nlink > 1 and stored:
+            self._seen[key] = (name, digest)
         return digest
 
-    def _copy(self, entry: Entry, member: tarfile.TarInfo) -> str:
-        with os.fdopen(entry.open(), "rb", buffering=0) as file:
-            measured = _Measured(cast(IO[bytes], file), member.size)
-            self._tar.addfile(member, cast(IO[bytes], measured))
-            if measured.missing:
-                self._gap(
-                    entry.path,
-                    f"the last {measured.missing} bytes could not be read (it shrank?): they are zeros",
-                )
-            elif file.read(1):
-                self._gap(entry.path, f"it grew while it was read: only the first {member.size} bytes were taken")
-        self._budget -= member.size
-        return measured.digest.hexdigest()
+    def _name(self, entry: Entry) -> str:
+        name = entry.path.lstrip("/") or "."
+        if f"/{WHITEOUT}" not in entry.path:
+            return name
+        safe = f"/{name}".replace(f"/{WHITEOUT}", "/.irkit.wh.")[1:]
+        self._gap(entry.path, f"a layer's tar would take its name for a mark of removal: stored as {safe}")
+        return safe
 
-    def _member(self, entry: Entry) -> tarfile.TarInfo:
-        info = entry.info
-        member = tarfile.TarInfo(entry.path.lstrip("/"))
-        member.mode, member.uid, member.gid = stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid
-        member.mtime = info.st_mtime_ns // 1_000_000_000
-        seconds, fraction = divmod(abs(info.st_mtime_ns), 1_000_000_000)
-        member.pax_headers = {"mtime": f"{'-' if info.st_mtime_ns < 0 else ''}{seconds}.{fraction:09d}"}
-        kinds = {
-            "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE, "fifo": tarfile.FIFOTYPE, "char": tarfile.CHRTYPE,
-            "block": tarfile.BLKTYPE,
-        }  # fmt: skip
-        member.type = kinds.get(entry.kind, tarfile.REGTYPE)
-        member.size = info.st_size if entry.kind == "file" else 0
-        if entry.kind == "symlink":
-            member.linkname = entry.target()
-        else:
-            for name, value in entry.xattrs().items():
-                if not name.startswith("trusted.overlay."):
-                    member.pax_headers[f"SCHILY.xattr.{name}"] = value.decode("utf-8", "surrogateescape")
-        if entry.kind in ("char", "block"):
-            member.devmajor, member.devminor = os.major(info.st_rdev), os.minor(info.st_rdev)
-        return member
+    def _file(self, entry: Entry, name: str) -> tuple[bool, str]:
+        """Whether it was stored, and its digest."""
+        descriptor = entry.open()
+        try:
+            if entry.size <= SMALL and entry.size <= min(entry.allocated, self._budget):
+                return True, self._small(entry, name, descriptor)
+            pieces = extents(descriptor, entry.size, entry.allocated)
+            wanted = sum(length for _, length in pieces)
+            if wanted > self._budget:
+                self._gap(entry.path, f"{entry.size} bytes are over the limit of this profile: digest only")
+                return False, self._digests.digest(entry)
+            self._budget -= wanted
+            return True, self._copy(entry, name, descriptor, pieces)
+        finally:
+            os.close(descriptor)
+
+    def _small(self, entry: Entry, name: str, descriptor: int) -> str:
+        """A small file without holes, in one go: of these a container has hundred thousands."""
+        size = entry.size
+        data = os.pread(descriptor, size + 1, 0)
+        if len(data) < size:
+            self._gap(entry.path, f"{size - len(data)} bytes could not be read (it shrank?): they are zeros")
+            data += bytes(size - len(data))
+        elif len(data) > size:
+            self._gap(entry.path, f"it grew while it was read: only the first {size} bytes were taken")
+            data = data[:size]
+        self._budget -= size
+        self._tar.whole(member_of(entry, name), data)
+        return hashlib.sha256(data).hexdigest()
+
+    def _copy(self, entry: Entry, name: str, descriptor: int, pieces: Sequence[Extent]) -> str:
+        member, head = member_of(entry, name), b""
+        holed = sum(length for _, length in pieces) < entry.size
+        if holed:
+            member, head = tarwriter.sparse(member, entry.size, pieces)
+        digest, missing = Digest(self._holes), 0
+        self._tar.add(member)
+        if holed:
+            self._tar.data(head)
+        for offset, length in pieces:
+            digest.skip_to(offset)
+            missing += self._piece(descriptor, (offset, length), digest)
+        digest.skip_to(entry.size)
+        self._tar.end(member.size)
+        if missing:
+            self._gap(entry.path, f"{missing} bytes could not be read (it shrank?): they are zeros")
+        elif os.fstat(descriptor).st_size > entry.size:
+            self._gap(entry.path, f"it grew while it was read: only the first {entry.size} bytes were taken")
+        if not digest.whole:
+            self._gap(entry.path, HOLES_WHY)
+        return digest.value()
+
+    def _piece(self, descriptor: int, extent: Extent, digest: Digest) -> int:
+        """Copy one piece; how many bytes of it were missing."""
+        left = extent[1]
+        for block in read_piece(descriptor, extent, self._checkpoint):
+            self._tar.data(block)
+            digest.data(block)
+            left -= len(block)
+        missing = left
+        while left:
+            block = bytes(min(left, BLOCK))
+            self._tar.data(block)
+            digest.data(block)
+            left -= len(block)
+        return missing
+
+
+_KINDS = {
+    "file": tarwriter.FILE, "directory": tarwriter.DIRECTORY, "symlink": tarwriter.SYMLINK, "fifo": tarwriter.FIFO,
+    "char": tarwriter.CHAR, "block": tarwriter.BLOCK_DEVICE,
+}  # fmt: skip
+
+
+def member_of(entry: Entry, name: str, link: str = "") -> Member:
+    """What a tar says of an entry; ``link``: the member that it is a hard link to.
+
+    Times to the nanosecond: ``atime`` and ``ctime`` as in POSIX, the birth time as libarchive writes it
+    (``LIBARCHIVE.creationtime``).  ACLs twice: as attributes, which engines restore, and as text, which GNU tar does.
+    """
+    info, kind = entry.info, entry.kind
+    pax = {"atime": tarwriter.seconds(info.st_atime_ns), "ctime": tarwriter.seconds(info.st_ctime_ns)}
+    if born := entry.born():
+        pax["LIBARCHIVE.creationtime"] = tarwriter.seconds(born)
+    for key, value in entry.seen_xattrs().items():
+        pax["SCHILY.xattr." + key.replace("%", "%25").replace("=", "%3D")] = value  # GNU tar's escapes (xheader.c)
+        if key in (ACCESS_ACL, DEFAULT_ACL) and (text := acl_text(value)):
+            pax["SCHILY.acl.access" if key == ACCESS_ACL else "SCHILY.acl.default"] = text.encode()
+    target = link or (entry.target() if kind == "symlink" else "")
+    return Member(
+        name, tarwriter.LINK if link else _KINDS[kind], stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid,
+        entry.size if kind == "file" and not link else 0, info.st_mtime_ns, target,
+        info.st_rdev if kind in ("char", "block") else 0, pax,
+    )  # fmt: skip

@@ -41,9 +41,9 @@ def mapped(ctx: Context, args: Mapping[str, Any]) -> Result:
     if view is None:
         return _unseen(ctx, "mapped-files")
     before = len(ctx.writer.gaps)
-    rows = acquire_mapped(view, ctx.writer, _limit(args, "mapped-files"))
+    rows = acquire_mapped(view, ctx.writer, limit_of(args, "mapped-files"))
     kept = sum(1 for row in rows if row["artifact"])
-    return _counted(ctx, before, len(rows), f"files, {kept} of them kept" if kept else "files")
+    return counted(ctx, before, len(rows), f"files, {kept} of them kept" if kept else "files")
 
 
 def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -53,14 +53,14 @@ def memory(ctx: Context, args: Mapping[str, Any]) -> Result:
     view = ctx.host_view
     if view is None:
         return _unseen(ctx, "memory")
-    chosen = load_profile(str(args["profile"])).asked("memory")
+    chosen = load_profile(str(args["profile"])).find("memory")
     if chosen is None:
         return Result("skipped", "the profile does not ask for memory")
     before = len(ctx.writer.gaps)
     rows = acquire_memory(
         view, ctx.writer, Wanted(chosen.which, chosen.limit_bytes or 0, chosen.processes, chosen.rules)
     )
-    return _counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
+    return counted(ctx, before, sum(int(row["stored"]) for row in rows), "bytes")
 
 
 def checkpoint(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -70,34 +70,38 @@ def checkpoint(ctx: Context, args: Mapping[str, Any]) -> Result:
     if ctx.host_view is None:
         return _unseen(ctx, "checkpoint")
     before = len(ctx.writer.gaps)
-    size = acquire_checkpoint(ctx.engine, ctx.before.id, ctx.writer, _limit(args, "checkpoint"))
-    return _counted(ctx, before, size, "bytes")
+    size = acquire_checkpoint(ctx.engine, ctx.before.id, ctx.writer, limit_of(args, "checkpoint"))
+    return counted(ctx, before, size, "bytes")
 
 
 def tmpfs(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Files that exist only in memory."""
-    from irkit.acquire.filesystem import acquire_tmpfs
+    from irkit.acquire.filesystem import acquire_tmpfs, bound
 
     view = ctx.host_view
     if view is None:
         return _unseen(ctx, "tmpfs")
     before = len(ctx.writer.gaps)
-    count = acquire_tmpfs(view, ctx.writer, _limit(args, "tmpfs"), _ignore)
-    return _counted(ctx, before, count, "entries")
+    count = acquire_tmpfs(view, ctx.writer, limit_of(args, "tmpfs"), _ignore, bound(ctx.before))
+    return counted(ctx, before, count, "entries")
 
 
 def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Changed files."""
     from irkit.acquire.filesystem import acquire_changes
-    from irkit.acquire.overlay import find_layers
+    from irkit.acquire.layers import find_layers
 
     layers = find_layers(ctx.before, ctx.host_view)
     before = len(ctx.writer.gaps)
     if isinstance(layers, str):
-        ctx.writer.gap("filesystem", "changed files", layers)
-        return Result("degraded", layers)
-    ctx.facts.changes = acquire_changes(layers, ctx.writer, _limit(args, "filesystem"), _ignore)
-    return _counted(ctx, before, ctx.facts.changes, "changes")
+        from irkit.acquire.export import acquire_by_api
+
+        ctx.facts.changes = acquire_by_api(ctx.engine, ctx.before, ctx.writer, limit_of(args, "filesystem"), layers)
+        return Result(
+            "degraded", f"{ctx.facts.changes} changes, by the engine's export: {layers}", {"count": ctx.facts.changes}
+        )
+    ctx.facts.changes = acquire_changes(layers, ctx.writer, limit_of(args, "filesystem"), _ignore)
+    return counted(ctx, before, ctx.facts.changes, "changes")
 
 
 def host(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -107,7 +111,7 @@ def host(ctx: Context, _: Mapping[str, Any]) -> Result:
     if ctx.host_view is None:
         return _unseen(ctx, "host")
     before = len(ctx.writer.gaps)
-    return _counted(ctx, before, acquire_host(ctx.writer), "kernel modules")
+    return counted(ctx, before, acquire_host(ctx.writer), "kernel modules")
 
 
 def logs(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -115,8 +119,8 @@ def logs(ctx: Context, args: Mapping[str, Any]) -> Result:
     from irkit.acquire.logs import acquire_logs
 
     before = len(ctx.writer.gaps)
-    count = acquire_logs(ctx.engine, ctx.before, ctx.writer, limit=_limit(args, "logs"))
-    return _counted(ctx, before, count, "bytes")
+    count = acquire_logs(ctx.engine, ctx.before, ctx.writer, limit=limit_of(args, "logs"))
+    return counted(ctx, before, count, "bytes")
 
 
 def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -129,7 +133,7 @@ def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
     before = len(ctx.writer.gaps)
     acquire_events(ctx.engine, ctx.before, ctx.writer)
     acquire_engine_state(ctx.engine, Container(raw) if raw else ctx.before, ctx.writer)
-    return _counted(
+    return counted(
         ctx,
         before,
         sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state"),
@@ -137,7 +141,7 @@ def engine_state(ctx: Context, _: Mapping[str, Any]) -> Result:
     )
 
 
-def _counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
+def counted(ctx: Context, gaps_before: int, count: int, what: str) -> Result:
     missing = len(ctx.writer.gaps) - gaps_before
     if missing:
         return Result(
@@ -157,7 +161,7 @@ def _ignore(change: Change) -> None:
     """Nobody needs to see the changes while they are written."""
 
 
-def _limit(args: Mapping[str, Any], collector: str) -> int:
+def limit_of(args: Mapping[str, Any], collector: str) -> int:
     """A collector's limit, in bytes, by the profile; 0 where the profile leaves it out and a playbook asks for it."""
     return load_profile(str(args["profile"])).limit(collector) or 0
 

@@ -65,9 +65,9 @@ def _of_bundle(path: Path, key: Path | None, identity: tuple[Path, ...], gaps: l
 
 
 def _of_container(name: str, engine_url: str | None, gaps: list[Gap]) -> Iterator[Change]:
-    from irkit.acquire.filesystem import live_changes
+    from irkit.acquire.filesystem import bound, live_changes
     from irkit.acquire.host import HostView, locate
-    from irkit.acquire.overlay import find_layers
+    from irkit.acquire.layers import find_layers
     from irkit.engine.connect import open_engine
 
     container = open_engine(engine_url).container(name)
@@ -79,7 +79,7 @@ def _of_container(name: str, engine_url: str | None, gaps: list[Gap]) -> Iterato
     def note(path: str, why: str) -> None:
         gaps.append(Gap("filesystem", path, why))
 
-    return live_changes(find_layers(container, seen), seen, note)
+    return live_changes(find_layers(container, seen), seen, note, bound(container))
 
 
 def _print_json(subject: str, changes: Iterable[Change], gaps: list[Gap]) -> None:

@@ -21,9 +21,23 @@ from irkit.cli.options import (
 )
 from irkit.cli.running import RunConfig, run_playbook
 
+EPILOG = """\b
+Examples:
+  irkit snapshot web-1 --var profile=quick
+  irkit snapshot web-1 --image             # save its image too: do so before it is removed
+  irkit snapshot web-1 --export --volumes  # the whole file system, every volume
+"""
+MORE = {"image": "image-save", "export": "export", "volumes": "volumes", "memory": "memory"}
 
-@click.command(epilog="\b\nExample:\n  irkit snapshot web-1 --var profile=quick")
+
+@click.command(epilog=EPILOG)
 @click.argument("target")
+@click.option("--image", is_flag=True, help="Save the image itself as well.")
+@click.option(
+    "--export", is_flag=True, help="Take the whole file system as the engine exports it, each file's digest too."
+)
+@click.option("--volumes", is_flag=True, help="Take volumes and bind mounts, but not folders of the host's own.")
+@click.option("--memory", is_flag=True, help="Take the memory of its processes.")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
 @recipient_option
 @signing_options
@@ -31,6 +45,10 @@ from irkit.cli.running import RunConfig, run_playbook
 @json_option
 def command(
     target: str,
+    image: bool,
+    export: bool,
+    volumes: bool,
+    memory: bool,
     variables: tuple[str, ...],
     recipients: tuple[str, ...],
     key: str,
@@ -40,8 +58,13 @@ def command(
     as_json: bool,
 ) -> int:
     """Acquire signed evidence of TARGET without containing it: it goes on running."""
+    chosen = parse_vars(variables)
+    asked = {"image": image, "export": export, "volumes": volumes, "memory": memory}
+    if any(asked.values()):
+        more = [MORE[name] for name, wanted in asked.items() if wanted]
+        chosen = {**chosen, "profile": "+".join([str(chosen.get("profile", "standard")), *more])}
     config = RunConfig(
-        target, "snapshot", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
+        target, "snapshot", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, chosen,
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
     )  # fmt: skip
     with catching_signals() as signals:

@@ -64,6 +64,14 @@ class DockerEvidence:
         found: Json = self._call("GET", f"/{kind}s/{_quoted(ref)}")
         return found
 
+    def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """``GET /containers/{id}/export``."""
+        return self._long(f"/containers/{_quoted(container)}/export", {}, idle)
+
+    def image_archive(self, ref: str, idle: float = IDLE) -> Iterator[bytes]:
+        """``GET /images/{name}/get``."""
+        return self._long(f"/images/{_quoted(ref)}/get", {}, idle)
+
     def top(self, container: str) -> Json:
         """``GET /containers/{id}/top``."""
         found: Json = self._call("GET", f"/containers/{_quoted(container)}/top")

@@ -36,6 +36,12 @@ class EvidenceCalls(Protocol):
     def swarm(self, kind: str, ref: str) -> Json:
         """A ``service``, ``task`` or ``node`` of the swarm; only a manager answers."""
 
+    def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """Its whole root file system as one tar stream, without volumes, bind mounts and tmpfs."""
+
+    def image_archive(self, ref: str, idle: float = IDLE) -> Iterator[bytes]:
+        """An image as ``docker save`` writes it; the engine may prepare it for minutes before the first byte."""
+
     def top(self, container: str) -> Json:
         """The container's processes as the engine lists them: ``{"Titles": […], "Processes": [[…], …]}``.
 

@@ -118,6 +118,14 @@ class Sink:
         return self._raw.hexdigest(), self._stored.hexdigest()
 
 
+def _sink_type(threads: bool) -> type[Sink]:
+    if not threads:
+        return Sink
+    from irkit.evidence.pipelined import PipelinedSink
+
+    return PipelinedSink
+
+
 def _zstd() -> Any:
     import zstandard
 
@@ -170,8 +178,8 @@ class BundleWriter:
         self.gaps.append(Gap(collector, what, why))
 
     @contextmanager
-    def sink(self, name: str, origin: Origin, *, compress: bool = True) -> Iterator[Sink]:
-        """Write one artifact ``data/NAME`` (``.zst`` is added when compressed).
+    def sink(self, name: str, origin: Origin, *, compress: bool = True, threads: bool = False) -> Iterator[Sink]:
+        """Write one artifact ``data/NAME`` (``.zst`` is added when compressed); ``threads`` for large ones.
 
         When the body raises, what was read so far stays, marked incomplete, with a gap; the error goes on.  When the
         disk is full the half-written file is removed to make room, the gap says so, and ``StorageError`` is raised.
@@ -187,7 +195,7 @@ class BundleWriter:
         except OSError as error:
             self._lost(path, origin, error.strerror or str(error))
             raise storage_error(error, f"can't write {self.place(path)}") from error
-        sink = Sink(file, compress, self.checkpoint)
+        sink = _sink_type(threads)(file, compress, self.checkpoint)
         try:
             yield sink
             sink.close()

@@ -12,16 +12,9 @@ from typing import Any
 from irkit.actions.registry import ACTIONS, PROFILED
 from irkit.errors import PlaybookInvalid
 from irkit.playbook.model import Playbook, Step, resolve
-from irkit.profiles import STAGES, Profile, load_profile
+from irkit.profiles import COLLECTORS, STAGES, Profile, load_profile
 
-_WITH_PROFILE = (
-    "acquire.mapped",
-    "acquire.memory",
-    "acquire.checkpoint",
-    "acquire.tmpfs",
-    "acquire.filesystem",
-    "acquire.logs",
-)
+_WITH_PROFILE = tuple(one.action for one in COLLECTORS.values() if one.limited)
 
 
 def with_profile(playbook: Playbook, variables: Mapping[str, Any]) -> tuple[Playbook, Profile | None]:

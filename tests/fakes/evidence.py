@@ -88,6 +88,15 @@ class FakeEvidence:
                 raise error_for(503, NO_MANAGER)
             return self.objects[kind, ref]
 
+    def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
+        """What a test has put in."""
+        with self._served("export", "GET", f"/containers/{container}/export"):
+            return iter([self._find(container).exported])
+
+    def image_archive(self, ref: str, idle: float = IDLE) -> Iterator[bytes]:
+        """As ``image_save``."""
+        return self.image_save(ref)
+
     def top(self, container: str) -> Json:
         """Its first process."""
         with self._served("top", "GET", f"/containers/{container}/top"):

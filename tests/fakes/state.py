@@ -173,6 +173,7 @@ class FakeContainer:
     ports: dict[str, list[dict[str, str]] | None] = field(default_factory=dict)
     printed: list[tuple[str, bytes]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
+    exported: bytes = bytes(1024)
     created: str = field(default_factory=now)
 
     @property

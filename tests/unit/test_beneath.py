@@ -14,7 +14,8 @@ from typing import cast
 import pytest
 
 from irkit.acquire.beneath import Entry, facts_of, lookup, open_folder, sha256_of, walk
-from irkit.acquire.overlay import Layers, scan
+from irkit.acquire.layers import Layers
+from irkit.acquire.overlay import scan
 from irkit.acquire.taker import DigestTaker, TarTaker
 from irkit.evidence.writer import BundleWriter, Origin, Sink
 from irkit.models import Change
@@ -176,7 +177,7 @@ def test_fifos_and_sockets_are_listed_but_never_opened(root: Path) -> None:
     os.close(here)
     tar, _, notes = packed(root)
     assert [(one.name, one.isfifo()) for one in tar] == [("fifo", True)]
-    assert [path for path, _ in notes] == ["/sock"]
+    assert notes == []  # a socket has no contents: it stands in the list of changes
     digests = DigestTaker(lambda path, why: pytest.fail(f"{path}: {why}"))
     assert [digests.take(entry) for entry in entries(root)] == ["", ""]
 
@@ -378,8 +379,21 @@ def test_only_y_is_opaque(layered: Layered) -> None:
 
 
 @as_root
-def test_redirects_are_noted(layered: Layered) -> None:
+def test_a_redirect_of_no_known_form_is_noted(layered: Layered) -> None:
     (layered.upper / "d").mkdir()
-    os.setxattr(layered.upper / "d", "trusted.overlay.redirect", b"/e")
+    os.setxattr(layered.upper / "d", "trusted.overlay.redirect", b"/../../outside")
     layered.scan()
     assert [path for path, _ in layered.notes] == ["/d"]
+
+
+def test_what_a_container_may_write_misleads_nobody(layered: Layered) -> None:
+    """The overlay's marks are trusted.*; user.* ones are the attacker's, unless it was mounted with userxattr."""
+    put(layered.low / "d/x", "old")
+    put(layered.low / "f", "old")
+    put(layered.upper / "d/y")
+    put(layered.upper / "f", "new")
+    os.setxattr(layered.upper / "d", "user.overlay.opaque", b"y")
+    os.setxattr(layered.upper / "f", "user.overlay.metacopy", b"")
+    changes, names = layered.scan()
+    assert "/d/x" not in changes and "d/.wh..wh..opq" not in names
+    assert (changes["/f"].after or pytest.fail("no facts")).sha256 == hashlib.sha256(b"new").hexdigest()

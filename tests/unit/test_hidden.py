@@ -9,7 +9,8 @@ import pytest
 
 from irkit.acquire.beneath import DEPTH_LIMIT, open_folder, walk
 from irkit.acquire.host import parse_mountinfo
-from irkit.acquire.overlay import Layers, scan
+from irkit.acquire.layers import Layers
+from irkit.acquire.overlay import scan
 from irkit.acquire.taker import DigestTaker
 from irkit.errors import CheckFailed
 from irkit.evidence import dsse

@@ -31,8 +31,9 @@ def test_three_are_shipped_and_full_leaves_out_only_what_intrudes() -> None:
 
 def test_the_schema_knows_every_collector() -> None:
     kinds = schemas.load("profile")["$defs"]["stage"]["items"]["oneOf"]
-    for kind, limited, choice in zip(kinds, (False, True, True), (False, False, True), strict=True):
-        known = {one.name for one in COLLECTORS.values() if (one.limited, bool(one.which)) == (limited, choice)}
+    forms = ((False, False, False), (True, False, False), (True, True, False), (True, False, True))
+    for kind, form in zip(kinds, forms, strict=True):
+        known = {one.name for one in COLLECTORS.values() if (one.limited, bool(one.which), one.named) == form}
         assert set(kind["properties"]["collect"]["enum"]) == known
 
 
