@@ -135,26 +135,34 @@ def snapshot() -> tuple[list[float], list[float], list[float]]:
     return steps, whole, baseline
 
 
-def crowd() -> tuple[list[float], list[float], list[float]]:
-    """Seconds for 30 containers at once: until all are sealed off, the whole process, and the engine's own limit.
+def crowd() -> list[tuple[float, float, float, float]]:
+    """Seconds for 30 containers at once: until all are sealed off, the calls for that alone, the whole process, all its calls.
 
-    The limit: the same pause, create, disconnect, connect and inspect calls, by as many threads and nothing else.
+    The engine's limits are taken before and after irkit, and their mean counts: a machine's speed drifts.
     """
-    off, whole, limit = [], [], []
+    found = []
     for _ in range(CROWD_RUNS):
-        people()
-        limit.append(calls_alone())
+        limits = [_limits()]
         people()
         with tempfile.TemporaryDirectory() as home:
             irkit(home, "key", "generate")
             run, began, spent = irkit(home, "contain", "--label", CROWD_LABEL, "--json")
             if len(run["runs"]) != CROWD or any(one["quarantine"]["state"] != "proven" for one in run["runs"]):
                 raise SystemExit(f"not all of {CROWD} were proven")
-            off.append(max(moment(one["timeline"]["sealed_off"]) for one in run["runs"]) - began)
-            whole.append(spent)
+            off = max(moment(one["timeline"]["sealed_off"]) for one in run["runs"]) - began
             disperse()
             irkit(home, "release", "--leftovers")
-    return off, whole, limit
+        limits.append(_limits())
+        sealing, everything = (statistics.mean(pair) for pair in zip(*limits, strict=True))
+        found.append((off, sealing, spent, everything))
+    return found
+
+
+def _limits() -> tuple[float, float]:
+    people()
+    sealing = calls_alone(False)
+    people()
+    return sealing, calls_alone(True)
 
 
 def people() -> None:
@@ -184,18 +192,37 @@ def disperse() -> None:
         docker("network", "rm", network)
 
 
-def calls_alone() -> float:
+def calls_alone(reading: bool) -> float:
+    """Seconds for irkit's calls by as many threads and nothing else; ``reading``: those for proof and evidence too."""
     key, _, value = CROWD_LABEL.partition("=")
 
     def contain(container: str) -> None:
         engine = open_engine()
         spec = NetworkSpec(f"irkit-bench-{container[:12]}", True, OPTIONS, {key: value})
+        before = engine.container(container)
         engine.pause(container)
-        network = engine.create_network(spec)
+        made = engine.create_network(spec)
+        network = engine.network(made)
         for endpoint in engine.container(container).endpoints:
             engine.disconnect(endpoint.network_id, container)
-        engine.connect(network, container)
+        engine.connect(network.id, container)
         engine.container(container)
+        if not reading:
+            return
+        engine.container(container)
+        engine.networks(CROWD_LABEL)
+        for _ in range(5):  # its old network, and neighbours of which each is one more container
+            engine.network(made)
+            engine.container(container)
+        list(engine.events("0.0", f"{time.time():.9f}"))
+        engine.container(container)
+        engine.image(before.image_id)
+        engine.image_history(before.image_id)
+        engine.info()
+        engine.plugins()
+        for endpoint in 2 * before.endpoints:
+            engine.network(endpoint.network_id)
+        list(engine.raw_logs(container))
 
     everybody = open_engine().containers(CROWD_LABEL)
     began = time.monotonic()
@@ -270,6 +297,7 @@ def main() -> None:
         steps, whole, export = snapshot()
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+<<<<<<< HEAD
         read, shell_read = volatile("irkit-dev/debian:1", LABEL)
         row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
         spent = statistics.median(read) * 1000
@@ -280,6 +308,11 @@ def main() -> None:
         off, whole, limit = crowd()
         row(f"{CROWD} at once: all sealed off / the calls alone", off, limit, 1.2)
         row(f"{CROWD} at once: whole process / the calls alone", whole, limit, 1.2)
+=======
+        off, sealing, whole, everything = (list(column) for column in zip(*crowd(), strict=True))
+        row(f"{CROWD} at once: all sealed off / these calls", off, sealing, 1.2)
+        row(f"{CROWD} at once: whole process / all its calls", whole, everything, 1.2)
+>>>>>>> 808edfd
         for name, megabytes in memory().items():
             verdict = "" if megabytes < 100 else "  MISSED"
             print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -34,13 +35,14 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
         before.raw,
         Origin("engine-state", f"container {before.id}", "engine API: inspect, before the first change"),
     )
+    about = functools.cache(engine.info)
     queries: dict[str, Callable[[], object]] = {
         "container-now": lambda: engine.container(before.id).raw,
         "image": lambda: engine.image(before.image_id).raw,
         "image-history": lambda: list(engine.image_history(before.image_id)),
-        "info": lambda: engine.info().raw,
-        "version": lambda: engine.info().version_raw,
-        "settings": lambda: settings(engine.info().raw),
+        "info": lambda: about().raw,
+        "version": lambda: about().version_raw,
+        "settings": lambda: settings(about().raw),
         "plugins": lambda: list(engine.plugins()),
         "peers": lambda: _peers(engine, before),
     }

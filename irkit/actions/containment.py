@@ -12,6 +12,7 @@ from irkit.engine.interface import Network
 from irkit.errors import Conflict, EngineError, Refused
 from irkit.home import write_json
 from irkit.quarantine import seal as sealing
+from irkit.quarantine.roads import exists
 from irkit.quarantine.state import SavedState
 
 SAVED = "quarantine.json"
@@ -73,11 +74,13 @@ def _needs_network(saved: SavedState) -> bool:
 
 
 def _make_network(ctx: Context, saved: SavedState) -> Network:
-    """The case's quarantine network, walled in before anybody joins it."""
-    network = sealing.prepare_network(ctx.engine, saved.sealed_by or ctx.case.id)
-    ctx.facts.no_wall = (
-        wall_bridge(saved.sealed_by or ctx.case.id, network.bridge) if ctx.engine.local else "it is remote"
-    )
+    """The case's quarantine network, walled in before it is there: its bridge has a name of irkit's choice."""
+    case = saved.sealed_by or ctx.case.id
+    name = sealing.bridge_name(case)
+    ctx.facts.no_wall = wall_bridge(case, name, later=True) if ctx.engine.local else "it is remote"
+    network = sealing.prepare_network(ctx.engine, case)
+    if not ctx.facts.no_wall and (network.bridge != name or not exists(name)):  # an engine that chooses for itself
+        ctx.facts.no_wall = wall_bridge(case, network.bridge)
     return network
 
 

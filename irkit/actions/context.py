@@ -56,8 +56,8 @@ class Facts:
 class Context:
     """One run on one target.  ``planned``: the actions that the playbook uses.
 
-    ``sealed_off`` is called when the target has left its networks, or could not: of several targets at once, nobody's
-    evidence is worked on before all are sealed off.
+    ``sealed_off`` is called when the target has left its networks, or could not; ``together``: the ids of all targets
+    of the command.
     """
 
     engine: Engine
@@ -75,6 +75,7 @@ class Context:
     planned: frozenset[str] = frozenset()
     profile: Profile | None = None
     sealed_off: Callable[[], None] = lambda: None
+    together: frozenset[str] = frozenset()
     network_ahead: Ahead[Network] | None = None
 
     def mark(self, moment: str) -> None:

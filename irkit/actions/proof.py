@@ -12,7 +12,7 @@ from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
-from irkit.engine.interface import Container, Network
+from irkit.engine.interface import Container, Member, Network
 from irkit.errors import NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
@@ -236,7 +236,9 @@ def _resolv_conf(container: Container) -> str:
 def _peers(ctx: Context, network: Network, saved: SavedState, role: str) -> list[Peer]:
     """The running containers on a network.  Beyond a limit they are a gap, not silence."""
     found = []
-    members = [one for one in network.members if one.container_id not in (ctx.target.id, saved.holder_id)]
+    members = _worth_probing(
+        ctx, [one for one in network.members if one.container_id not in (ctx.target.id, saved.holder_id)]
+    )
     for member in members[:PEER_LIMIT]:
         try:
             pid = ctx.engine.container(member.container_id).pid
@@ -252,6 +254,12 @@ def _peers(ctx: Context, network: Network, saved: SavedState, role: str) -> list
             f"{len(members) - PEER_LIMIT} of {len(members)} peers were not probed",
         )
     return found
+
+
+def _worth_probing(ctx: Context, members: list[Member]) -> list[Member]:
+    """Of those that are being contained by the same command only a few, as of other quarantined ones."""
+    fellows = [one for one in members if one.container_id in ctx.together]
+    return [one for one in members if one.container_id not in ctx.together] + fellows[:NEIGHBOUR_LIMIT]
 
 
 def _why(proof: Proof, note: str) -> str:

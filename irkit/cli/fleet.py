@@ -1,9 +1,11 @@
-"""Several targets by one command: a thread each, so that all are frozen before the first one's evidence is taken."""
+"""Several targets by one command: a thread each, spread over a process a core, and what became of each."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,15 +13,17 @@ from typing import Any
 import click
 
 from irkit.cases import Case
+from irkit.cli import workers
 from irkit.cli.options import Signals, print_json
-from irkit.cli.running import Finished, RunConfig, run_playbook, signing_key
+from irkit.cli.running import Finished, RunConfig, key_for_all, run_playbook, signing_key
 from irkit.engine.interface import Container, Engine
 from irkit.errors import ExitCode, IrkitError, NotFound
 from irkit.events import Event, Observer
 from irkit.text import printable
 
 WORKERS = 64
-GATE_SECONDS = 60.0
+LATER = 10
+"""How much nicer a thread is to others once its target is sealed off (setpriority(2)): isolation first."""
 WORST_FIRST = (
     ExitCode.INTERRUPTED, ExitCode.CHECK_FAILED, ExitCode.FAILED, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.GAPS, ExitCode.DONE,
 )  # fmt: skip
@@ -28,18 +32,33 @@ SHARED = "container:"
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How it ended for one target: a run, or the error that kept it from one."""
+    """How it ended for one target: a run (``irkit.run/v1``), or the error that kept it from one."""
 
     target: str
-    finished: Finished | None
-    error: IrkitError | None
+    code: int
+    run: Mapping[str, Any] | None = None
+    message: str = ""
+    hint: str | None = None
+
+    @classmethod
+    def failed(cls, target: str, error: IrkitError) -> Ended:
+        """There was no run."""
+        return cls(target, int(error.exit_code), None, error.message, error.hint)
 
     @property
-    def code(self) -> int:
-        """Its exit code, as if it had been contained alone."""
-        if self.error is not None:
-            return int(self.error.exit_code)
-        return self.finished.outcome.exit_code if self.finished is not None else int(ExitCode.FAILED)
+    def state(self) -> str:
+        """The quarantine's."""
+        return str(self.run["quarantine"]["state"] or "") if self.run else ""
+
+    @property
+    def bundle(self) -> Mapping[str, Any] | None:
+        """``{"path", "digest", "status"}`` of its evidence."""
+        found: Mapping[str, Any] | None = self.run["bundle"] if self.run else None
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return {"target": self.target, "code": self.code, "run": self.run, "message": self.message, "hint": self.hint}
 
 
 def select(engine: Engine, names: Iterable[str], labels: Iterable[str]) -> list[Container]:
@@ -71,63 +90,59 @@ def contain_all(
     after: Callable[[Finished], None],
 ) -> list[Ended]:  # fmt: skip
     """Run the playbook on every target; what fails for one is no reason to leave out another."""
-    shared = replace(config, signer=signing_key(config))
     progress = _Progress(len(containers))
-
     chosen = groups(containers)
-    gate = Gate(min(len(chosen), WORKERS))
+    config = replace(config, together=frozenset(one.id for one in containers))
+    count = min(len(chosen), workers.cores()) if key_for_all(config) else 1
+    ended: dict[str, Ended] = {}
 
-    def one(container: Container, first: bool) -> Ended:
-        arrived = [not first]
+    def heard(message: Mapping[str, Any]) -> None:
+        one = Ended(**message["ended"])
+        ended[message["id"]] = one
+        progress.done(one)
 
-        def arrive() -> None:
-            if not arrived[0]:
-                arrived[0] = True
-                gate.arrive()
+    def part(some: list[list[Container]], signals: Signals, tell: workers.Tell) -> None:
+        _contain(replace(config, signer=signing_key(config)), some, signals, admit, after, tell)
 
-        def sealed_off() -> None:
-            arrive()
-            if first:
-                gate.wait()
+    if count > 1:
+        workers.spread([chosen[number::count] for number in range(count)], part, signals, heard)
+    else:
+        part(chosen, signals, heard)
+    lost = IrkitError("irkit's own fault: the process that worked on it died", hint="run again with IRKIT_DEBUG=1")
+    return [ended.get(one.id) or Ended.failed(one.name, lost) for group in chosen for one in group]
 
+
+def _contain(
+    config: RunConfig, chosen: Sequence[list[Container]], signals: Signals, admit: Callable[[Case | None, Container], None],
+    after: Callable[[Finished], None], tell: workers.Tell,
+) -> None:  # fmt: skip
+    """One process's share, a thread a group."""
+    lock = threading.Lock()
+
+    def one(container: Container) -> None:
         mine = replace(
-            shared, target=container.id, observer=_prefixed(config.observer, container.name), sealed_off=sealed_off
+            config, target=container.id, observer=_prefixed(config.observer, container.name), sealed_off=_nice
         )
+        _nice(0)
         try:
             finished = run_playbook(mine, signals.fork(), admit)
             after(finished)
-            ended = Ended(container.name, finished, None)
+            ended = Ended(container.name, finished.outcome.exit_code, finished.to_json())
         except IrkitError as error:
-            ended = Ended(container.name, None, error)
+            ended = Ended.failed(container.name, error)
         except Exception as error:  # one target's trouble must not hide what became of the others
-            ended = Ended(container.name, None, IrkitError(f"irkit's own fault: {type(error).__name__}: {error}"))
-        finally:
-            arrive()
-        progress.done(ended)
-        return ended
+            ended = Ended.failed(container.name, IrkitError(f"irkit's own fault: {type(error).__name__}: {error}"))
+        with lock:
+            tell({"id": container.id, "ended": ended.to_json()})
 
     with ThreadPoolExecutor(WORKERS, "irkit-target") as pool:
-        work = [pool.submit(lambda group=group: [one(item, item is group[0]) for item in group]) for group in chosen]  # type: ignore[misc]
-        return [ended for future in work for ended in future.result()]
+        list(pool.map(lambda group: list(map(one, group)), chosen))
 
 
-class Gate:
-    """Isolation first: whoever is sealed off waits here until all are, or have failed to be."""
-
-    def __init__(self, parties: int) -> None:
-        self._missing = parties
-        self._condition = threading.Condition()
-
-    def arrive(self) -> None:
-        """One more is sealed off, or never will be."""
-        with self._condition:
-            self._missing -= 1
-            self._condition.notify_all()
-
-    def wait(self) -> None:
-        """Until nobody is missing, but not for ever: an engine may keep one of them waiting."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._missing <= 0, GATE_SECONDS)
+def _nice(value: int = LATER) -> None:
+    """The calling thread's priority: who is sealed off lets those go first who are not."""
+    with contextlib.suppress(OSError):  # without root a thread that went back stays back
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), value)
 
 
 class _Progress:
@@ -146,15 +161,12 @@ class _Progress:
 
 def summary(ended: Ended) -> str:
     """One target in a few words."""
-    if ended.error is not None:
-        return click.style(printable(ended.error.message), fg="red")
-    if ended.finished is None:
-        return "nothing was done"
-    facts = ended.finished.context.facts
-    state = facts.quarantine_state or "not isolated"
+    if ended.run is None:
+        return click.style(printable(ended.message), fg="red")
+    state = ended.state or "not isolated"
     colour = {"proven": "green", "frozen-only": "yellow"}.get(state, "red")
-    evidence = facts.sealed.status if facts.sealed is not None else "no"
-    return f"{click.style(state, fg=colour)}, {evidence} evidence, {len(facts.findings)} findings"
+    evidence = ended.bundle["status"] if ended.bundle else "no"
+    return f"{click.style(state, fg=colour)}, {evidence} evidence, {len(ended.run['findings'])} findings"
 
 
 def _prefixed(observer: Observer, name: str) -> Observer:
@@ -179,13 +191,13 @@ def report(results: Sequence[Ended], *, as_json: bool) -> int:
     code = worst(one.code for one in results)
     if as_json:
         print_json(document(results, code))
-    proven = sum(1 for one in results if one.finished and one.finished.context.facts.quarantine_state == "proven")
+    proven = sum(1 for one in results if one.state == "proven")
     click.echo(f"{proven} of {len(results)} isolated, and proven", err=as_json)
     for one in results:
-        if one.error is not None and one.error.hint:
-            click.echo(f"  {printable(one.target)}: hint: {printable(one.error.hint)}", err=True)
-        if one.finished is not None and one.finished.context.facts.sealed is not None:
-            click.echo(f"  {printable(one.target)}: {one.finished.context.facts.sealed.path}", err=as_json)
+        if one.run is None and one.hint:
+            click.echo(f"  {printable(one.target)}: hint: {printable(one.hint)}", err=True)
+        if one.bundle:
+            click.echo(f"  {printable(one.target)}: {one.bundle['path']}", err=as_json)
     return code
 
 
@@ -193,10 +205,10 @@ def document(results: Sequence[Ended], code: int) -> dict[str, Any]:
     """``irkit.runs/v1``."""
     return {
         "schema": "irkit.runs/v1", "exit_code": code, "targets": len(results),
-        "runs": [one.finished.to_json() for one in results if one.finished is not None],
+        "runs": [one.run for one in results if one.run is not None],
         "errors": [
-            {"target": one.target, "message": one.error.message, "hint": one.error.hint, "exit_code": one.code}
+            {"target": one.target, "message": one.message, "hint": one.hint, "exit_code": one.code}
             for one in results
-            if one.error is not None
+            if one.run is None
         ],
     }  # fmt: skip

@@ -46,6 +46,7 @@ class RunConfig:
     sealed_off: Callable[[], None] = lambda: None
     recipients: tuple[Any, ...] = ()
     undo_containment: bool = False
+    together: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 signals.checkpoint,
                 config.signer or signing_key(config),
                 sealed_off=config.sealed_off,
+                together=config.together,
                 profile=profile,
             )
             engine.record_calls(folder / "calls.jsonl")
@@ -161,10 +163,7 @@ def _drop_empty(folder: Path) -> None:
 
 def _check_key(config: RunConfig) -> None:
     """A key that can't be opened is said before anything is touched.  Cheap: the key is not parsed yet."""
-    from irkit.home import home
-
-    plain = config.key.removeprefix("file:")
-    path = Path(plain) if "/" in plain else home() / "keys" / f"{plain}.key"
+    path = _key_path(config)
     if not path.is_file():
         if config.key != "default":
             raise KeyProblem(
@@ -177,6 +176,21 @@ def _check_key(config: RunConfig) -> None:
             f"the key {config.key!r} needs a passphrase",
             hint="--passphrase-file FILE, --passphrase-fd N, or use a terminal",
         )
+
+
+def _key_path(config: RunConfig) -> Path:
+    from irkit.home import home
+
+    plain = config.key.removeprefix("file:")
+    return Path(plain) if "/" in plain else home() / "keys" / f"{plain}.key"
+
+
+def key_for_all(config: RunConfig) -> bool:
+    """Whether several processes can open the key, each for itself: it is there, and nobody is asked for a passphrase."""
+    try:
+        return b"ENCRYPTED" not in _key_path(config).read_bytes()[:64]
+    except OSError:
+        return False
 
 
 def signing_key(config: RunConfig) -> Callable[[], Signer]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from irkit.errors import EngineError
 PREFIX = "irkit_"
 TIMEOUT = 10.0
 FAMILIES = ("inet", "arp", "bridge")
+_waiting: list[tuple[str, str]] = []
+_waiting_lock, _loading = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,33 @@ table inet {table_name(case_id)} {{ comment "irkit case {case_id}";
 
 
 def load(case_id: str, rules: str) -> None:
-    """Put the rules in place of those that the case had, in one transaction.  Raises ``EngineError``."""
-    name = table_name(case_id)
-    try:
-        made = f'{{ comment "irkit case {case_id}"; }}'
-        _nft(["-f", "-"], "".join(f"create table {family} {name} {made}\n" for family in FAMILIES) + rules)
-    except EngineError:  # they are there already, or something is wrong that comes up again
-        fresh = "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in FAMILIES)
-        _nft(["-f", "-"], fresh + rules)
+    """Put the rules in place of those that the case had, in one transaction.  Raises ``EngineError``.
+
+    nft reads all tables that there are each time: what several threads want at once is loaded by one call of it.
+    """
+    mine = (case_id, rules)
+    with _waiting_lock:
+        _waiting.append(mine)
+    with _loading:
+        with _waiting_lock:
+            if mine not in _waiting:
+                return  # another thread has loaded it
+            together = list(_waiting)
+            _waiting.clear()
+        try:
+            _nft(["-f", "-"], "".join(_created(*one) for one in together))
+        except EngineError:  # some are there already, or something is wrong that comes up again
+            with _waiting_lock:
+                _waiting.extend(one for one in together if one != mine)
+            fresh = "".join(
+                f"add table {one} {table_name(case_id)}\ndelete table {one} {table_name(case_id)}\n" for one in FAMILIES
+            )
+            _nft(["-f", "-"], fresh + rules)
+
+
+def _created(case_id: str, rules: str) -> str:
+    made = f'{{ comment "irkit case {case_id}"; }}'
+    return "".join(f"create table {family} {table_name(case_id)} {made}\n" for family in FAMILIES) + rules
 
 
 def belongs(table: Table, case_id: str) -> bool:

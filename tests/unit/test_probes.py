@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irkit.cli.fleet import Gate, groups, worst
+from irkit.cli.fleet import groups, worst
 from irkit.engine.interface import Container
 from irkit.models import Probe
 from irkit.netns import default_gateways6
@@ -135,14 +134,3 @@ def test_sharers_of_a_namespace_follow_one_another() -> None:
 )
 def test_the_worst_code_counts(codes: tuple[int, ...], code: int) -> None:
     assert worst(codes) == code
-
-
-def test_the_gate_opens_when_all_have_come() -> None:
-    gate, passed = Gate(2), threading.Event()
-    gate.arrive()
-    thread = threading.Thread(target=lambda: (gate.wait(), passed.set()))
-    thread.start()
-    assert not passed.wait(0.05)
-    gate.arrive()
-    thread.join(2)
-    assert passed.is_set()
