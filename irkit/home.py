@@ -84,3 +84,12 @@ class Ballast:
         existed = self.path.exists()
         self.path.unlink(missing_ok=True)
         return existed
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file that :func:`write_json` wrote; ``None`` when there is none, or it can't be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -47,6 +47,11 @@ class Gap:
         """As in ``data/index.json``."""
         return {"collector": self.collector, "what": self.what, "why": self.why}
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Gap:
+        """The reverse."""
+        return cls(str(raw["collector"]), str(raw["what"]), str(raw["why"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -68,6 +73,13 @@ class Probe:
             "path": self.path, "direction": self.direction, "result": self.result, "detail": self.detail,
             "time": self.time, "ms": round(self.milliseconds, 3),
         }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Probe:
+        """The reverse."""
+        return cls(
+            str(raw["path"]), str(raw["direction"]), str(raw["result"]), str(raw["detail"]), str(raw["time"]), float(raw["ms"])
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,14 @@ class Finding:
             "rule": self.rule, "severity": self.severity, "title": self.title, "reason": self.reason,
             "attack": list(self.attack), "kind": self.kind, **text_fields("subject", self.subject), "next": self.next,
         }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Finding:
+        """The reverse."""
+        return cls(
+            str(raw["rule"]), str(raw["severity"]), str(raw["title"]), str(raw["reason"]), tuple(raw["attack"]),
+            text_from(raw, "subject"), str(raw["next"]), str(raw["kind"]),
+        )  # fmt: skip
 
 
 SEVERITIES = ("critical", "high", "medium", "low", "info")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from irkit.actions.context import Context, Result
 from irkit.errors import EvidenceAltered, storage_error
-from irkit.evidence.writer import Origin
+from irkit.evidence.writer import INTERRUPTED, Origin
 
 if TYPE_CHECKING:
     from irkit.evidence.seal import Sealed
@@ -26,7 +26,8 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
 def is_partial(ctx: Context) -> bool:
     """Whether an acquisition failed, broke off, or was lost to a full disk."""
     failed = any(step["outcome"] == "failed" and str(step["uses"]).startswith("acquire.") for step in ctx.steps)
-    return failed or bool(ctx.writer.lost) or any(not one.complete for one in ctx.writer.artifacts)
+    broken = (one for one in ctx.writer.artifacts if not one.complete and one.origin.collector != INTERRUPTED)
+    return failed or bool(ctx.writer.lost) or any(broken)  # what a kill cut off was taken again, whole
 
 
 def seal_now(ctx: Context, partial: bool) -> Sealed:

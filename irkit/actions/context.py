@@ -14,6 +14,7 @@ from irkit.clock import now
 from irkit.engine.interface import Container, Engine, Network
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
+from irkit.home import write_json
 from irkit.models import Finding, Probe, Target
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Context:
     sealed_off: Callable[[], None] = lambda: None
     together: frozenset[str] = frozenset()
     network_ahead: Ahead[Network] | None = None
+    _kept: bool = False
 
     def mark(self, moment: str) -> None:
         """Note a moment of the timeline."""
@@ -89,6 +91,14 @@ class Context:
     def note(self, message: str) -> None:
         """Tell the responder."""
         self.observer(Event("note", message))
+
+    def keep_before(self) -> None:
+        """Write down the target as it was, for a run that is killed and goes on: after the first step, not before it."""
+        path = self.run_folder / "before.json"
+        if not self._kept:
+            self._kept = True
+            if not path.exists():
+                write_json(path, dict(self.before.raw))
 
     @property
     def run_folder(self) -> Path:

@@ -23,6 +23,7 @@ COMMANDS = {
     "release": "Give a contained container its former place back.",
     "rebuild": "A clean container from a signed image in place of a compromised one.",
     "run": "Run a playbook on a container.",
+    "resume": "Go on with a run that was killed or interrupted.",
     "report": "One HTML page from a bundle.",
     "bundle": "Make, verify and show evidence bundles.",
     "case": "List and show cases; approve what a run asks for.",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ from irkit.actions.context import Context
 from irkit.cases import Case
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import KeyProblem, StorageError
+from irkit.errors import KeyProblem, StorageError, UsageProblem
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
-from irkit.home import Ballast, write_json
+from irkit.home import Ballast, read_json, write_json
 from irkit.models import Target
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook
@@ -27,6 +28,7 @@ from irkit.playbook.runner import Outcome, Runner
 if TYPE_CHECKING:
     from irkit.cli.options import Signals
     from irkit.evidence.keys import Signer
+    from irkit.playbook.resume import Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
         case = cases.open_case(target)
         run, folder = case.new_run()
         config.observer(Event("note", f"case {case.id}, run {run}"))
-        ballast = Ballast(folder)
-        ballast.take()
-        try:
+        with _reserve(folder) as ballast:
             writer = _writer(config, case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
             context = Context(
                 engine,
@@ -120,19 +120,77 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             )
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
-            try:
-                outcome = Runner(
-                    playbook, context, journal, variables, signals.shield, release=config.undo_containment
-                ).run()
-            finally:
-                journal.close()
-            finished = Finished(outcome, context, playbook)
-            ballast.drop()
-            _save(folder, finished)
+            return _play(config, signals, playbook, variables, context, journal)
+
+
+def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "") -> Finished:
+    """Go on with a run of a case (the last one by default) that was killed or interrupted.
+
+    Raises ``Refused`` when it has ended or is not the same any more: its playbook, profile, variables or target.
+    """
+    from irkit.playbook import resume
+
+    case = cases.load_case(case_id)
+    run = run or (case.runs[-1] if case.runs else "")
+    if run not in case.runs:
+        raise UsageProblem(f"the case {case_id} has no run {run!r}", hint=f"it has: {', '.join(case.runs) or 'none'}")
+    folder = case.folder / "runs" / run
+    with cases.target_lock(case.target.id, case.target.name):
+        past = resume.read_past(folder / "journal.jsonl")
+        playbook = load_playbook(Path(past.started["playbook"]["path"]))
+        variables = past.started["vars"]
+        playbook, profile = with_profile(playbook, playbook.bind(variables))
+        engine = open_engine(config.engine or case.target.engine)
+        container = engine.container(case.target.id)
+        resume.check(past, playbook, variables, container.id, profile.digest if profile else "")
+        config.observer(Event("note", f"case {case.id}, going on with run {run}"))
+        if config.needs_key:
+            _check_key(config)
+        with _reserve(folder) as ballast:
+            bundle = case.folder / "bundles" / resume.bundle_name(past, run)
+            writer = _writer(config, bundle, signals.checkpoint, ballast.drop)
+            raw = read_json(folder / "before.json")
+            context = Context(
+                engine, case, run, case.target, Container(raw) if raw else container, writer, config.observer,
+                signals.checkpoint, config.signer or signing_key(config), profile=profile,
+            )  # fmt: skip
+            resume.restore(past, context, case.folder / "bundles" / run)
+            engine.record_calls(folder / f"calls-{past.times + 2}.jsonl")
+            journal = Journal.reopen(folder / "journal.jsonl", ballast.drop)
+            return _play(config, signals, playbook, variables, context, journal, past)
+
+
+@contextlib.contextmanager
+def _reserve(folder: Path) -> Iterator[Ballast]:
+    ballast = Ballast(folder)
+    ballast.take()
+    try:
+        yield ballast
+    finally:
+        ballast.drop()
+
+
+def _play(
+    config: RunConfig,
+    signals: Signals,
+    playbook: Playbook,
+    variables: Mapping[str, Any],
+    context: Context,
+    journal: Journal,
+    past: Past | None = None,
+) -> Finished:
+    try:
+        try:
+            release = config.undo_containment
+            outcome = Runner(playbook, context, journal, variables, signals.shield, release=release, past=past).run()
         finally:
-            ballast.drop()
-            _drop_empty(case.folder / "bundles" / run)
-        return finished
+            journal.close()
+        finished = Finished(outcome, context, playbook)
+        context.writer.on_full()
+        _save(context.run_folder, finished)
+    finally:
+        _drop_empty(context.writer.folder)
+    return finished
 
 
 def _writer(
@@ -154,8 +212,6 @@ def _save(folder: Path, finished: Finished) -> None:
 
 def _drop_empty(folder: Path) -> None:
     """A run that acquires nothing (release, rebuild) leaves no empty bundle."""
-    import contextlib
-
     with contextlib.suppress(OSError):
         (folder / "data").rmdir()
         folder.rmdir()

@@ -20,6 +20,8 @@ from irkit.home import private_folder, sync_folder, write_file
 from irkit.models import Gap
 
 BLOCK = 1024 * 1024
+INTERRUPTED = "interrupted"
+"""The collector of what was half written when a run was killed: kept beside what was taken anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ class Artifact:
             "stored": {"size": self.stored_size, "sha256": self.stored_sha256},
             "started": self.started, "finished": self.finished, "complete": self.complete,
         }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Artifact:
+        """The reverse."""
+        origin = Origin(*(str(raw[name]) for name in ("collector", "source", "method", "media_type")))
+        return cls(
+            str(raw["path"]), origin, str(raw["encoding"]), int(raw["raw"]["size"]), str(raw["raw"]["sha256"]),
+            int(raw["stored"]["size"]), str(raw["stored"]["sha256"]), str(raw["started"]), str(raw["finished"]), bool(raw["complete"]),
+        )  # fmt: skip
 
 
 class Sink:

@@ -31,6 +31,24 @@ class Journal:
         except OSError as error:
             raise storage_error(error, f"can't begin the journal {path}") from error
 
+    @classmethod
+    def reopen(cls, path: Path, on_full: Callable[[], bool] = lambda: False) -> Journal:
+        """Go on with a journal that a crash has left; half a last line is cut off.
+
+        Raises ``EvidenceAltered`` when its chain does not hold, ``StorageError``.
+        """
+        seq, prev, size = 0, FIRST, 0
+        for line in _lines(path):
+            seq, prev, size = seq + 1, hashlib.sha256(line).hexdigest(), size + len(line) + 1
+        self = cls.__new__(cls)
+        self.path, self._on_full, self._prev, self._seq = path, on_full, prev, seq
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            os.ftruncate(self._file, size)
+        except OSError as error:
+            raise storage_error(error, f"can't go on with the journal {path}") from error
+        return self
+
     def write(self, kind: str, **facts: Any) -> None:
         """One record, on the disk when this returns.  Raises ``StorageError``."""
         row = {"seq": self._seq, "time": now(), "prev": self._prev, "type": kind, **facts}
@@ -68,6 +86,11 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
     A last line without its newline is what a crash leaves: it is passed over.
     """
+    return (json.loads(line) for line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The records as they are written, each checked."""
     prev = FIRST
     with path.open("rb") as file:
         for number, raw in enumerate(file):
@@ -82,4 +105,4 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
             if not good:
                 raise EvidenceAltered(f"{path}: line {number + 1} does not follow from the one before")
             prev = hashlib.sha256(line).hexdigest()
-            yield row
+            yield line

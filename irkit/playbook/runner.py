@@ -9,11 +9,13 @@ from typing import Any
 
 from irkit.actions import closing
 from irkit.actions.context import Context, Result
+from irkit.cases import whoami
 from irkit.clock import now
 from irkit.errors import ExitCode, Interrupted, IrkitError, Refused, transient
 from irkit.events import Event
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Approve, Playbook, Step, resolve
+from irkit.playbook.resume import Done, Past, facts_to_json, state_of
 from irkit.playbook.stopwatch import Stopwatch
 
 TOLERATED = "tolerated"
@@ -46,6 +48,7 @@ class Runner:
         shield: Callable[[], None],
         *,
         release: bool = False,
+        past: Past | None = None,
     ) -> None:
         self.playbook = playbook
         self.context = context
@@ -56,6 +59,9 @@ class Runner:
         self._shield = shield
         self._started: list[Step] = []
         self._critical: IrkitError | None = None
+        self.past = past
+        self._known: dict[str, Any] = {}
+        self._done: dict[str, Done] = {}
         self.watch = Stopwatch(context.checkpoint)
         context.checkpoint = context.writer.checkpoint = self.watch.check
         context.vars = dict(variables)
@@ -63,14 +69,12 @@ class Runner:
 
     def run(self) -> Outcome:
         """All steps.  Never raises for what a step does; raises ``StorageError`` when the journal can't be written."""
-        self.context.mark("started")
-        self.journal.write(
-            "run-started", run=self.context.run, case=self.context.case.id, by=self.context.case.opened_by,
-            target=self.context.target.to_json(), playbook={"id": self.playbook.id, "digest": self.playbook.digest},
-            vars=self.registered["vars"],
-        )  # fmt: skip
+        if self.past is not None:
+            self._go_on(self.past)
+        else:
+            self._begin()
         with self.watch.limit(self.playbook.timeout, "the run"):
-            error = self._preflight() or self._steps()
+            error = (self._preflight() if not self._started else None) or self._steps()
         if error is not None:
             self._shield()
             if not isinstance(error, Interrupted):
@@ -85,6 +89,30 @@ class Runner:
             quarantine=self.context.facts.quarantine_state,
         )
         return outcome
+
+    def _begin(self) -> None:
+        self.context.mark("started")
+        self.journal.write(
+            "run-started", run=self.context.run, case=self.context.case.id, by=self.context.case.opened_by,
+            target=self.context.target.to_json(), playbook={
+                "id": self.playbook.id, "digest": self.playbook.digest, "path": str(self.playbook.path.absolute()),
+                "profile": self.context.profile.digest if self.context.profile else "",
+            },
+            vars=self.registered["vars"],
+        )  # fmt: skip
+
+    def _go_on(self, past: Past) -> None:
+        """Take over what a killed or interrupted run had done: its steps are not run again."""
+        self.journal.write("run-resumed", by=whoami(), running=past.running)
+        self.registered.update(past.registered)
+        self._known = facts_to_json(self.context.facts)
+        ending = {step.id for step in (*self.playbook.on_exception, *self.playbook.final)} if past.status else set()
+        self._done = {name: done for name, done in past.done.items() if name not in ending}
+        self._started = [step for step in self.playbook.steps if step.id in past.begun]
+        if past.running:
+            self.context.warn(
+                f"{past.running!r} was under way when the run was cut off: it is looked at and done again"
+            )
 
     def _preflight(self) -> IrkitError | None:
         """What must hold before anything is touched; what can't be said does not hold."""
@@ -144,6 +172,9 @@ class Runner:
 
     def _step(self, step: Step) -> IrkitError | None:
         """Run one step; the error that ends the run or makes it jump, if it does."""
+        if step.id in self._done:
+            return self._was(step, self._done.pop(step.id))
+        artifacts, gaps = len(self.context.writer.artifacts), len(self.context.writer.gaps)
         row: dict[str, Any] = {"id": step.id, "name": step.name, "uses": step.action.name, "started": now()}
         self.journal.write("step-started", id=step.id, uses=step.action.name)
         self.context.observer(Event("step-started", step.name, step.id))
@@ -171,10 +202,38 @@ class Runner:
             conclusion=row["conclusion"],
             message=result.message,
             data=dict(result.data),
+            register=step.register,
+            state=self._state(artifacts, gaps),
         )
+        self.context.keep_before()
         if error is not None and step.critical and self._critical is None:
             self._critical = error
         return error if isinstance(error, Interrupted) or step.on_failure != "continue" else None
+
+    def _state(self, artifacts: int, gaps: int) -> dict[str, Any]:
+        """What a step added to what is known: enough for a run that is killed now to go on."""
+        writer, facts = self.context.writer, self.context.facts
+        state = state_of(facts, writer.artifacts[artifacts:], writer.gaps[gaps:], self._known)
+        self._known.update(state["facts"])
+        return state
+
+    def _was(self, step: Step, done: Done) -> IrkitError | None:
+        """A step that ended before the run was cut off: its row, and the failure that it was."""
+        self.context.steps.append(
+            {
+                "id": step.id, "name": step.name, "uses": step.action.name, "started": done.started, "outcome": done.outcome,
+                "conclusion": done.conclusion, "finished": done.finished, "message": done.message, "seconds": 0.0,
+            }
+        )  # fmt: skip
+        self.results[step.id] = {"outcome": done.outcome, "conclusion": done.conclusion}
+        if step.action.name == SEALING:
+            self.context.sealed_off()
+        if done.outcome != "failed":
+            return None
+        error = IrkitError(done.message)
+        if step.critical and self._critical is None:
+            self._critical = error
+        return error if step.on_failure != "continue" else None
 
     def _left_out(self, step: Step) -> tuple[Result, IrkitError | None] | None:
         """Why a step does not run, if it does not: what it needs, or its condition."""

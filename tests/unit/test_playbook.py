@@ -132,10 +132,14 @@ class Stub:
         self.writer = SimpleNamespace(sync=self._sync, artifacts=[], gaps=self.gaps)
         self.observer = self.events.append
         self.signal = False
+        self.profile = None
         self.path = folder / "journal.jsonl"
 
     def _sync(self) -> None:
         self.synced += 1
+
+    def keep_before(self) -> None:
+        """Nothing to keep."""
 
     def mark(self, moment: str) -> None:
         self.facts.timeline[moment] = "now"

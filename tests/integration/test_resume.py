@@ -1,0 +1,171 @@
+"""Killed at every record of the journal and at random times, a run resumes to the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irkit.playbook.journal import read_journal
+
+from .conftest import Lab
+
+KILLED = """
+import os, signal, sys
+from irkit.playbook import journal
+at, before, written = int(sys.argv.pop(1)), sys.argv.pop(1) == "before", journal.Journal.write
+count = 0
+def write(self, kind, **facts):
+    global count
+    count += 1
+    if before and count == at: os.kill(os.getpid(), signal.SIGKILL)
+    written(self, kind, **facts)
+    if count == at: os.kill(os.getpid(), signal.SIGKILL)
+journal.Journal.write = write
+from irkit.cli.main import main
+main()
+"""
+
+
+def case_of(lab: Lab, name: str) -> Path:
+    (found,) = [path for path in (lab.home / "cases").iterdir() if name in path.name]
+    return found
+
+
+def end_of(lab: Lab, name: str, run: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same however often the run was cut off."""
+    assert lab.irkit("bundle", "verify", run["bundle"]["path"]).code == 0
+    index = json.loads((Path(run["bundle"]["path"]) / "data/index.json").read_bytes())
+    networks = lab.docker("inspect", "-f", "{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{end}}", name).split()
+    return {
+        "status": run["status"], "quarantine": run["quarantine"]["state"], "networks": len(networks),
+        "on": networks[0].startswith("irkit-"), "paused": lab.docker("inspect", "-f", "{{.State.Paused}}", name),
+        "steps": [(step["id"], step["outcome"]) for step in run["steps"]], "bundle": run["bundle"]["status"],
+        "taken": sorted(one["path"] for one in index["artifacts"] if one["complete"] and not one["path"].startswith("data/interrupted/")),
+    }  # fmt: skip
+
+
+def settled(lab: Lab, name: str) -> dict[str, Any]:
+    """Resume until the run ends; the journal's chain holds all the while."""
+    case = case_of(lab, name)
+    ran = lab.irkit("resume", case.name, "--json", code=None)
+    if ran.code not in (0, 4):
+        raise AssertionError(f"exit {ran.code}: {ran.err}")
+    (run,) = (case / "runs").iterdir()
+    rows = list(read_journal(run / "journal.jsonl"))
+    ended = [row["id"] for row in rows if row["type"] == "step-finished"]
+    assert len(ended) == len(set(ended)), "a step that was done was done again"
+    return end_of(lab, name, ran.json)
+
+
+def expected(lab: Lab) -> dict[str, Any]:
+    name = lab.run("plain", "--network", lab.network("plain"))
+    run = lab.irkit("contain", name, "--json").json
+    return end_of(lab, name, run)
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Everything is as without the kill."""
+    for key, value in wanted.items():
+        assert found[key] == value, key
+
+
+def killed_at(lab: Lab, name: str, at: int, when: str) -> int:
+    argv = [sys.executable, "-c", KILLED, str(at), when, "contain", name, "--json"]
+    done = subprocess.run(argv, env=lab.environment, capture_output=True, check=False, timeout=60)
+    return done.returncode
+
+
+RECORDS = 32
+"""Of a journal of contain, at most."""
+EVERY = int(os.environ.get("IRKIT_KILLS", "4"))
+"""Every so many boundaries in a normal run; 1 for all of them (`IRKIT_KILLS=1`)."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_boundaries(lab: Lab, when: str) -> None:
+    wanted = expected(lab)
+    tried = 0
+    for at in range(2 if when == "after" else 3, RECORDS, EVERY):
+        name = lab.run(f"k{at}{when}", "--network", lab.network(f"n{at}{when}"))
+        if killed_at(lab, name, at, when) != -9:
+            break
+        same(settled(lab, name), wanted)
+        tried += 1
+    assert tried >= 5
+
+
+def _journal(lab: Lab, name: str) -> list[dict[str, Any]]:
+    (path,) = lab.home.glob(f"cases/*{name}*/runs/*/journal.jsonl")
+    return list(read_journal(path))
+
+
+def test_killed_at_random(lab: Lab) -> None:
+    wanted = expected(lab)
+    chance = random.Random(os.environ.get("IRKIT_SEED", "7"))
+    for number in range(24 // EVERY):
+        name = lab.run(f"r{number}", "--network", lab.network(f"r{number}"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "irkit", "contain", name, "--json"],
+            env=lab.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while not list(lab.home.glob(f"cases/*{name}*/runs/*/journal.jsonl")) and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0.02, 1.0))
+        process.kill()
+        process.wait()
+        ended = any(row["type"] == "run-finished" for row in _journal(lab, name))
+        if process.wait() == -9 and not ended:
+            same(settled(lab, name), wanted)
+
+
+def test_after_a_signal_the_rest_is_done_in_a_bundle_of_its_own(lab: Lab) -> None:
+    name = lab.run("sig", "--network", lab.network("sig"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "irkit", "contain", name],
+        env=lab.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while '"step-finished","id":"processes"' not in "".join(
+        path.read_text() for path in lab.home.glob("cases/*/runs/*/journal.jsonl")
+    ):
+        time.sleep(0.005)
+    process.terminate()
+    assert process.wait() == 6
+    case = case_of(lab, name)
+    run = lab.irkit("resume", case.name, "--json", code=None).json
+    assert run["quarantine"]["state"] == "proven" and run["bundle"]["path"].endswith("-2")
+    for bundle in (case / "bundles").iterdir():
+        assert lab.irkit("bundle", "verify", str(bundle)).code == 0
+    assert lab.irkit("resume", case.name, code=5).err.count("this run has ended")
+
+
+def test_what_has_changed_refuses(lab: Lab, tmp_path: Path) -> None:
+    name = lab.run("chg", "--network", lab.network("chg"))
+    own = tmp_path / "own.yaml"
+    text = "apiVersion: irkit/v1\nkind: Playbook\nid: own\nname: Own\nsteps:\n  - {id: f, uses: container.freeze}\n  - {id: l, uses: acquire.logs}\n  - {id: s, uses: evidence.seal}\n"
+    own.write_text(text)
+    argv = [sys.executable, "-c", KILLED, "3", "after", "run", str(own), name]
+    assert subprocess.run(argv, env=lab.environment, capture_output=True, check=False).returncode == -9
+    case = case_of(lab, name)
+    own.write_text(text.replace("name: Own", "name: Other"))
+    assert "the playbook is not what it was" in lab.irkit("resume", case.name, code=5).err
+    own.write_text(text)
+    (journal,) = case.glob("runs/*/journal.jsonl")
+    good = journal.read_bytes()
+    journal.write_bytes(
+        good.replace(b'"freeze', b'"frieze', 1) if b'"freeze' in good else good.replace(b'"f"', b'"g"', 1)
+    )
+    assert "does not follow" in lab.irkit("resume", case.name, code=3).err
+    journal.write_bytes(good + b'{"half a line')
+    assert lab.irkit("resume", case.name, "--json").json["status"] == "succeeded"
+    lab.docker("rm", "-f", name)
+    assert lab.irkit("resume", case.name, code=1).err
