@@ -297,7 +297,6 @@ def main() -> None:
         steps, whole, export = snapshot()
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
-<<<<<<< HEAD
         read, shell_read = volatile("irkit-dev/debian:1", LABEL)
         row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
         spent = statistics.median(read) * 1000
@@ -305,14 +304,9 @@ def main() -> None:
         print(
             f"{COUNT} processes, no memory: frozen for {spent:.0f} ms   (goal: under {GOAL_MS} ms){verdict}", flush=True
         )
-        off, whole, limit = crowd()
-        row(f"{CROWD} at once: all sealed off / the calls alone", off, limit, 1.2)
-        row(f"{CROWD} at once: whole process / the calls alone", whole, limit, 1.2)
-=======
         off, sealing, whole, everything = (list(column) for column in zip(*crowd(), strict=True))
         row(f"{CROWD} at once: all sealed off / these calls", off, sealing, 1.2)
         row(f"{CROWD} at once: whole process / all its calls", whole, everything, 1.2)
->>>>>>> 808edfd
         for name, megabytes in memory().items():
             verdict = "" if megabytes < 100 else "  MISSED"
             print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)
