@@ -100,6 +100,11 @@ def check(past: Past, playbook: Playbook, variables: Mapping[str, Any], target_i
     if past.status and past.status != "interrupted":
         raise Refused(f"this run has ended: {past.status}", hint="`irkit run` begins another one")
     told = past.started
+    if told["encrypted"]:
+        raise Refused(
+            "this run encrypted its evidence as it wrote it, and can't read it back to go on",
+            hint="`irkit contain --again` or `irkit run` begins another one",
+        )
     for what, before, present in (
         ("the playbook", told["playbook"]["digest"], playbook.digest),
         ("the profile", told["playbook"]["profile"], profile),

@@ -98,7 +98,7 @@ class Runner:
                 "id": self.playbook.id, "digest": self.playbook.digest, "path": str(self.playbook.path.absolute()),
                 "profile": self.context.profile.digest if self.context.profile else "",
             },
-            vars=self.registered["vars"],
+            vars=self.registered["vars"], encrypted=bool(self.context.writer.identities),
         )  # fmt: skip
 
     def _go_on(self, past: Past) -> None:

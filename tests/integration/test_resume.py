@@ -169,3 +169,11 @@ def test_what_has_changed_refuses(lab: Lab, tmp_path: Path) -> None:
     assert lab.irkit("resume", case.name, "--json").json["status"] == "succeeded"
     lab.docker("rm", "-f", name)
     assert lab.irkit("resume", case.name, code=1).err
+
+
+def test_an_encrypted_run_is_refused(lab: Lab) -> None:
+    name = lab.run("enc")
+    recipient = lab.irkit("key", "age", "-o", str(lab.home.parent / "ann.age"), "--json").json["recipient"]
+    argv = [sys.executable, "-c", KILLED, "5", "after", "snapshot", name, "--recipient", recipient]
+    assert subprocess.run(argv, env=lab.environment, capture_output=True, check=False).returncode == -9
+    assert "encrypted its evidence" in lab.irkit("resume", case_of(lab, name).name, code=5).err

@@ -129,7 +129,7 @@ class Stub:
         self.before = SimpleNamespace(running=True)
         self.gaps: list[Gap] = []
         self.synced = 0
-        self.writer = SimpleNamespace(sync=self._sync, artifacts=[], gaps=self.gaps)
+        self.writer = SimpleNamespace(sync=self._sync, artifacts=[], gaps=self.gaps, identities=[])
         self.observer = self.events.append
         self.signal = False
         self.profile = None

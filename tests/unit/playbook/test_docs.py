@@ -1,0 +1,21 @@
+"""The documentation's playbook is one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jsonschema
+
+from irkit import documents, schemas
+from irkit.playbook.lint import lint
+from irkit.playbook.reader import read_playbook
+
+PAGE = Path(__file__).parents[3] / "docs/playbooks.md"
+
+
+def test_the_example_is_a_playbook_without_remarks() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    playbook = read_playbook(documents.parse(text.encode(), "docs"), "sha256:0", Path("docs"))
+    assert [one.to_json() for one in lint(playbook)] == []
+    jsonschema.validate(documents.parse(text.encode(), "docs").plain(), schemas.load("playbook"))
