@@ -93,11 +93,14 @@ class Context:
         self.observer(Event("note", message))
 
     def keep_before(self) -> None:
-        """Write down the target as it was, for a run that is killed and goes on: after the first step, not before it."""
+        """Write down the target as it was, for a run that is killed and goes on: after the first step, not before it.
+
+        Not of a run that encrypts as it writes, which can't go on: its environment would lie there plain.
+        """
         path = self.run_folder / "before.json"
         if not self._kept:
             self._kept = True
-            if not path.exists():
+            if not self.writer.identities and not path.exists():
                 write_json(path, dict(self.before.raw))
 
     @property

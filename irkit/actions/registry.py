@@ -32,6 +32,8 @@ class Action:
     run: Run
     params: tuple[Param, ...] = ()
     urgent: bool = False
+    rehearsed: bool = True
+    """Whether a dry run of something that only reads may run it: a proof of a quarantine that was not made is none."""
 
 
 def _in(module: str, function: str) -> Run:
@@ -51,7 +53,7 @@ _ALL = (
     Action("container.freeze", "change", "Freeze every process of the target (pause).", _in("containment", "freeze"), urgent=True),
     Action("container.thaw", "change", "Thaw the target, unless it was frozen before irkit came.", _in("containment", "thaw")),
     Action("quarantine.seal", "change", "Leave every network and join the case's quarantine.", _in("containment", "seal"), urgent=True),
-    Action("quarantine.prove", "read", "Try to get out of the quarantine and into it.", _in("proof", "prove_quarantine"), (Param("outside", str, ""), Param("timeout_ms", int, 1000)), urgent=True),
+    Action("quarantine.prove", "read", "Try to get out of the quarantine and into it.", _in("proof", "prove_quarantine"), (Param("outside", str, ""), Param("timeout_ms", int, 1000)), urgent=True, rehearsed=False),
     Action("quarantine.observe", "change", "Let the target run inside its proven quarantine, and record its traffic.", _in("observation", "observe"), (Param("seconds", int, 60), Param("sinkhole", bool, False), Param("limit_bytes", int, 256 * 1024 * 1024))),
     Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release")),
     Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True),

@@ -116,6 +116,7 @@ MARKS = {
     "failed": ("✗", "red"),
     "skipped": ("-", None),
     "undecided": ("?", "yellow"),
+    "planned": ("·", None),
     "interrupted": ("!", "red"),
 }
 

@@ -77,3 +77,47 @@ def lint_(names: tuple[str, ...], as_json: bool) -> int:
     if not as_json:
         click.echo(f"{len(found)} playbooks, {errors} errors", err=True)
     return ExitCode.CHECK_FAILED if errors else ExitCode.DONE
+
+
+@command.command(
+    "plan",
+    epilog="\b\nExamples:\n  irkit playbook plan contain\n  irkit playbook plan rebuild --var image=shop/web:2 --dot | dot -Tsvg",
+)
+@click.argument("name")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
+@click.option("--dot", "as_dot", is_flag=True, help="A graph in Graphviz' language.")
+@json_option
+def plan(name: str, variables: tuple[str, ...], as_dot: bool, as_json: bool) -> int:
+    """What a playbook would do, step by step, without an engine.  `irkit run --dry-run` asks the target, too."""
+    from irkit.cli.options import parse_vars
+    from irkit.playbook.plan import dot, rows
+    from irkit.playbook.profiled import with_profile
+    from irkit.playbook.reader import load_playbook
+
+    playbook = load_playbook(resources.find("playbooks", name))
+    bound = playbook.bind(parse_vars(variables))
+    playbook, _ = with_profile(playbook, bound)
+    found = rows(playbook, bound)
+    if as_dot:
+        click.echo(dot(playbook, bound), nl=False)
+    elif as_json:
+        print_json(
+            {
+                "schema": "irkit.plan/v1",
+                "playbook": playbook.id,
+                "digest": playbook.digest,
+                "vars": bound,
+                "steps": found,
+            }
+        )
+    else:
+        for row in found:
+            extra = [f"when {row['when']} ({row['runs']})"] if row["when"] else []
+            extra += [f"needs {', '.join(row['needs'])}"] if row["needs"] else []
+            extra += [f"approval: {row['approve']}"] if row["approve"] else []
+            part = "" if row["part"] == "steps" else f"{row['part']}: "
+            click.echo(
+                f"  {row['effect']:<8} {row['id']:<16} {part}{printable(row['name'])}"
+                + (f"  [{printable('; '.join(extra))}]" if extra else "")
+            )
+    return ExitCode.DONE

@@ -23,11 +23,12 @@ from irkit.cli.running import RunConfig, run_playbook
 
 
 @click.command(
-    epilog="\b\nExamples:\n  irkit run contain web-1 --var profile=full\n  irkit run ./our-playbook.yaml web-1 --json"
+    epilog="\b\nExamples:\n  irkit run contain web-1 --var profile=full\n  irkit run ./our-playbook.yaml web-1 --dry-run"
 )
 @click.argument("playbook")
 @click.argument("target")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
+@click.option("--dry-run", is_flag=True, help="Only what reads is run; nothing is changed, nobody is asked.")
 @click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
 @recipient_option
 @signing_options
@@ -37,6 +38,7 @@ def command(
     playbook: str,
     target: str,
     variables: tuple[str, ...],
+    dry_run: bool,
     undo_containment: bool,
     recipients: tuple[str, ...],
     key: str,
@@ -53,7 +55,7 @@ def command(
     config = RunConfig(
         target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
-        undo_containment=undo_containment,
+        undo_containment=undo_containment, dry_run=dry_run,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, lambda case, container: None)

@@ -48,6 +48,7 @@ class RunConfig:
     sealed_off: Callable[[], None] = lambda: None
     recipients: tuple[Any, ...] = ()
     undo_containment: bool = False
+    dry_run: bool = False
     together: frozenset[str] = frozenset()
 
 
@@ -182,7 +183,9 @@ def _play(
     try:
         try:
             release = config.undo_containment
-            outcome = Runner(playbook, context, journal, variables, signals.shield, release=release, past=past).run()
+            outcome = Runner(
+                playbook, context, journal, variables, signals.shield, release=release, past=past, dry=config.dry_run
+            ).run()
         finally:
             journal.close()
         finished = Finished(outcome, context, playbook)

@@ -19,6 +19,8 @@ from irkit.playbook.resume import Done, Past, facts_to_json, state_of
 from irkit.playbook.stopwatch import Stopwatch
 
 TOLERATED = "tolerated"
+PLANNED = "planned"
+"""The outcome of a step that a dry run did not run."""
 UNDECIDED = "undecided"
 """The outcome of a step whose condition can't be decided: it did not run, and the run is not all that it should be."""
 SEALING = "quarantine.seal"
@@ -49,6 +51,7 @@ class Runner:
         *,
         release: bool = False,
         past: Past | None = None,
+        dry: bool = False,
     ) -> None:
         self.playbook = playbook
         self.context = context
@@ -60,6 +63,7 @@ class Runner:
         self._started: list[Step] = []
         self._critical: IrkitError | None = None
         self.past = past
+        self.dry = dry
         self._known: dict[str, Any] = {}
         self._done: dict[str, Done] = {}
         self.watch = Stopwatch(context.checkpoint)
@@ -98,7 +102,7 @@ class Runner:
                 "id": self.playbook.id, "digest": self.playbook.digest, "path": str(self.playbook.path.absolute()),
                 "profile": self.context.profile.digest if self.context.profile else "",
             },
-            vars=self.registered["vars"], encrypted=bool(self.context.writer.identities),
+            vars=self.registered["vars"], encrypted=bool(self.context.writer.identities), dry_run=self.dry,
         )  # fmt: skip
 
     def _go_on(self, past: Past) -> None:
@@ -281,6 +285,9 @@ class Runner:
     def _attempt(self, step: Step) -> tuple[Result, IrkitError | None]:
         try:
             self.context.checkpoint()
+            if self.dry and (step.action.effect != "read" or not step.action.rehearsed):
+                asked = f", once it is approved ({step.approve.message})" if step.approve else ""
+                return Result(PLANNED, f"would be done{asked}: {step.action.summary}"), None
             if step.approve is not None:
                 self._approval(step, step.approve)
             arguments = {name: resolve(value, self.registered) for name, value in step.arguments.items()}
@@ -356,6 +363,8 @@ class Runner:
         """All steps have run: was it all that a responder would hope for?"""
         facts, running = self.context.facts, self.context.before.running
         ran = {str(step["uses"]) for step in steps}
+        if self.dry:
+            return Outcome("succeeded", ExitCode.DONE, None, steps)
         if "quarantine.prove" in ran or "quarantine.seal" in ran:
             if facts.quarantine_state == "open":
                 return Outcome("failed", ExitCode.CHECK_FAILED, None, steps)
@@ -387,7 +396,7 @@ class Runner:
 def _conclusion(result: Result, error: IrkitError | None, step: Step) -> str:
     """What the run makes of an outcome: a failure may be tolerated, an interruption never is."""
     if error is None or isinstance(error, Interrupted):
-        return "succeeded" if result.outcome in ("succeeded", "degraded") else result.outcome
+        return "succeeded" if result.outcome in ("succeeded", "degraded", PLANNED) else result.outcome
     return TOLERATED if step.on_failure in ("continue", "goto") else "failed"
 
 

@@ -38,7 +38,7 @@ UNREADABLE = (*BROKEN, ArithmeticError, tarfile.TarError)
 RUN, PROOF, CALLS = "run/run.json", "quarantine/proof.json", "custody/calls.jsonl"
 PROCESSES, SOCKETS = "process/processes.json", "network/sockets.json"
 MARKS = {
-    "succeeded": "good", "degraded": "warn", "skipped": "dim", "undecided": "warn", "failed": "bad", "interrupted": "bad", "blocked": "good", "reached": "bad",
+    "succeeded": "good", "degraded": "warn", "skipped": "dim", "undecided": "warn", "planned": "dim", "failed": "bad", "interrupted": "bad", "blocked": "good", "reached": "bad",
     "unknown": "warn", "critical": "bad", "high": "bad", "medium": "warn", "proven": "good", "frozen-only": "warn",
 }  # fmt: skip
 

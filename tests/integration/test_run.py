@@ -58,3 +58,19 @@ def test_a_preflight_refuses_before_anything_is_touched(lab: Lab, tmp_path: Path
     )
     ran = lab.irkit("run", str(tmp_path / "own.yaml"), name, code=5)
     assert "stop it first" in ran.err and lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "false"
+
+
+@pytest.mark.parametrize("playbook", ["contain", "contain-and-observe", "snapshot", "release", "rebuild"])
+def test_a_dry_run_makes_no_changing_call(lab: Lab, playbook: str) -> None:
+    name = lab.run("dry", "--network", lab.network("dry"))
+    before = json.loads(lab.docker("inspect", name))[0]
+    more = ("--var", "image=irkit-dev/web:1") if playbook == "rebuild" else ()
+    lab.irkit("run", playbook, name, "--dry-run", *more, code=None)
+    calls = [
+        json.loads(line)
+        for path in lab.home.glob("cases/*/runs/*/calls.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert calls and {call["method"] for call in calls} <= {"GET", "HEAD"}
+    after = json.loads(lab.docker("inspect", name))[0]
+    assert after["State"] == before["State"] and after["NetworkSettings"] == before["NetworkSettings"]

@@ -200,6 +200,23 @@ def test_preflight_refuses_before_anything_is_touched(stub: Stub, text: str) -> 
     assert done.error is not None and done.error.message == "not today" and text in str(done.error.hint)
 
 
+def test_a_dry_run_changes_nothing_and_asks_nobody(stub: Stub) -> None:
+    ran: list[str] = []
+
+    def body(_: Any, __: Mapping[str, Any]) -> Result:
+        ran.append("x")
+        return Result("succeeded", "")
+
+    change = Step("c", "c", Action("x.c", "change", "Change it.", body), {}, "c", "abort", approve=Approve("sure?"))
+    proof = Step("p", "p", Action("quarantine.prove", "read", "Prove it.", body, rehearsed=False), {}, "", "abort")
+    journal = Journal(stub.path)
+    steps = (step("a"), change, proof, step("b", when=parse("c.value == 7")))
+    playbook = Playbook("test", "Test", "", {}, steps, "sha256:0", Path("p"))
+    done = Runner(playbook, stub, journal, {"x": 1}, lambda: None, dry=True).run()  # type: ignore[arg-type]
+    assert outcomes(done) == {"a": "succeeded", "c": "planned", "p": "planned", "b": "undecided"} and not ran
+    assert done.exit_code == 0 and "once it is approved (sure?): Change it." in done.steps[1]["message"]
+
+
 # -- approvals -------------------------------------------------------------------------------------------------------
 
 

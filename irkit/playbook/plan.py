@@ -1,0 +1,72 @@
+"""What a playbook would do: each step with its effect and what its conditions come to, as rows and as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from irkit.playbook.model import Playbook, Reference, Step
+from irkit.text import printable
+
+NOT_YET = "decided when it runs"
+
+
+def rows(playbook: Playbook, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a step: ``part`` (``steps``, ``on_exception``, ``finally``), what it does, and when.
+
+    ``runs``: ``yes``, ``no``, or that it is decided when the playbook runs.
+    """
+    parts = (("steps", playbook.steps), ("on_exception", playbook.on_exception), ("finally", playbook.final))
+    return [_row(part, step, variables) for part, steps in parts for step in steps]
+
+
+def _row(part: str, step: Step, variables: Mapping[str, Any]) -> dict[str, Any]:
+    truth = True if step.when is None else step.when.decide({"vars": variables})
+    return {
+        "part": part, "id": step.id, "name": step.name, "uses": step.action.name, "effect": step.action.effect,
+        "with": {name: _shown(value, variables) for name, value in step.arguments.items()},
+        "runs": ("yes" if truth else "no") if isinstance(truth, bool) else NOT_YET,
+        "when": step.when.text if step.when else "", "needs": list(step.needs), "on_failure": step.goto or step.on_failure,
+        "approve": step.approve.message if step.approve else "", "rollback": step.rollback.action.name if step.rollback else "",
+        "refs": list(step.refs),
+    }  # fmt: skip
+
+
+def _shown(value: Any, variables: Mapping[str, Any]) -> Any:
+    """A variable's value; what an earlier step will register stays a name."""
+    if not isinstance(value, Reference):
+        return value
+    if value.name == "vars":
+        return variables[value.fields[0]]
+    return f"${{{{ {'.'.join((value.name, *value.fields))} }}}}"
+
+
+COLOURS = {"read": "#e8f0e8", "change": "#fff0cc", "destroy": "#f6d0d0"}
+
+
+def dot(playbook: Playbook, variables: Mapping[str, Any]) -> str:
+    """The same as a graph in Graphviz' language: the way, jumps on failure, and what needs what."""
+    lines = ["digraph playbook {", ' rankdir=TB; node [shape=box, style="rounded,filled", fontname="sans-serif"];']
+    found = rows(playbook, variables)
+    for row in found:
+        label = f"{row['name']}\\n{row['uses']}" + (f"\\nwhen {row['when']}" if row["when"] else "")
+        label += "\\napproval needed" if row["approve"] else ""
+        style = ', style="rounded,filled,dashed"' if row["runs"] == "no" else ""
+        lines.append(f' {_quoted(row["id"])} [label={_quoted(label)}, fillcolor="{COLOURS[row["effect"]]}"{style}];')
+    steps = [row for row in found if row["part"] == "steps"]
+    for one, after in pairwise(steps):
+        lines.append(f" {_quoted(one['id'])} -> {_quoted(after['id'])};")
+    for step in playbook.steps:
+        if step.goto:
+            lines.append(f' {_quoted(step.id)} -> {_quoted(step.goto)} [style=dashed, label="on failure"];')
+        lines += [f' {_quoted(one)} -> {_quoted(step.id)} [style=dotted, label="needed"];' for one in step.needs]
+    last = steps[-1]["id"] if steps else ""
+    for row in found:
+        if row["part"] != "steps":
+            lines.append(f" {_quoted(last)} -> {_quoted(row['id'])} [style=dashed, label={_quoted(row['part'])}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + printable(text).replace("\\\\n", "\\n").replace('"', '\\"') + '"'

@@ -1,0 +1,40 @@
+"""A plan says what would run, as rows and as a graph that Graphviz could read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from irkit import documents, resources
+from irkit.cli.main import cli
+from irkit.playbook.plan import NOT_YET, dot, rows
+from irkit.playbook.reader import read_playbook
+from tests.unit.test_playbook import HEAD
+
+TEXT = HEAD + (
+    "vars: {m: {type: string, default: a}}\nsteps:\n"
+    "  - {id: x, uses: container.freeze, when: vars.m == 'a', on_failure: {goto: z}}\n"
+    "  - {id: y, uses: acquire.logs, when: vars.m == 'b'}\n"
+    "  - {id: z, name: say 'hi', uses: acquire.logs, when: steps.x.outcome == 'failed', needs: x}\n"
+    "finally:\n  - {id: s, uses: evidence.seal}\n"
+)
+
+
+def test_rows_and_graph() -> None:
+    playbook = read_playbook(documents.parse(TEXT.encode(), "p"), "sha256:0", Path("p"))
+    found = rows(playbook, {"m": "a"})
+    assert [row["runs"] for row in found] == ["yes", "no", NOT_YET, "yes"]
+    assert [row["part"] for row in found] == ["steps", "steps", "steps", "finally"] and found[0]["on_failure"] == "z"
+    graph = dot(playbook, {"m": "a"})
+    assert '"x" -> "z" [style=dashed, label="on failure"];' in graph and '"x" -> "z" [style=dotted' in graph
+    assert graph.count("{") == graph.count("}")
+
+
+@pytest.mark.parametrize("path", sorted(resources.shipped("playbooks").glob("*.yaml")), ids=lambda path: path.stem)
+def test_of_every_shipped_one(path: Path) -> None:
+    more = ["--var", "image=x"] if path.stem == "rebuild" else []
+    for option in ([], ["--json"], ["--dot"]):
+        done = CliRunner().invoke(cli, ["playbook", "plan", path.stem, *more, *option], standalone_mode=False)
+        assert done.exception is None and done.output, done.exception
