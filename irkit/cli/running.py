@@ -191,6 +191,8 @@ def _play(
         finished = Finished(outcome, context, playbook)
         context.writer.on_full()
         _save(context.run_folder, finished)
+        if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
+            (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
         _drop_empty(context.writer.folder)
     return finished
