@@ -32,7 +32,7 @@ format: venv ## let ruff format the code
 test: setup test-unit test-packaging test-integration ## all tests: unit, packaging, integration (root: with private engines, Docker 20.10 and 26.1)
 
 test-unit: venv ## unit tests, without a network; ARGS="-k name" for some of them
-	scripts/no-net $(PY) -m pytest -n auto tests/unit $(ARGS)
+	scripts/no-net $(PY) -m pytest -n auto --dist worksteal tests/unit $(ARGS)
 
 test-packaging: venv
 	$(PY) -m pytest tests/packaging $(ARGS)
