@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from irkit import documents
 from irkit.documents import Doc
@@ -68,7 +68,7 @@ class Config:
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
         asked = urlsplit(url)
-        if asked.username or asked.password or "\\" in url or ".." in asked.path.split("/"):
+        if asked.username or asked.password or "\\" in url or ".." in unquote(asked.path).split("/"):
             return False
         for prefix in self.urls:
             known = urlsplit(prefix)

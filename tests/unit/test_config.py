@@ -48,6 +48,7 @@ def test_all_of_it_is_read() -> None:
         ("http://api.example.net/v1/x", False),
         ("https://api.example.net/v10/x", False),
         ("https://api.example.net/v1/../v2", False),
+        ("https://api.example.net/v1/%2e%2E/v2", False),
         ("https://api.example.net:444/v1/x", False),
         ("https://api.example.net.evil.org/v1/x", False),
         ("https://api.example.net@evil.org/v1/x", False),
