@@ -90,4 +90,11 @@ def findings(ctx: Context, _: Mapping[str, Any]) -> Result:
         return Result("skipped", "there is no sealed bundle to read")
     ctx.facts.findings = list(bundle_findings(BundleReader(sealed.path, ctx.writer.identities)))
     count = len(ctx.facts.findings)
-    return Result("succeeded", f"{count} {'finding' if count == 1 else 'findings'}", {"count": count})
+    return Result("succeeded", f"{count} {'finding' if count == 1 else 'findings'}", {
+        "count": count, "critical": _of(ctx, "critical"), "high": _of(ctx, "high"),
+        "rules": sorted({one.rule for one in ctx.facts.findings}),
+    })  # fmt: skip
+
+
+def _of(ctx: Context, severity: str) -> int:
+    return sum(one.severity == severity for one in ctx.facts.findings)

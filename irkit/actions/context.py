@@ -78,6 +78,10 @@ class Context:
     sealed_off: Callable[[], None] = lambda: None
     together: frozenset[str] = frozenset()
     network_ahead: Ahead[Network] | None = None
+    launch: Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """Run another playbook on another container: ``(playbook, target, vars)``."""
+    step: str = ""
+    """The id of the step that runs now; of one beside it, see ``irkit.playbook.performer``."""
     _kept: bool = False
 
     def mark(self, moment: str) -> None:

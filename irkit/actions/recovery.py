@@ -69,6 +69,21 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     )
 
 
+def was_rebuilt(ctx: Context, _: Mapping[str, Any]) -> Result | None:
+    """After a kill: whether the clean container bears the name, and the compromised one is aside."""
+    raw = ctx.case.read_json("container.json")
+    if raw is None:
+        return None
+    name = str(raw.get("Name", "")).lstrip("/")
+    aside = f"{name}-compromised-{ctx.case.id.rpartition('-')[2]}"
+    if ctx.engine.container(ctx.target.id).name != aside or not _exists(ctx, name):
+        return None
+    made = ctx.engine.container(name)
+    if not made.running:
+        return None
+    return Result("succeeded", f"{name} was rebuilt already; the compromised one is {aside}", {"id": made.id})
+
+
 def _exists(ctx: Context, name: str) -> bool:
     """Whether anything bears the name; nothing does when an engine died in the middle of a rebuild."""
     try:

@@ -10,21 +10,30 @@ from typing import Any
 from irkit.actions.context import Context, Result
 
 Run = Callable[[Context, Mapping[str, Any]], Result]
+Probe = Callable[[Context, Mapping[str, Any]], Result | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter: its type, and its default unless it is required."""
+    """A parameter: its type, its default unless it is required, and what it may be."""
 
     name: str
     type: type
     default: Any = None
     required: bool = False
+    description: str = ""
+    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A verb.  ``effect``: ``read``, ``change`` or ``destroy``; ``urgent``: before isolation, so nothing slow is done for it."""
+    """A verb.  ``effect``: ``read``, ``change`` or ``destroy``; ``urgent``: before isolation, so nothing slow is done for it.
+
+    ``needs``: what must be there, in words.  ``undo``: the action that takes it back.  ``gives``: the fields of what it
+    registers.  ``beside``: it may run at the same time as others (``parallel``).  ``repeatable``: when nobody knows
+    whether it was done (the run was killed), it may be done again, because it looks at what is there first.
+    ``probe``: asked then whether it was done: its result, or ``None``.
+    """
 
     name: str
     effect: str
@@ -34,6 +43,17 @@ class Action:
     urgent: bool = False
     rehearsed: bool = True
     """Whether a dry run of something that only reads may run it: a proof of a quarantine that was not made is none."""
+    needs: str = ""
+    undo: str = ""
+    gives: tuple[str, ...] = ()
+    beside: bool = False
+    repeatable: bool = True
+    probe: Probe | None = None
+
+    @property
+    def planned(self) -> bool:
+        """Whether a dry run only says that it would be done."""
+        return self.effect != "read" or not self.rehearsed
 
 
 def _in(module: str, function: str) -> Run:
@@ -49,33 +69,62 @@ def _in(module: str, function: str) -> Run:
 PROFILED = "acquire.profile"
 """Never runs as itself: :mod:`irkit.playbook.profiled` puts the collectors' steps in its place."""
 
+
+def _probe(module: str, function: str) -> Probe:
+    def probe(context: Context, arguments: Mapping[str, Any]) -> Result | None:
+        asked: Probe = getattr(import_module(f"irkit.actions.{module}"), function)
+        return asked(context, arguments)
+
+    return probe
+
+
+def _profile(default: str) -> tuple[Param, ...]:
+    return (Param("profile", str, default, description="the acquisition profile"),)
+
+
+HOST = "irkit on the target's host, as root"
+SEALED = "a sealed bundle of this run"
+CONTAINED = "a contained target"
+
 _ALL = (
-    Action("container.freeze", "change", "Freeze every process of the target (pause).", _in("containment", "freeze"), urgent=True),
-    Action("container.thaw", "change", "Thaw the target, unless it was frozen before irkit came.", _in("containment", "thaw")),
-    Action("quarantine.seal", "change", "Leave every network and join the case's quarantine.", _in("containment", "seal"), urgent=True),
-    Action("quarantine.prove", "read", "Try to get out of the quarantine and into it.", _in("proof", "prove_quarantine"), (Param("outside", str, ""), Param("timeout_ms", int, 1000)), urgent=True, rehearsed=False),
-    Action("quarantine.observe", "change", "Let the target run inside its proven quarantine, and record its traffic.", _in("observation", "observe"), (Param("seconds", int, 60), Param("sinkhole", bool, False), Param("limit_bytes", int, 256 * 1024 * 1024))),
-    Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release")),
-    Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True),
-    Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True),
-    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), (Param("profile", str, "standard"),)),
-    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), (Param("profile", str, "full"),)),
-    Action("acquire.checkpoint", "read", "A CRIU checkpoint by the engine, where it can; the target goes on as before.", _in("acquisition", "checkpoint"), (Param("profile", str, required=True),)),
-    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), (Param("profile", str, "standard"),)),
-    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), (Param("profile", str, "standard"),)),
-    Action("acquire.export", "read", "The whole file system by the engine's export, with every file's digest.", _in("storage", "export"), (Param("profile", str, "full"),)),
-    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), (Param("profile", str, "full"),)),
+    Action("container.freeze", "change", "Freeze every process of the target (pause).", _in("containment", "freeze"), urgent=True, undo="container.thaw", gives=("kernel",)),
+    Action("container.thaw", "change", "Thaw the target, unless it was frozen before irkit came.", _in("containment", "thaw"), undo="container.freeze"),
+    Action("container.stop", "change", "Stop the target: SIGTERM, then SIGKILL after the grace time.", _in("removal", "stop"), (Param("grace", int, 10, description="seconds until SIGKILL"),), needs="evidence first: what is in memory is lost", gives=("was",)),
+    Action("container.remove", "destroy", "Remove the target.", _in("removal", "remove_container"), needs=f"{SEALED}, verified, and the target stopped or {CONTAINED}", gives=("removed",)),
+    Action("image.remove", "destroy", "Remove the target's image and its names, unless another container uses it.", _in("removal", "remove_image"), needs=f"{SEALED}, verified, with the image's identity in it", gives=("removed", "names")),
+    Action("quarantine.seal", "change", "Leave every network and join the case's quarantine.", _in("containment", "seal"), urgent=True, undo="quarantine.release", gives=("network",)),
+    Action("quarantine.prove", "read", "Try to get out of the quarantine and into it.", _in("proof", "prove_quarantine"), (Param("outside", str, "", description="an outside address to probe"), Param("timeout_ms", int, 1000, description="how long a probe waits")), urgent=True, rehearsed=False, needs=HOST),
+    Action("quarantine.observe", "change", "Let the target run inside its proven quarantine, and record its traffic.", _in("observation", "observe"), (Param("seconds", int, 60, description="how long it runs"), Param("sinkhole", bool, False, description="answer DNS and accept TCP"), Param("limit_bytes", int, 256 * 1024 * 1024, description="the recording's largest size")), needs=f"a proven quarantine; {HOST}"),
+    Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release"), needs=CONTAINED, undo="quarantine.seal"),
+    Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True, needs=HOST),
+    Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True, needs=HOST),
+    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), _profile("standard"), needs=HOST),
+    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), _profile("full"), needs=HOST),
+    Action("acquire.checkpoint", "read", "A CRIU checkpoint by the engine, where it can; the target goes on as before.", _in("acquisition", "checkpoint"), (Param("profile", str, required=True, description="the acquisition profile"),), needs="CRIU on the engine's host"),
+    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), _profile("standard"), needs=HOST),
+    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), _profile("standard")),
+    Action("acquire.export", "read", "The whole file system by the engine's export, with every file's digest.", _in("storage", "export"), _profile("full")),
+    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full")),
     Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image")),
-    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), (Param("profile", str, "full"),)),
-    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), (Param("profile", str, "standard"),)),
-    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host")),
+    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full")),
+    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard")),
+    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST),
     Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state")),
-    Action(PROFILED, "read", "Each collector that a profile asks for, in its order, as a step of its own.", _in("acquisition", "profiled"), (Param("profile", str, "standard"), Param("stage", str, required=True))),
-    Action("compare.findings", "read", "Match what was acquired against the rules.", _in("closing", "findings")),
-    Action("evidence.seal", "read", "Sign the bundle.", _in("closing", "seal")),
-    Action("evidence.verify", "read", "Read the sealed bundle back and check every byte.", _in("closing", "verify")),
-    Action("image.verify", "read", "Check that an image is signed by a trusted key, byte by byte.", _in("recovery", "verify_image"), (Param("image", str, required=True), Param("signature", str, ""))),
-    Action("recover.rebuild", "change", "Make the container anew from a verified image; keep the old one under another name.", _in("recovery", "rebuild"), (Param("image", str, required=True), Param("image_id", str, required=True), Param("health_timeout", int, 60))),
+    Action(PROFILED, "read", "Each collector that a profile asks for, in its order, as a step of its own.", _in("acquisition", "profiled"), (*_profile("standard"), Param("stage", str, required=True, description="frozen or isolated", choices=("frozen", "isolated")))),
+    Action("compare.findings", "read", "Match what was acquired against the rules.", _in("closing", "findings"), needs=SEALED, gives=("count", "critical", "high", "rules")),
+    Action("scope.survey", "read", "Who and what the target can reach, and what it shares with whom.", _in("survey", "survey"), gives=("network", "image", "volume", "namespace", "secret", "worst", "secrets", "rows")),
+    Action("evidence.seal", "read", "Sign the bundle.", _in("closing", "seal"), gives=("digest", "path")),
+    Action("evidence.verify", "read", "Read the sealed bundle back and check every byte.", _in("closing", "verify"), needs=SEALED, gives=("files",)),
+    Action("evidence.review", "read", "Check every byte of every sealed bundle of the case.", _in("survey", "review_case"), gives=("bundles",)),
+    Action("report.write", "read", "Write the report of the case's last sealed bundle, as HTML, into the case.", _in("survey", "write_report"), gives=("path",), rehearsed=False),
+    Action("image.verify", "read", "Check that an image is signed by a trusted key, byte by byte.", _in("recovery", "verify_image"), (Param("image", str, required=True, description="the image's name"), Param("signature", str, "", description="the signature's file")), gives=("image_id",)),
+    Action("recover.rebuild", "change", "Make the container anew from a verified image; keep the old one under another name.", _in("recovery", "rebuild"), (Param("image", str, required=True, description="the clean image's name"), Param("image_id", str, required=True, description="its verified id"), Param("health_timeout", int, 60, description="seconds to become healthy")), needs=f"{CONTAINED} with sealed evidence", gives=("id",), probe=_probe("recovery", "was_rebuilt")),
+    Action("playbook.run", "change", "Run another playbook on another container, in a case of its own.", _in("outgoing", "run_playbook"), (Param("playbook", str, required=True, description="its name or path"), Param("target", str, required=True, description="the container's name or id"), Param("vars", dict, description="its variables")), gives=("case", "run", "status", "quarantine", "bundle")),
+    Action("run", "change", "Start a program on the responder's host: an argument list, never a shell.", _in("outgoing", "run_program"), (Param("argv", list, required=True, description="the program's absolute path and its arguments"), Param("expect", list, (0,), description="exit codes that are a success"), Param("again", bool, False, description="it may be started again when the run was killed meanwhile")), needs="the program in `actions.run.programs` of the operator's configuration", gives=("exit_code", "output"), beside=True, repeatable=False),
+    Action("notify", "change", "Tell people: a webhook, mail or syslog channel of the operator's configuration.", _in("outgoing", "notify"), (Param("channel", str, required=True, description="the channel's name"), Param("message", str, required=True, description="one sentence"), Param("severity", str, "notice", description="how urgent it is", choices=("info", "notice", "warning", "critical"))), needs="the channel in `notify` of the operator's configuration", beside=True),
+    Action("http", "change", "One HTTP request, without following redirects.", _in("outgoing", "http"), (Param("url", str, required=True, description="the address"), Param("method", str, "GET", description="the method", choices=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")), Param("body", dict, description="sent as JSON"), Param("expect", list, (), description="status codes that are a success; 200 to 299 if none"), Param("again", bool, False, description="it may be sent again when the run was killed meanwhile")), needs="the address below one of `actions.http.allow` of the operator's configuration", gives=("status", "body"), beside=True, repeatable=False),
+    Action("ask", "read", "Ask a person, at this terminal or by `irkit case answer` at another.", _in("asking", "ask"), (Param("message", str, required=True, description="the question"), Param("choices", list, (), description="the answers that there are; any text if none"), Param("default", str, "", description="the answer when nobody gives one in time"), Param("seconds", int, 3600, description="how long it waits")), rehearsed=False, gives=("answer", "by")),
+    Action("wait_for", "read", "Wait until a container is in a state, or for so many seconds.", _in("asking", "wait_for"), (Param("state", str, "", description="what to wait for; none: only the seconds", choices=("", "running", "stopped", "frozen", "healthy", "gone")), Param("container", str, "", description="which container; none: the target"), Param("seconds", int, 60, description="how long at most")), rehearsed=False, beside=True, gives=("state", "seconds")),
 )  # fmt: skip
 
 ACTIONS: Mapping[str, Action] = {action.name: action for action in _ALL}

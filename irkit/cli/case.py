@@ -87,20 +87,27 @@ def _show_run(row: dict[str, object]) -> None:
 @command.command("pending", epilog="\b\nExample:\n  irkit case pending")
 @json_option
 def pending(as_json: bool) -> int:
-    """What runs wait for somebody to approve."""
+    """What runs wait for: approvals, and answers to questions."""
+    from irkit.actions import question
     from irkit.playbook import approval
 
     waiting = [
         request for case in cases.list_cases() for run in case.runs for request in approval.pending(case.folder / "runs" / run)
     ]  # fmt: skip
+    asked = [
+        one for case in cases.list_cases() for run in case.runs for one in question.open_questions(case.folder / "runs" / run)
+    ]  # fmt: skip
     if as_json:
-        print_json({"schema": "irkit.pending/v1", "requests": waiting})
+        print_json({"schema": "irkit.pending/v1", "requests": waiting, "questions": asked})
     for one in () if as_json else waiting:
         click.echo(
             f"{one['case']}  {one['step']}  {printable(str(one['message']), 200)}  (until {one['expires'][:19]}Z)"
         )
-    if not waiting and not as_json:
-        click.echo("nothing waits for an approval", err=True)
+    for one in () if as_json else asked:
+        choices = f" [{printable('|'.join(one['choices']))}]" if one["choices"] else ""
+        click.echo(f"{one['case']}  {one['step']}  {printable(str(one['message']), 200)}{choices}")
+    if not waiting and not asked and not as_json:
+        click.echo("nothing waits for an approval or an answer", err=True)
     return ExitCode.DONE
 
 
@@ -133,3 +140,20 @@ def approve(
     approval.answer(request, signer, "deny" if deny else "approve", why)
     click.echo(f"{'denied' if deny else 'approved'} {step} of {case_id} as {signer.public.name}", err=True)
     return ExitCode.DONE
+
+
+@command.command("answer", epilog="\b\nExample:\n  irkit case answer 2026-01-31-web-1-3f9a root-cause 'an old library'")
+@click.argument("case_id", metavar="CASE")
+@click.argument("step")
+@click.argument("text")
+def answer_(case_id: str, step: str, text: str) -> int:
+    """Answer the question that the STEP of a run of CASE asks."""
+    from irkit.actions import question
+
+    case = cases.load_case(case_id)
+    for run in reversed(case.runs):
+        if any(one["step"] == step for one in question.open_questions(case.folder / "runs" / run)):
+            question.answer(case.folder / "runs" / run, step, text)
+            click.echo(f"answered {step} of {case_id}", err=True)
+            return ExitCode.DONE
+    raise UsageProblem(f"no run of {case_id} asks for {step!r}", hint="`irkit case pending` lists what waits")

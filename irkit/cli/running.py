@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from irkit.actions.context import Context
 from irkit.cases import Case
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import KeyProblem, StorageError, UsageProblem
+from irkit.errors import KeyProblem, Refused, StorageError, UsageProblem
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.home import Ballast, read_json, write_json
@@ -50,6 +50,9 @@ class RunConfig:
     undo_containment: bool = False
     dry_run: bool = False
     together: frozenset[str] = frozenset()
+    opened: Callable[[str, str], None] = lambda case, run: None
+    """Called with the case and the run as soon as there are any."""
+    again: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
         case = cases.open_case(target)
         run, folder = case.new_run()
         config.observer(Event("note", f"case {case.id}, run {run}"))
+        config.opened(case.id, run)
         with _reserve(folder) as ballast:
             writer = _writer(config, case.folder / "bundles" / run, signals.checkpoint, ballast.drop)
             context = Context(
@@ -161,6 +165,71 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
             return _play(config, signals, playbook, variables, context, journal, past)
 
 
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Runs other playbooks on other containers for a run, each in a case of its own.
+
+    Which ones were begun is kept in ``children.json`` beside the journal, so that a run that goes on lets them go on.
+    """
+
+    config: RunConfig
+    signals: Signals
+    folder: Path
+
+    def __call__(self, playbook: str, target: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``case``, ``run``, ``status`` (``skipped``: it is contained already), ``quarantine``, ``bundle``, ``message``."""
+        path = self.folder / "children.json"
+        begun, name = read_json(path) or {}, f"{playbook} {target}"
+        if name in begun:
+            return self._go_on(*begun[name])
+
+        def opened(case: str, run: str) -> None:
+            write_json(path, {**begun, name: [case, run]})
+
+        config = replace(
+            self.config,
+            target=target,
+            playbook=playbook,
+            variables=dict(variables),
+            opened=opened,
+            sealed_off=lambda: None,
+        )
+        try:
+            return _told(run_playbook(config, self.signals.fork(), _not_contained))
+        except AlreadyContained as told:
+            return {"case": told.case, "run": "", "status": "skipped", "quarantine": "", "bundle": ""}
+
+    def _go_on(self, case: str, run: str) -> Mapping[str, Any]:
+        """A child of a run that was killed: its end, or what there is left of it to do."""
+        ended = read_json(cases.load_case(case).folder / "runs" / run / "result.json")
+        if ended is not None and ended.get("status") != "interrupted":
+            bundle = (ended.get("bundle") or {}).get("path", "")
+            return {**ended, "quarantine": ended["quarantine"]["state"], "bundle": bundle}
+        return _told(resume_run(self.config, self.signals.fork(), case, run))
+
+
+class AlreadyContained(Refused):
+    """A container that another run has contained already."""
+
+    case = ""
+
+
+def _not_contained(case: Case | None, container: Container) -> None:
+    if case is not None and case.state == "contained":
+        error = AlreadyContained(f"{container.name} is contained already, by the case {case.id}")
+        error.case = case.id
+        raise error
+
+
+def _told(finished: Finished) -> dict[str, Any]:
+    facts, error = finished.context.facts, finished.outcome.error
+    return {
+        "case": finished.context.case.id, "run": finished.context.run, "status": finished.outcome.status,
+        "quarantine": facts.quarantine_state, "bundle": str(facts.sealed.path) if facts.sealed else "",
+        "message": error.message if error else "",
+    }  # fmt: skip
+
+
 @contextlib.contextmanager
 def _reserve(folder: Path) -> Iterator[Ballast]:
     ballast = Ballast(folder)
@@ -180,11 +249,20 @@ def _play(
     journal: Journal,
     past: Past | None = None,
 ) -> Finished:
+    context.launch = Launcher(config, signals, context.run_folder)
     try:
         try:
-            release = config.undo_containment
+            release, dry = config.undo_containment, config.dry_run
             outcome = Runner(
-                playbook, context, journal, variables, signals.shield, release=release, past=past, dry=config.dry_run
+                playbook,
+                context,
+                journal,
+                variables,
+                signals.shield,
+                release=release,
+                past=past,
+                dry=dry,
+                again=config.again,
             ).run()
         finally:
             journal.close()

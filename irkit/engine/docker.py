@@ -228,6 +228,10 @@ class DockerEngine(DockerEvidence):
         """``GET /images/{ref}/json``."""
         return Image(self._call("GET", f"/images/{_segment(ref)}/json"))
 
+    def remove_image(self, ref: str) -> None:
+        """``DELETE /images/{name}``."""
+        self._call("DELETE", f"/images/{_segment(ref)}", force="0")
+
     def image_history(self, ref: str) -> tuple[Json, ...]:
         """``GET /images/{ref}/history``."""
         return tuple(self._call("GET", f"/images/{_segment(ref)}/history"))

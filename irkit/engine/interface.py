@@ -448,6 +448,9 @@ class Engine(EvidenceCalls, Protocol):
     def image(self, ref: str) -> Image:
         """An image by name or id."""
 
+    def remove_image(self, ref: str) -> None:
+        """Remove a name of an image, and the image with its last one.  Raises ``Conflict`` while a container uses it."""
+
     def image_history(self, ref: str) -> tuple[Json, ...]:
         """How the image was made, newest first."""
 

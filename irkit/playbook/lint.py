@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from irkit.playbook.conditions import Condition
 from irkit.playbook.model import Playbook, Reference, Step
@@ -36,9 +37,27 @@ def lint(playbook: Playbook) -> list[Remark]:
 
 
 def _unused(playbook: Playbook) -> Iterator[Remark]:
-    used = {name for step in playbook.every_step for name in _variables(step)}
+    used = {name for step in playbook.every_step if not step.scope for name in _variables(step)}
     used |= {
-        name.parts[1] for check in playbook.preflight for name in check.condition.names() if name.parts[0] == "vars"
+        one
+        for binding in playbook.bindings.values()
+        if not binding.outer
+        for one in _named(list(binding.vars.values()))
+    }
+    used |= {
+        name.parts[1]
+        for step in playbook.every_step
+        for guard in step.guards
+        if not guard.scope and guard.when is not None
+        for name in guard.when.names()
+        if name.parts[0] == "vars"
+    }
+    used |= {
+        name.parts[1]
+        for check in playbook.preflight
+        if not check.scope
+        for name in check.condition.names()
+        if name.parts[0] == "vars"
     }
     for name in playbook.vars:
         if name not in used:
@@ -47,18 +66,28 @@ def _unused(playbook: Playbook) -> Iterator[Remark]:
 
 def _variables(step: Step) -> Iterator[str]:
     undo = list(step.rollback.arguments.values()) if step.rollback else []
-    for value in (*step.arguments.values(), *undo):
-        if isinstance(value, Reference) and value.name == "vars":
-            yield value.fields[0]
+    yield from _named([*step.arguments.values(), *undo, step.foreach])
     if step.when is not None:
         yield from (name.parts[1] for name in step.when.names() if name.parts[0] == "vars")
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The variables that a value names, in lists and mappings too."""
+    if isinstance(value, Reference) and value.name == "vars":
+        yield value.fields[0]
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _named(one)
 
 
 def _never(playbook: Playbook) -> Iterator[Remark]:
     """Conditions that are false whatever happens, and what needs such a step."""
     dead: set[str] = set()
     for step in playbook.every_step:
-        if step.when is not None and _constant(step.when) is False:
+        never = next((one.when for one in step.guards if one.when is not None and _constant(one.when) is False), None)
+        if never is not None:
+            dead.add(step.id)
+            yield Remark("error", "unreachable", step.id, f"the condition of its include never holds: {never.text}")
+        elif step.when is not None and _constant(step.when) is False:
             dead.add(step.id)
             yield Remark("error", "unreachable", step.id, f"its condition never holds: {step.when.text}")
         elif step.when is not None and _constant(step.when) is True:
@@ -107,12 +136,21 @@ def _evidence_before(playbook: Playbook) -> dict[str, int]:
         certain = states[step.id] = min(certain, jumps.get(step.id, certain))
         if step.goto:
             jumps[step.goto] = min(certain, jumps.get(step.goto, certain))
-        if step.on_failure in ("abort", "rollback", "goto") and step.when is None and not step.needs:
+        if (
+            step.on_failure in ("abort", "rollback", "goto")
+            and step.when is None
+            and not step.needs
+            and not _guarded(step)
+        ):
             if step.action.name == SEAL:
                 certain = max(certain, 1)
             elif step.action.name == VERIFY and certain == 1:
                 certain = SAFE
     return states
+
+
+def _guarded(step: Step) -> bool:
+    return any(guard.when is not None or guard.needs for guard in step.guards)
 
 
 def _changes(playbook: Playbook) -> Iterator[Remark]:

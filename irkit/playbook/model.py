@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,13 @@ class Var:
     description: str
     choices: tuple[Any, ...] = ()
 
+    def check(self, value: Any) -> None:
+        """Raises ``UsageProblem`` for a value of another type, or none of the choices."""
+        if type(value) not in VAR_TYPES[self.type]:
+            raise UsageProblem(f"{self.name!r} must be of type {self.type}, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise UsageProblem(f"{self.name!r} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+
     def typed(self, value: Any) -> Any:
         """A text from the command line as this variable's type, where it is one; lists are separated by commas."""
         if not isinstance(value, str) or self.type == "string":
@@ -47,7 +54,7 @@ class Var:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``${{ vars.image }}`` or ``${{ registered.field }}``: a whole value, never a part of a text."""
+    """``${{ vars.image }}`` or ``${{ registered.field }}``: a whole value (or an item of a list), never a part of a text."""
 
     name: str
     fields: tuple[str, ...]
@@ -87,12 +94,36 @@ class Approve:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """What an ``include`` says of all its steps: ``when`` and ``needs`` in the scope around it, decided once."""
+
+    id: str
+    scope: str
+    when: Condition | None
+    when_unknown: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An included playbook: its scope's name, the scope around it, its variables' values there, and its digest."""
+
+    scope: str
+    outer: str
+    vars: Mapping[str, Any]
+    playbook: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step: an action with its parameters.
 
     ``when``: run only if it holds; ``when_unknown``: what if that can't be said.  ``needs``: ids of earlier steps that
     must have succeeded.  ``timeout``: seconds.  ``goto``: where ``on_failure: goto`` leads, always forward.
     ``critical``: a failure makes the whole run failed, whether or not it goes on.
+    ``scope``: which included playbook it is of.  ``foreach``: once for each of these.  ``group``: neighbours of the same
+    group run at the same time.
     """
 
     id: str
@@ -111,6 +142,17 @@ class Step:
     rollback: Undo | None = None
     approve: Approve | None = None
     refs: tuple[str, ...] = ()
+    scope: str = ""
+    guards: tuple[Guard, ...] = ()
+    foreach: Any = None
+    group: str = ""
+    item: Any = None
+
+    @property
+    def conditions(self) -> tuple[tuple[Condition, str], ...]:
+        """All that must hold, each with its scope: those of the includes around it, and its own."""
+        every = (*((one.when, one.scope) for one in self.guards), (self.when, self.scope))
+        return tuple((condition, scope) for condition, scope in every if condition is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +161,16 @@ class Check:
 
     condition: Condition
     message: str
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Playbook:
-    """A playbook.  ``digest``: sha256 of its file.  ``final``: its ``finally``.  ``timeout``: seconds for all of it."""
+    """A playbook.  ``final``: its ``finally``.  ``timeout``: seconds for all of it.
+
+    ``digest``: sha256 of its file; where it includes others, of the JSON list of its own and all of theirs.
+    ``file_digest``: always that of its file.
+    """
 
     id: str
     name: str
@@ -136,6 +183,8 @@ class Playbook:
     on_exception: tuple[Step, ...] = ()
     final: tuple[Step, ...] = ()
     timeout: float | None = None
+    bindings: Mapping[str, Binding] = field(default_factory=dict)
+    file_digest: str = ""
 
     @property
     def every_step(self) -> tuple[Step, ...]:
@@ -155,21 +204,48 @@ class Playbook:
             if var.name not in given and var.required:
                 raise UsageProblem(f"the playbook {self.id} needs a value for {var.name!r}", hint=f"--var {var.name}=…")
             value = var.typed(given.get(var.name, var.default))
-            if type(value) not in VAR_TYPES[var.type]:
-                raise UsageProblem(f"{var.name!r} must be of type {var.type}, not {value!r}")
-            if var.choices and value not in var.choices:
-                raise UsageProblem(f"{var.name!r} must be one of {', '.join(map(str, var.choices))}, not {value!r}")
+            var.check(value)
             bound[var.name] = value
         return bound
 
 
 def resolve(value: Any, registered: Mapping[str, Any]) -> Any:
-    """The value behind a reference; anything else as it is.  Raises ``UsageProblem`` for a field that is not there."""
+    """The value behind a reference, in lists and mappings too; anything else as it is.
+
+    Raises ``UsageProblem`` for what is not there: a step that did not run registers nothing.
+    """
+    if isinstance(value, list | tuple):
+        return [resolve(one, registered) for one in value]
+    if isinstance(value, Mapping):
+        return {name: resolve(one, registered) for name, one in value.items()}
     if not isinstance(value, Reference):
         return value
+    where = f"${{{{ {'.'.join((value.name, *value.fields))} }}}}"
+    if value.name not in registered:
+        raise UsageProblem(f"{where}: no step has registered {value.name!r}", hint="did that step run?")
     found: Any = registered[value.name]
-    for field in value.fields:
-        if not isinstance(found, Mapping) or field not in found:
-            raise UsageProblem(f"${{{{ {value.name}.{'.'.join(value.fields)} }}}}: there is no {field!r}")
-        found = found[field]
+    for field_ in value.fields:
+        if not isinstance(found, Mapping) or field_ not in found:
+            raise UsageProblem(f"{where}: there is no {field_!r}")
+        found = found[field_]
     return found
+
+
+def visible(bindings: Mapping[str, Binding], registered: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    """What can be named within a scope: its variables, and what its steps registered (``SCOPE/NAME`` outside)."""
+    if not scope:
+        return {name: value for name, value in registered.items() if "/" not in name}
+    binding = bindings[scope]
+    around = visible(bindings, registered, binding.outer)
+    variables = {}
+    for name, value in binding.vars.items():
+        try:
+            variables[name] = resolve(value, around)
+        except UsageProblem:  # not there yet, or never: unknown to conditions, an error to whom it is given
+            continue
+    own = {name[len(scope) + 1 :]: value for name, value in registered.items() if name.startswith(f"{scope}/")}
+    return {**{name: registered[name] for name in AROUND if name in registered}, **own, "vars": variables}
+
+
+AROUND = ("target", "run")
+"""Names that mean the same in every scope."""

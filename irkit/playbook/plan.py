@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from irkit.playbook.model import Playbook, Reference, Step
+from irkit.errors import UsageProblem
+from irkit.playbook.conditions import Unknown
+from irkit.playbook.model import Playbook, Reference, Step, resolve, visible
 from irkit.text import printable
 
 NOT_YET = "decided when it runs"
@@ -18,28 +20,41 @@ def rows(playbook: Playbook, variables: Mapping[str, Any]) -> list[dict[str, Any
     ``runs``: ``yes``, ``no``, or that it is decided when the playbook runs.
     """
     parts = (("steps", playbook.steps), ("on_exception", playbook.on_exception), ("finally", playbook.final))
-    return [_row(part, step, variables) for part, steps in parts for step in steps]
+    return [_row(part, step, playbook, {"vars": variables}) for part, steps in parts for step in steps]
 
 
-def _row(part: str, step: Step, variables: Mapping[str, Any]) -> dict[str, Any]:
-    truth = True if step.when is None else step.when.decide({"vars": variables})
+def _row(part: str, step: Step, playbook: Playbook, bound: Mapping[str, Any]) -> dict[str, Any]:
+    names = visible(playbook.bindings, bound, step.scope)
+    truth = _truth(step, playbook, bound)
     return {
         "part": part, "id": step.id, "name": step.name, "uses": step.action.name, "effect": step.action.effect,
-        "with": {name: _shown(value, variables) for name, value in step.arguments.items()},
+        "with": {name: _shown(value, names) for name, value in step.arguments.items()},
         "runs": ("yes" if truth else "no") if isinstance(truth, bool) else NOT_YET,
-        "when": step.when.text if step.when else "", "needs": list(step.needs), "on_failure": step.goto or step.on_failure,
+        "when": " and ".join(one.text for one, _ in step.conditions), "needs": [*(one for guard in step.guards for one in guard.needs), *step.needs],
+        "foreach": _shown(step.foreach, names), "parallel": step.group, "playbook": playbook.bindings[step.scope].playbook if step.scope else playbook.id, "on_failure": step.goto or step.on_failure,
         "approve": step.approve.message if step.approve else "", "rollback": step.rollback.action.name if step.rollback else "",
         "refs": list(step.refs),
     }  # fmt: skip
 
 
-def _shown(value: Any, variables: Mapping[str, Any]) -> Any:
+def _truth(step: Step, playbook: Playbook, bound: Mapping[str, Any]) -> bool | Unknown:
+    """What its own condition and those of its includes come to, as far as the variables decide them."""
+    found = [one.decide(visible(playbook.bindings, bound, scope)) for one, scope in step.conditions]
+    if any(truth is False for truth in found):
+        return False
+    return next((truth for truth in found if truth is not True), True)
+
+
+def _shown(value: Any, names: Mapping[str, Any]) -> Any:
     """A variable's value; what an earlier step will register stays a name."""
+    if isinstance(value, list | tuple):
+        return [_shown(one, names) for one in value]
     if not isinstance(value, Reference):
         return value
-    if value.name == "vars":
-        return variables[value.fields[0]]
-    return f"${{{{ {'.'.join((value.name, *value.fields))} }}}}"
+    try:
+        return resolve(value, names)
+    except UsageProblem:
+        return f"${{{{ {'.'.join((value.name, *value.fields))} }}}}"
 
 
 COLOURS = {"read": "#e8f0e8", "change": "#fff0cc", "destroy": "#f6d0d0"}

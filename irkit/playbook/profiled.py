@@ -11,7 +11,7 @@ from typing import Any
 
 from irkit.actions.registry import ACTIONS, PROFILED
 from irkit.errors import PlaybookInvalid
-from irkit.playbook.model import Playbook, Step, resolve
+from irkit.playbook.model import Playbook, Step, resolve, visible
 from irkit.profiles import COLLECTORS, STAGES, Profile, load_profile
 
 _WITH_PROFILE = tuple(one.action for one in COLLECTORS.values() if one.limited)
@@ -23,7 +23,11 @@ def with_profile(playbook: Playbook, variables: Mapping[str, Any]) -> tuple[Play
     A collector that the playbook names in a step of its own runs there and nowhere else.  Raises ``UsageProblem`` or
     ``PlaybookInvalid`` for a profile or a stage that there is not: before anything is touched.
     """
-    names = {str(resolve(one.arguments["profile"], {"vars": variables})) for one in _asking(playbook)}
+    bound = {"vars": variables}
+    names = {
+        str(resolve(one.arguments["profile"], visible(playbook.bindings, bound, one.scope)))
+        for one in _asking(playbook)
+    }
     if not names:
         return playbook, None
     if len(names) > 1:
@@ -55,7 +59,8 @@ def _expanded(
         if one.collector.action in own:
             continue
         # The collector's own name reads best; the step's id goes before it where a step of that name is there already.
-        identity = one.collector.name if one.collector.name not in ids else f"{step.id}-{one.collector.name}"
+        short = f"{step.scope}-{one.collector.name}" if step.scope else one.collector.name
+        identity = short if short not in ids else f"{step.id}-{one.collector.name}"
         arguments = {"profile": name} if one.collector.action in _WITH_PROFILE else {}
         # What else the step says (when, needs, timeout, …) holds for each of its collectors.
         yield replace(

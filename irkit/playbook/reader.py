@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from irkit import documents
-from irkit.actions.registry import ACTIONS, Action, Param
-from irkit.documents import Doc, Place, Value
-from irkit.playbook.conditions import Condition, ConditionError, Literal, Name, Node, Test, each
-from irkit.playbook.conditions import parse as parse_condition
+from irkit import documents, resources
+from irkit.actions.registry import ACTIONS
+from irkit.documents import Doc, Place
+from irkit.errors import UsageProblem
+from irkit.playbook.arguments import BUILT_IN, ITEM, Known, arguments, condition_of, reference
+from irkit.playbook.included import Included
 from irkit.playbook.model import (
     ON_FAILURE,
     ON_UNKNOWN,
     VAR_TYPES,
     Approve,
+    Binding,
     Check,
+    Guard,
     Playbook,
     Reference,
     Retry,
@@ -29,70 +32,165 @@ from irkit.playbook.model import (
 
 API_VERSION = "irkit/v1"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-REFERENCE = re.compile(r"\$\{\{ *([a-z][a-z0-9_-]*)((?:\.[a-z][a-z0-9_-]*)*) *\}\}")
 REF = re.compile(r"(attack:T[0-9]{4}(\.[0-9]{3})?|d3fend:D3-[A-Z]+|csf:[A-Z]{2}\.[A-Z]{2}-[0-9]{2}|react:RA[0-9]{4})")
 """ATT&CK, D3FEND, NIST CSF 2.0, RE&CT."""
-BUILT_IN = ("vars", "steps", "target", "run")
-"""Names that every condition knows: ``target.name|image|running``, ``run.quarantine|findings|gaps``, ``steps.ID.outcome``."""
+EACH = ("results", "count", "failed")
+"""What a step with ``foreach`` registers: each one's data, how many there were, and how many failed."""
+INCLUDE_LIMIT = 8
 ATTEMPTS_LIMIT, SECONDS_LIMIT = 20, 7 * 24 * 3600
-
-
-@dataclass(slots=True)
-class _Known:
-    """What may be named at a place in the playbook."""
-
-    variables: Mapping[str, Var]
-    registered: set[str] = field(default_factory=set)
-    ids: set[str] = field(default_factory=set)
 
 
 def load_playbook(path: Path) -> Playbook:
     """A playbook from a file.  Raises ``PlaybookInvalid`` naming file, line and column."""
+    return _load(path, ())
+
+
+def _load(path: Path, around: tuple[Path, ...]) -> Playbook:
     doc, digest = documents.load(path)
-    return read_playbook(doc, digest, path)
+    return read_playbook(doc, digest, path, around)
 
 
-def read_playbook(doc: Doc, digest: str, path: Path) -> Playbook:
-    """A playbook from a document."""
+def read_playbook(doc: Doc, digest: str, path: Path, around: tuple[Path, ...] = ()) -> Playbook:
+    """A playbook from a document.  ``around``: the files that include it."""
     doc.choice("apiVersion", (API_VERSION,))
     doc.choice("kind", ("Playbook",))
-    known = _Known(_vars(doc.mapping("vars", None)))
+    known = Known(_vars(doc.mapping("vars", None)), around=(*around, path.absolute()))
     checks = tuple(_check(item, known) for item in doc.items("preflight", ()).docs())
-    items = doc.items("steps").docs()
-    steps = _steps(items, known)
-    if not steps:
+    parts = {}
+    included = Included()
+    for part in ("steps", "on_exception", "finally"):
+        items = doc.items(part) if part == "steps" else doc.items(part, ())
+        parts[part] = _steps(items.docs(), known, included, last=part != "steps")
+    if not parts["steps"]:
         raise doc.place.error("a playbook needs at least one step")
-    _forward(items, steps)
-    on_exception = _steps(doc.items("on_exception", ()).docs(), known, last=True)
-    final = _steps(doc.items("finally", ()).docs(), known, last=True)
     playbook = Playbook(
-        _name(doc, "id"), doc.text("name"), doc.text("description", ""), known.variables, steps, digest, path,
-        checks, on_exception, final, _seconds(doc, "timeout"),
+        _name(doc, "id"), doc.text("name"), doc.text("description", ""), known.variables, parts["steps"],
+        included.digest(digest), path, (*checks, *included.checks), (*parts["on_exception"], *included.on_exception),
+        (*parts["finally"], *included.final), _seconds(doc, "timeout"), included.bindings, digest,
     )  # fmt: skip
     doc.done()
     return playbook
 
 
-def _steps(items: Iterable[Doc], known: _Known, *, last: bool = False) -> tuple[Step, ...]:
+def _steps(items: list[Doc], known: Known, included: Included, *, last: bool = False) -> tuple[Step, ...]:
     """The steps of a list.  ``last``: nothing comes after them, so nothing can be left out or taken back."""
-    steps = []
+    steps: list[Step] = []
+    own: list[tuple[Doc, Step]] = []
     for item in items:
-        step = _step(item, known)
-        if last and step.on_failure in ("goto", "rollback"):
-            raise item.places["on_failure"].error(f"{step.on_failure!r} has no meaning here: the run is ending")
-        steps.append(step)
-        known.ids.add(step.id)
-        if step.register:
-            known.registered.add(step.register)
+        found = _entry(item, known, included)
+        for step in found:
+            if last and step.on_failure in ("goto", "rollback"):
+                place = item.places.get("on_failure", item.place)
+                raise place.error(f"{step.on_failure!r} has no meaning here: the run is ending")
+            if step.id in known.ids:
+                raise item.place.error(f"two steps have the id {step.id!r}")
+            known.ids.add(step.id)
+            if step.register and not step.scope:
+                known.registered.add(step.register)
+                known.gives[step.register] = EACH if step.foreach is not None else step.action.gives
+        own += [(item, step) for step in found if not step.scope]
+        steps += found
+    _forward(own, steps)
     return tuple(steps)
 
 
-def _forward(items: Iterable[Doc], steps: tuple[Step, ...]) -> None:
-    """A jump leads forward only, so that a run always ends."""
-    places = {step.id: number for number, step in enumerate(steps)}
-    for number, (item, step) in enumerate(zip(items, steps, strict=True)):
-        if step.goto and places.get(step.goto, -1) <= number:
-            later = ", ".join(one.id for one in steps[number + 1 :]) or "none"
+def _entry(item: Doc, known: Known, included: Included) -> tuple[Step, ...]:
+    """An item of a list of steps: a step, some at the same time, or another playbook's."""
+    if "include" in item.values:
+        return _include(item, known, included)
+    if "parallel" in item.values:
+        return _parallel(item, known)
+    return (_step(item, known),)
+
+
+def _parallel(item: Doc, known: Known) -> tuple[Step, ...]:
+    """Steps that run at the same time: any number of those that may run beside others, and one that may not."""
+    identity = _name(item, "id")
+    item.text("name", "")
+    steps: list[Step] = []
+    for inner in item.items("parallel").docs():
+        step = replace(_step(inner, known), group=identity)
+        if step.goto or step.on_failure == "rollback" or step.foreach is not None:
+            raise inner.place.error("a step of `parallel` can't jump, roll back or be repeated")
+        if step.id in {one.id for one in steps}:
+            raise inner.places["id"].error(f"two steps have the id {step.id!r}")
+        steps.append(step)
+    if len(steps) < 2:
+        raise item.places["parallel"].error("`parallel` needs at least two steps")
+    alone = [step.action.name for step in steps if not step.action.beside]
+    if len(alone) > 1:
+        raise item.places["parallel"].error(
+            f"only one of these can run at a time: {', '.join(alone)}",
+            f"beside it may run: {', '.join(name for name, one in ACTIONS.items() if one.beside)}",
+        )
+    item.done()
+    return tuple(steps)
+
+
+def _include(item: Doc, known: Known, included: Included) -> tuple[Step, ...]:
+    """Another playbook's steps in this place, in a scope of their own."""
+    identity = _name(item, "id")
+    item.text("name", "")
+    name = item.text("include")
+    inner = _load(_included_file(name, item.places["include"], known), known.around)
+    given, args = {}, item.mapping("with", None)
+    for var in list(args.values):
+        if var not in inner.vars:
+            raise args.places[var].error(
+                f"the playbook {inner.id} has no variable {var!r}", f"it has: {', '.join(inner.vars) or 'none'}"
+            )
+        given[var] = reference(args.values[var], args.places[var], known)
+        _bindable(given[var], inner.vars[var], known, args.places[var])
+    args.allow(*inner.vars)
+    for var_ in inner.vars.values():
+        if var_.required and var_.name not in given:
+            raise item.place.error(f"the playbook {inner.id} needs a value for {var_.name!r}: put it under `with`")
+    guard = Guard(
+        identity,
+        "",
+        condition_of(item, "when", known),
+        item.choice("when_unknown", ON_UNKNOWN, "skip"),
+        _needs(item, known),
+    )
+    item.done()
+    binding = Binding(
+        identity, "", {**{v.name: v.default for v in inner.vars.values()}, **given}, inner.id, inner.file_digest
+    )
+    return included.take(inner, binding, guard)
+
+
+def _bindable(value: Any, var: Var, known: Known, place: Place) -> None:
+    if isinstance(value, Reference):
+        if value.name == "vars" and known.variables[value.fields[0]].type != var.type:
+            raise place.error(f"{var.name!r} must be of type {var.type}")
+        return
+    try:
+        var.check(value)
+    except UsageProblem as error:
+        raise place.error(error.message) from error
+
+
+def _included_file(name: str, place: Place, known: Known) -> Path:
+    """By name, or a path beside the file that includes it."""
+    try:
+        beside = known.around[-1].parent / name
+        path = beside if "/" in name or name.endswith((".yaml", ".yml")) else resources.find("playbooks", name)
+    except UsageProblem as error:
+        raise place.error(error.message, error.hint) from error
+    if path.absolute() in known.around:
+        raise place.error(f"{name!r} includes itself")
+    if len(known.around) >= INCLUDE_LIMIT:
+        raise place.error(f"included more than {INCLUDE_LIMIT} deep")
+    return path
+
+
+def _forward(own: Iterable[tuple[Doc, Step]], steps: list[Step]) -> None:
+    """A jump leads forward only, so that a run always ends; and never into the middle of `parallel`."""
+    places = {step.id: number for number, step in enumerate(steps) if not step.group and not step.scope}
+    numbers = {step.id: number for number, step in enumerate(steps)}
+    for item, step in own:
+        if step.goto and places.get(step.goto, -1) <= numbers[step.id]:
+            later = ", ".join(one for one, number in places.items() if number > numbers[step.id]) or "none"
             raise item.places["on_failure"].error(f"no later step has the id {step.goto!r}", f"later steps: {later}")
 
 
@@ -123,23 +221,41 @@ def _default(doc: Doc, kind: str) -> Any:
     return doc.get("default", VAR_TYPES[kind], f"of type {kind}", None)
 
 
-def _step(doc: Doc, known: _Known) -> Step:
+def _step(doc: Doc, known: Known) -> Step:
     identity = _name(doc, "id")
     if identity in known.ids:
         raise doc.places["id"].error(f"two steps have the id {identity!r}")
     action = ACTIONS[doc.choice("uses", tuple(ACTIONS))]
     register = _name(doc, "register") if "register" in doc.values else doc.text("register", "")
-    if register in known.registered or register in BUILT_IN:
+    if register in known.registered or register in (*BUILT_IN, ITEM):
         raise doc.places["register"].error(f"the name {register!r} is taken")
     on_failure, goto = _on_failure(doc)
+    foreach = _foreach(doc, known)
+    known = known if foreach is None else replace(known, item=True)
     step = Step(
-        identity, doc.text("name", identity), action, _arguments(doc.mapping("with", None), action, known), register,
-        on_failure, goto, _condition(doc, "when", known), doc.choice("when_unknown", ON_UNKNOWN, "skip"), _needs(doc, known),
+        identity, doc.text("name", identity), action, arguments(doc.mapping("with", None), action, known), register,
+        on_failure, goto, condition_of(doc, "when", known), doc.choice("when_unknown", ON_UNKNOWN, "skip"), _needs(doc, known),
         _seconds(doc, "timeout"), _retry(doc.mapping("retry", None)), doc.boolean("critical", False),
-        _undo(doc, known), _approve(doc), _refs(doc),
+        _undo(doc, known), _approve(doc), _refs(doc), foreach=foreach,
     )  # fmt: skip
     doc.done()
     return step
+
+
+def _foreach(doc: Doc, known: Known) -> Any:
+    """A list, or a reference to one."""
+    if "foreach" not in doc.values:
+        doc.allow("foreach")
+        return None
+    place = doc.places["foreach"]
+    value = reference(doc.values["foreach"], place, known)
+    doc.allow("foreach")
+    named = isinstance(value, Reference)
+    if not named and not isinstance(value, list):
+        raise place.error("'foreach' must be a list, or a reference to one")
+    if named and value.name == "vars" and known.variables[value.fields[0]].type != "list":
+        raise place.error(f"the variable {value.fields[0]!r} is no list")
+    return value
 
 
 def _on_failure(doc: Doc) -> tuple[str, str]:
@@ -155,51 +271,7 @@ def _on_failure(doc: Doc) -> tuple[str, str]:
     return "goto", goto
 
 
-def _condition(doc: Doc, key: str, known: _Known) -> Condition | None:
-    if key not in doc.values and key == "when":
-        doc.allow(key)
-        return None
-    text = doc.text(key)
-    place = doc.places[key]
-    try:
-        condition = parse_condition(text)
-    except ConditionError as error:
-        raise Place(place.file, place.line, place.column + error.column).error(f"{key}: {error}") from error
-    for name in condition.names():
-        _known_name(name, known, place)
-    for node in each(condition.node):
-        _comparable(node, known, place)
-    return condition
-
-
-def _known_name(name: Name, known: _Known, place: Place) -> None:
-    first, rest = name.parts[0], name.parts[1:]
-    if first not in (*BUILT_IN, *known.registered):
-        raise place.error(
-            f"nothing is called {first!r} here", f"there are: {', '.join((*BUILT_IN, *known.registered))}"
-        )
-    within = {"vars": set(known.variables), "steps": known.ids}.get(first)
-    if within is not None and (not rest or rest[0] not in within):
-        raise place.error(
-            f"{'.'.join(name.parts)!r}: no such {first[:-1]} before this",
-            f"there are: {', '.join(sorted(within)) or 'none'}",
-        )
-
-
-def _comparable(node: Node, known: _Known, place: Place) -> None:
-    """A comparison of a variable with something that it can never be is a mistake that can be seen now."""
-    if not isinstance(node, Test) or node.operator in ("in", "contains"):
-        return
-    for one, other in ((node.left, node.right), (node.right, node.left)):
-        if isinstance(one, Name) and one.parts[0] == "vars" and isinstance(other, Literal):
-            kind = known.variables[one.parts[1]].type
-            value = list(other.value) if isinstance(other.value, tuple) else other.value
-            numbers = kind in ("integer", "number") and type(value) in (int, float)
-            if not numbers and type(value) not in VAR_TYPES[kind]:
-                raise place.error(f"{'.'.join(one.parts)} is of type {kind}: it can't be compared with {other.value!r}")
-
-
-def _needs(doc: Doc, known: _Known) -> tuple[str, ...]:
+def _needs(doc: Doc, known: Known) -> tuple[str, ...]:
     needs = doc.texts("needs", ())
     for one in needs:
         if one not in known.ids:
@@ -230,13 +302,13 @@ def _retry(doc: Doc) -> Retry:
     return retry
 
 
-def _undo(doc: Doc, known: _Known) -> Undo | None:
+def _undo(doc: Doc, known: Known) -> Undo | None:
     if "rollback" not in doc.values:
         doc.allow("rollback")
         return None
     inner = doc.mapping("rollback")
     action = ACTIONS[inner.choice("uses", tuple(ACTIONS))]
-    undo = Undo(action, _arguments(inner.mapping("with", None), action, known))
+    undo = Undo(action, arguments(inner.mapping("with", None), action, known))
     inner.done()
     return undo
 
@@ -265,54 +337,9 @@ def _refs(doc: Doc) -> tuple[str, ...]:
     return refs
 
 
-def _check(doc: Doc, known: _Known) -> Check:
-    condition = _condition(doc, "check", known)
+def _check(doc: Doc, known: Known) -> Check:
+    condition = condition_of(doc, "check", known)
     assert condition is not None  # noqa: S101 - only `when` may be left out
     check = Check(condition, doc.text("message"))
     doc.done()
     return check
-
-
-def _arguments(doc: Doc, action: Action, known: _Known) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for param in action.params:
-        if param.name not in doc.values:
-            if param.required:
-                raise doc.place.error(f"{action.name} needs {param.name!r}")
-            found[param.name] = param.default
-            continue
-        value = _reference(doc.values[param.name], doc.places[param.name], known)
-        _check_type(value, param, known.variables, doc.places[param.name])
-        doc.get(
-            param.name,
-            (str,) if isinstance(value, Reference) else (param.type,),
-            f"of type {param.type.__name__}",
-        )
-        found[param.name] = value
-    doc.allow(*(param.name for param in action.params))
-    doc.done()
-    return found
-
-
-def _check_type(value: Any, param: Param, variables: Mapping[str, Var], place: Place) -> None:
-    """A variable's type is known before anything runs; what a step registers is not."""
-    if isinstance(value, Reference) and value.name == "vars":
-        kind = variables[value.fields[0]].type
-        if param.type not in VAR_TYPES[kind]:
-            raise place.error(
-                f"{param.name!r} must be of type {param.type.__name__}, and the variable is of type {kind}"
-            )
-
-
-def _reference(value: Value, place: Place, known: _Known) -> Any:
-    if not isinstance(value, str) or "${{" not in value:
-        return documents.plain(value)
-    match = REFERENCE.fullmatch(value)
-    if match is None:
-        raise place.error("a reference must be the whole value: ${{ vars.name }} or ${{ registered.field }}")
-    name, fields = match.group(1), tuple(filter(None, match.group(2).split(".")))
-    if name != "vars" and name not in known.registered:
-        raise place.error(f"nothing is registered as {name!r} before this step")
-    if name == "vars" and (len(fields) != 1 or fields[0] not in known.variables):
-        raise place.error("no such variable", f"there are: {', '.join(known.variables) or 'none'}")
-    return Reference(name, fields)

@@ -46,8 +46,9 @@ class Past:
     started: Mapping[str, Any]
     done: dict[str, Done] = field(default_factory=dict)
     begun: list[str] = field(default_factory=list)
-    running: str = ""
+    running: list[str] = field(default_factory=list)
     registered: dict[str, Any] = field(default_factory=dict)
+    decided: dict[str, bool | str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     artifacts: list[Artifact] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
@@ -68,11 +69,14 @@ def read_past(path: Path) -> Past:
         if past is None:
             raise EvidenceAltered(f"{path} does not begin with the run")
         if kind == "step-started":
-            opened[row["id"]], past.running = row["time"], row["id"]
+            opened[row["id"]] = row["time"]
+            past.running = [*(one for one in past.running if one != row["id"]), row["id"]]
             past.begun.append(row["id"])
         elif kind == "step-finished":
-            past.running = ""
+            past.running = [one for one in past.running if one != row["id"]]
             _add(past, row, opened.get(row["id"], row["time"]))
+        elif kind == "include-decided":
+            past.decided[row["id"]] = row["decided"]
         elif kind == "run-resumed":
             past.times, past.status = past.times + 1, ""
         elif kind == "salvage-finished":

@@ -424,6 +424,15 @@ class FakeEngine(FakeEvidence):
         with self._served("image", "GET", f"/images/{ref}/json"):
             return Image(self._find_image(ref, "no such image: {ref}: No such image: {ref}:latest").raw())
 
+    def remove_image(self, ref: str) -> None:
+        """Gone, unless a container uses it."""
+        with self._served("remove_image", "DELETE", f"/images/{ref}", 200):
+            found = self._find_image(ref, "No such image: {ref}")
+            users = [one for one in self._containers.values() if one.image_id == found.id]
+            if users:
+                raise error_for(409, f"conflict: unable to remove repository reference {ref} (must force)")
+            self._images = {name: one for name, one in self._images.items() if one is not found}
+
     def image_history(self, ref: str) -> tuple[Json, ...]:
         """One step."""
         with self._served("image_history", "GET", f"/images/{ref}/history"):

@@ -17,9 +17,10 @@ from irkit.events import Event
 from irkit.models import Gap
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Playbook, Reference, Step, resolve
+from irkit.playbook.performer import TOLERATED
 from irkit.playbook.profiled import with_profile
 from irkit.playbook.reader import load_playbook, read_playbook
-from irkit.playbook.runner import TOLERATED, Outcome, Runner
+from irkit.playbook.runner import Outcome, Runner
 
 HEAD = "apiVersion: irkit/v1\nkind: Playbook\nid: test\nname: Test\n"
 SHIPPED = sorted(resources.shipped("playbooks").glob("*.yaml"))
