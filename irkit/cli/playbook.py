@@ -22,6 +22,7 @@ def list_(as_json: bool) -> int:
     from irkit.playbook.reader import load_playbook
 
     found = [load_playbook(path) for path in resources.every("playbooks")]
+    width = max((len(one.id) for one in found), default=0) + 1
     if as_json:
         print_json(
             {
@@ -33,7 +34,7 @@ def list_(as_json: bool) -> int:
         )
     else:
         for one in found:
-            click.echo(f"{one.id:<12} {printable(one.name)}")
+            click.echo(f"{one.id:<{width}} {printable(one.name)}")
     return ExitCode.DONE
 
 
@@ -120,4 +121,35 @@ def plan(name: str, variables: tuple[str, ...], as_dot: bool, as_json: bool) -> 
                 f"  {row['effect']:<8} {row['id']:<16} {part}{printable(row['name'])}"
                 + (f"  [{printable('; '.join(extra))}]" if extra else "")
             )
+    return ExitCode.DONE
+
+
+@command.command(
+    "actions",
+    epilog="\b\nExamples:\n  irkit playbook actions\n  irkit playbook actions notify\n  irkit playbook actions --json",
+)
+@click.argument("names", metavar="[ACTION]...", nargs=-1)
+@click.option("--markdown", "as_markdown", is_flag=True, help="The page docs/actions.md.")
+@json_option
+def actions(names: tuple[str, ...], as_markdown: bool, as_json: bool) -> int:
+    """What a step may use: every action with its parameters, and whether it reads, changes or destroys."""
+    from irkit.errors import UsageProblem
+    from irkit.playbook import manual
+
+    rows = [row for row in manual.rows() if not names or row["name"] in names]
+    if missing := set(names) - {row["name"] for row in rows}:
+        raise UsageProblem(f"no action {', '.join(sorted(missing))}", hint="`irkit playbook actions` lists them")
+    if as_json:
+        print_json({"schema": "irkit.actions/v1", "actions": rows})
+    elif as_markdown:
+        click.echo(manual.markdown(), nl=False)
+    for row in () if as_json or as_markdown else rows:
+        click.echo(f"{row['effect']:<8} {row['name']:<20} {row['summary']}")
+        for one in row["parameters"] if names else ():
+            default = "required" if one["required"] else f"default {one['default']!r}"
+            choices = f" ({', '.join(map(str, one['choices']))})" if one["choices"] else ""
+            click.echo(f"           {one['name']:<16} {one['type']}, {default}: {one['description']}{choices}")
+        for what in ("needs", "undo", "gives") if names else ():
+            if row[what]:
+                click.echo(f"           {what + ':':<16} {', '.join(row[what]) if what == 'gives' else row[what]}")
     return ExitCode.DONE

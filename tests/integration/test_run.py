@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from irkit import resources
+
 from .conftest import Lab
 
 HEAD = "apiVersion: irkit/v1\nkind: Playbook\nid: own\nname: Own\n"
@@ -60,12 +62,14 @@ def test_a_preflight_refuses_before_anything_is_touched(lab: Lab, tmp_path: Path
     assert "stop it first" in ran.err and lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "false"
 
 
-@pytest.mark.parametrize("playbook", ["contain", "contain-and-observe", "snapshot", "release", "rebuild"])
+GIVEN = dict.fromkeys(("rebuild", "rebuild-service"), ("--var", "image=irkit-dev/web:1"))
+
+
+@pytest.mark.parametrize("playbook", sorted(path.stem for path in resources.shipped("playbooks").glob("*.yaml")))
 def test_a_dry_run_makes_no_changing_call(lab: Lab, playbook: str) -> None:
     name = lab.run("dry", "--network", lab.network("dry"))
     before = json.loads(lab.docker("inspect", name))[0]
-    more = ("--var", "image=irkit-dev/web:1") if playbook == "rebuild" else ()
-    lab.irkit("run", playbook, name, "--dry-run", *more, code=None)
+    lab.irkit("run", playbook, name, "--dry-run", *GIVEN.get(playbook, ()), code=None)
     calls = [
         json.loads(line)
         for path in lab.home.glob("cases/*/runs/*/calls.jsonl")

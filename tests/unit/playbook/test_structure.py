@@ -22,7 +22,6 @@ from irkit.playbook.model import Playbook
 from irkit.playbook.reader import load_playbook, read_playbook
 from irkit.playbook.resume import read_past
 from irkit.playbook.runner import Outcome, Runner
-from tests.unit.playbook.test_policies import stub  # noqa: F401
 from tests.unit.test_playbook import Stub
 
 HEAD = "apiVersion: irkit/v1\nkind: Playbook\nid: {id}\nname: x\n"
@@ -61,7 +60,7 @@ def book(tmp_path: Path, body: str, identity: str = "outer") -> Playbook:
     return load_playbook(path)
 
 
-def play(stub: Stub, playbook: Playbook, variables: Mapping[str, Any] | None = None, **more: Any) -> Outcome:  # noqa: F811
+def play(stub: Stub, playbook: Playbook, variables: Mapping[str, Any] | None = None, **more: Any) -> Outcome:
     again = more.get("past") is not None
     journal = Journal.reopen(stub.path) if again else Journal(stub.path)
     try:
@@ -79,7 +78,7 @@ finally:
 """
 
 
-def test_include(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_include(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     book(tmp_path, INNER, "inner")
     outer = book(
         tmp_path,
@@ -99,7 +98,7 @@ def test_include(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noq
     assert load_playbook(tmp_path / "outer.yaml").digest != outer.digest
 
 
-def test_an_include_is_decided_once(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_an_include_is_decided_once(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     book(tmp_path, INNER, "inner")
     outer = book(tmp_path, "steps:\n  - {id: a, include: ./inner.yaml, with: {word: x}, when: run.gaps > 5}\n")
     assert play(stub, outer).status == "succeeded"
@@ -109,7 +108,7 @@ def test_an_include_is_decided_once(tmp_path: Path, stub: Stub, actions: list[An
     assert read_past(stub.path).decided["a"] == rows[0]["decided"]
 
 
-def test_nested_includes_keep_apart(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_nested_includes_keep_apart(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     book(tmp_path, INNER, "inner")
     book(
         tmp_path,
@@ -162,7 +161,7 @@ def test_mistakes(tmp_path: Path, body: str, message: str) -> None:
         book(tmp_path, body)
 
 
-def test_foreach(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_foreach(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(
         tmp_path,
         "steps:\n  - {id: a, uses: test.fail, foreach: [x, bad, y, z], with: {what: '${{ item }}'}, when: item != 'y', on_failure: continue, register: all}\n"
@@ -174,13 +173,13 @@ def test_foreach(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noq
     assert [row["id"] for row in outcome.steps] == ["a-1", "a-2", "a-3", "a-4", "a", "b"]
 
 
-def test_foreach_ends_at_a_failure_that_aborts(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_foreach_ends_at_a_failure_that_aborts(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, "steps: [{id: a, uses: test.fail, foreach: [x, bad, y], with: {what: '${{ item }}'}}]")
     assert play(stub, outer).status == "failed"
     assert actions == [("a-1", "x"), ("a-2", "bad")]
 
 
-def test_parallel_runs_at_the_same_time(tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_parallel_runs_at_the_same_time(tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     met = threading.Barrier(3, timeout=5)
 
     def meet(ctx: Any, args: Mapping[str, Any]) -> Result:
@@ -202,7 +201,7 @@ def test_parallel_runs_at_the_same_time(tmp_path: Path, stub: Stub, monkeypatch:
 def test_a_timeout_in_parallel_is_that_step_s_alone(
     tmp_path: Path,
     stub: Stub,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def slow(ctx: Any, args: Mapping[str, Any]) -> Result:
         for _ in range(args["what"]):
@@ -220,7 +219,7 @@ def test_a_timeout_in_parallel_is_that_step_s_alone(
     assert {row["id"]: row["outcome"] for row in play(stub, outer).steps} == {"a": "failed", "b": "succeeded"}
 
 
-def cut(stub: Stub, after: str) -> None:  # noqa: F811
+def cut(stub: Stub, after: str) -> None:
     """The journal as a kill would leave it, right after a step was begun."""
     lines = stub.path.read_bytes().splitlines(keepends=True)
     rows = list(read_journal(stub.path))
@@ -231,7 +230,7 @@ def cut(stub: Stub, after: str) -> None:  # noqa: F811
 ONCE = "steps:\n  - {id: a, uses: test.main, with: {what: 1}}\n  - {id: b, uses: test.once, with: {what: 2}}\n  - {id: c, uses: test.main, with: {what: 3}}\n"
 
 
-def test_what_may_have_been_done_is_not_done_again(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_what_may_have_been_done_is_not_done_again(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, ONCE)
     play(stub, outer)
     cut(stub, "b")
@@ -243,7 +242,7 @@ def test_what_may_have_been_done_is_not_done_again(tmp_path: Path, stub: Stub, a
     assert outcome.exit_code == 4
 
 
-def test_unless_somebody_says_so(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_unless_somebody_says_so(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, ONCE)
     play(stub, outer)
     cut(stub, "b")
@@ -253,7 +252,7 @@ def test_unless_somebody_says_so(tmp_path: Path, stub: Stub, actions: list[Any])
     assert actions == [("b", 2), ("c", 3)]
 
 
-def test_or_its_probe_knows(tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_or_its_probe_knows(tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     probed = replace(ACTIONS["test.once"], probe=lambda ctx, args: Result("succeeded", f"was done: {args['what']}", {}))
     monkeypatch.setitem(ACTIONS, "test.once", probed)  # type: ignore[index]
     outer = book(tmp_path, ONCE)
@@ -266,7 +265,7 @@ def test_or_its_probe_knows(tmp_path: Path, stub: Stub, actions: list[Any], monk
     assert outcome.status == "succeeded"
 
 
-def test_foreach_goes_on_where_it_was(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_foreach_goes_on_where_it_was(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, "steps: [{id: a, uses: test.main, foreach: [x, y, z], with: {what: '${{ item }}'}}]")
     play(stub, outer)
     cut(stub, "a-2")
@@ -276,7 +275,7 @@ def test_foreach_goes_on_where_it_was(tmp_path: Path, stub: Stub, actions: list[
     assert actions == [("a-2", "y"), ("a-3", "z")]
 
 
-def test_parallel_goes_on_with_what_was_cut_off(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_parallel_goes_on_with_what_was_cut_off(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(
         tmp_path,
         "steps:\n  - id: p\n    parallel: [{id: a, uses: test.say, with: {what: 1}}, {id: b, uses: test.main, with: {what: 2}}]\n",
@@ -311,7 +310,7 @@ def test_plan_and_lint_see_through_includes(tmp_path: Path) -> None:
     ]
 
 
-def test_a_skipped_step_registers_nothing(tmp_path: Path, stub: Stub) -> None:  # noqa: F811
+def test_a_skipped_step_registers_nothing(tmp_path: Path, stub: Stub) -> None:
     outer = book(
         tmp_path,
         "steps:\n  - {id: a, uses: test.main, with: {what: 1}, when: run.gaps > 3, register: got}\n  - {id: b, uses: test.main, with: {what: '${{ got.what }}'}}\n",
@@ -321,7 +320,7 @@ def test_a_skipped_step_registers_nothing(tmp_path: Path, stub: Stub) -> None:  
     assert outcome.exit_code == 2
 
 
-def test_references_to_the_target(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:  # noqa: F811
+def test_references_to_the_target(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, "steps: [{id: a, uses: test.main, with: {what: ['${{ target.name }}', 'x']}}]")
     assert play(stub, outer).status == "succeeded"
     assert actions == [("a", ["web-1", "x"])]
