@@ -113,7 +113,6 @@ def command(
         return _many(config, targets, labels, scopes, admit, as_json)
     with catching_signals() as signals:
         finished = run_playbook(config, signals, admit)
-    mark_contained(finished)
     if as_json:
         print_json(finished.to_json())
     from irkit.cli.summary import summarize
@@ -145,14 +144,8 @@ def _many(
         chosen = fleet.select(engine, [*(one.id for one in chosen), *sorted(names)], ())
     click.echo(f"{len(chosen)} containers: {printable(', '.join(sorted(one.name for one in chosen)), 600)}", err=True)
     with catching_signals() as signals:
-        results = fleet.contain_all(config, chosen, signals, admit, mark_contained)
+        results = fleet.contain_all(config, chosen, signals, admit)
     return fleet.report(results, as_json=as_json)
-
-
-def mark_contained(finished: Finished) -> None:
-    """The case holds its target now, whatever else went wrong."""
-    if finished.context.facts.quarantine_state and finished.outcome.status != "interrupted":
-        finished.context.case.with_state("contained")
 
 
 def exit_code(finished: Finished) -> int:

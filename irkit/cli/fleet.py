@@ -15,7 +15,7 @@ import click
 from irkit.cases import Case
 from irkit.cli import workers
 from irkit.cli.options import Signals, print_json
-from irkit.cli.running import Finished, RunConfig, key_for_all, run_playbook, signing_key
+from irkit.cli.running import RunConfig, key_for_all, run_playbook, signing_key
 from irkit.engine.interface import Container, Engine
 from irkit.errors import ExitCode, IrkitError, NotFound
 from irkit.events import Event, Observer
@@ -86,8 +86,7 @@ def groups(containers: Sequence[Container]) -> list[list[Container]]:
 
 
 def contain_all(
-    config: RunConfig, containers: Sequence[Container], signals: Signals, admit: Callable[[Case | None, Container], None],
-    after: Callable[[Finished], None],
+    config: RunConfig, containers: Sequence[Container], signals: Signals, admit: Callable[[Case | None, Container], None]
 ) -> list[Ended]:  # fmt: skip
     """Run the playbook on every target; what fails for one is no reason to leave out another."""
     progress = _Progress(len(containers))
@@ -102,7 +101,7 @@ def contain_all(
         progress.done(one)
 
     def part(some: list[list[Container]], signals: Signals, tell: workers.Tell) -> None:
-        _contain(replace(config, signer=signing_key(config)), some, signals, admit, after, tell)
+        _contain(replace(config, signer=signing_key(config)), some, signals, admit, tell)
 
     if count > 1:
         workers.spread([chosen[number::count] for number in range(count)], part, signals, heard)
@@ -114,7 +113,7 @@ def contain_all(
 
 def _contain(
     config: RunConfig, chosen: Sequence[list[Container]], signals: Signals, admit: Callable[[Case | None, Container], None],
-    after: Callable[[Finished], None], tell: workers.Tell,
+    tell: workers.Tell,
 ) -> None:  # fmt: skip
     """One process's share, a thread a group."""
     lock = threading.Lock()
@@ -126,7 +125,6 @@ def _contain(
         _nice(0)
         try:
             finished = run_playbook(mine, signals.fork(), admit)
-            after(finished)
             ended = Ended(container.name, finished.outcome.exit_code, finished.to_json())
         except IrkitError as error:
             ended = Ended.failed(container.name, error)

@@ -59,7 +59,6 @@ def command(target: str | None, force: bool, dry_run: bool, clear: bool, engine:
     if finished.outcome.error is not None:
         raise finished.outcome.error
     differences = _differences(finished)
-    finished.context.case.with_state("released")
     if as_json:
         print_json({**finished.to_json(), "schema": "irkit.release/v1", "differences": differences})
     for difference in differences:

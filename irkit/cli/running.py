@@ -268,12 +268,24 @@ def _play(
             journal.close()
         finished = Finished(outcome, context, playbook)
         context.writer.on_full()
+        _mark_case(finished, config.dry_run)
         _save(context.run_folder, finished)
         if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
             (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
         _drop_empty(context.writer.folder)
     return finished
+
+
+def _mark_case(finished: Finished, dry: bool) -> None:
+    """Whether the case holds its target now, or has let it go, whichever command and playbook did it."""
+    if dry or finished.outcome.status == "interrupted":
+        return
+    done = {one["uses"] for one in finished.context.steps if one["outcome"] in ("succeeded", "degraded")}
+    if finished.context.facts.quarantine_state:
+        finished.context.case.with_state("contained")
+    elif "quarantine.release" in done and finished.outcome.error is None:
+        finished.context.case.with_state("released")
 
 
 def _writer(

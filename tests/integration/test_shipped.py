@@ -70,7 +70,7 @@ def test_those_who_share_a_volume_are_contained_too(lab: Lab) -> None:
 
 def agree(lab: Lab, argv: list[str], wanted: list[str]) -> dict:  # type: ignore[type-arg]
     """Run, and approve at another terminal what is asked."""
-    lab.irkit("key", "generate", "--name", "ann", "--use", "approval")
+    lab.irkit("key", "generate", "--name", "ann", "--use", "approval", code=None)  # the second time it is there
     given: list[str] = []
     process = subprocess.Popen(
         [sys.executable, "-m", "irkit", *argv, "--json"],

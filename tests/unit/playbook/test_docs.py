@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[3] / "docs/playbooks.md"
 
 
 def test_the_example_is_a_playbook_without_remarks() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    text, *_ = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     playbook = read_playbook(documents.parse(text.encode(), "docs"), "sha256:0", Path("docs"))
     assert [one.to_json() for one in lint(playbook)] == []
     jsonschema.validate(documents.parse(text.encode(), "docs").plain(), schemas.load("playbook"))
