@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from irkit import resources
@@ -153,3 +155,35 @@ def actions(names: tuple[str, ...], as_markdown: bool, as_json: bool) -> int:
             if row[what]:
                 click.echo(f"           {what + ':':<16} {', '.join(row[what]) if what == 'gives' else row[what]}")
     return ExitCode.DONE
+
+
+@command.command(
+    "test",
+    epilog="\b\nExamples:\n  irkit playbook test ./our-playbook.test.yaml\n  irkit playbook test tests/*.test.yaml --json",
+)
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--match", default="", metavar="TEXT", help="Only tests whose name has this in it.")
+@json_option
+def test(paths: tuple[Path, ...], match: str, as_json: bool) -> int:
+    """Run tests of playbooks on a fake engine, without a host or a container.  Exit 3 when an expectation does not hold."""
+    from irkit.playbook.trial import load_trials, play
+
+    verdicts = []
+    for path in paths:
+        playbook, trials = load_trials(path)
+        for trial in (one for one in trials if match in one.name):
+            verdict = play(playbook, trial)
+            verdicts.append({"file": str(path), **verdict.to_json()})
+            if not as_json:
+                mark = click.style("✗", fg="red") if verdict.problems else click.style("✓", fg="green")
+                click.echo(f"  {mark} {playbook.id}: {printable(trial.name)}")
+                for problem in verdict.problems:
+                    click.echo(f"      {printable(problem, 400)}")
+    failed = sum(not one["passed"] for one in verdicts)
+    if as_json:
+        print_json({"schema": "irkit.playbook-test/v1", "tests": verdicts})
+    else:
+        click.echo(f"{len(verdicts)} tests, {failed} failed", err=True)
+    return ExitCode.CHECK_FAILED if failed or not verdicts else ExitCode.DONE

@@ -318,7 +318,7 @@ class Performer:
                 asked = f", once it is approved ({step.approve.message})" if step.approve else ""
                 return Result(PLANNED, f"would be done{asked}: {step.action.summary}"), None
             if step.approve is not None:
-                self._approval(step, step.approve)
+                self.approval(step, step.approve)
             arguments = self._arguments(step)
             if step not in self.started:
                 self.started.append(step)
@@ -355,7 +355,7 @@ class Performer:
                 )
         return found
 
-    def _approval(self, step: Step, approve: Approve) -> None:
+    def approval(self, step: Step, approve: Approve) -> None:
         """Raises ``Refused`` when it is denied."""
         from irkit.playbook import approval
 

@@ -8,10 +8,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from irkit.engine.fake.engine import FakeEngine
+from irkit.engine.fake.state import Program
 from irkit.engine.interface import Endpoint, Engine, NetworkSpec
 from irkit.errors import EngineError
-from tests.fakes.engine import FakeEngine
-from tests.fakes.state import Program
 
 LABEL = "dev.irkit.test"
 IMAGE = "irkit-dev/busybox:1"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Engine, NetworkSpec
 from irkit.errors import EngineError, EngineUnreachable, NotFound
 from tests.contract.engine import EngineContract
 from tests.contract.evidence import EvidenceContract
 from tests.contract.stage import IMAGE, Stage, fake_engine
-from tests.fakes.engine import FakeEngine
 
 
 class TestFake(EngineContract, EvidenceContract):

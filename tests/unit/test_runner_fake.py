@@ -12,6 +12,8 @@ import pytest
 from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
+from irkit.engine.fake.engine import FakeEngine
+from irkit.engine.fake.state import Program
 from irkit.engine.interface import Endpoint, NetworkSpec
 from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, IrkitError, NotFound
 from irkit.events import silent
@@ -29,8 +31,6 @@ from irkit.quarantine.state import SavedState
 from irkit.recover import rebuild as rebuilding
 from irkit.recover.config import Recipe, recipe
 from tests.contract.stage import IMAGE, fake_engine, place
-from tests.fakes.engine import FakeEngine
-from tests.fakes.state import Program
 
 CASE = "2026-01-01-web-abcd"
 QUARANTINED = network_name(CASE)

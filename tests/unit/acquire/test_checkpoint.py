@@ -10,10 +10,10 @@ import pytest
 import zstandard
 
 from irkit.acquire.checkpoint import acquire_checkpoint
+from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter
 from tests.contract.stage import Stage, fake_engine
-from tests.fakes.engine import FakeEngine
 
 IMAGES = {"core-1.img": b"registers", "pages-1.img": b"pages" * 1000}
 

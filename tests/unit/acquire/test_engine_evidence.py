@@ -16,12 +16,12 @@ from irkit.acquire.engine_state import acquire_calls, acquire_engine_state, mask
 from irkit.acquire.engine_state import settings as engine_settings
 from irkit.acquire.events import _Names, _seconds, acquire_events, parse_event
 from irkit.clock import rfc3339
+from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Call, Container
 from irkit.engine.recording import CallLog, without_secrets
 from irkit.errors import EngineError, StorageError
 from irkit.evidence.writer import BundleWriter
 from tests.contract.stage import IMAGE, Stage, fake_engine
-from tests.fakes.engine import FakeEngine
 
 NANO = 1_000_000_000
 

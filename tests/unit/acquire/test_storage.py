@@ -20,12 +20,12 @@ from irkit.acquire.host import HostView, Mount
 from irkit.acquire.image import acquire_image, acquire_image_identity, chain_ids
 from irkit.acquire.layers import Layers, find_layers
 from irkit.acquire.volumes import Choice, Mounted, acquire_volumes, refusal
+from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Container
 from irkit.errors import EngineError, UsageProblem
 from irkit.evidence.writer import BundleWriter
 from irkit.profiles import load_profile
 from tests.contract.stage import Stage, fake_engine
-from tests.fakes.engine import FakeEngine
 
 PLENTY = 10**9
 

@@ -14,7 +14,7 @@ from irkit.engine.wire import error_for
 from irkit.streams import IDLE
 
 if TYPE_CHECKING:
-    from tests.fakes.state import FakeContainer
+    from irkit.engine.fake.state import FakeContainer
 
 STREAMS = {"stdout": 1, "stderr": 2}
 NO_MANAGER = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
@@ -95,7 +95,9 @@ class FakeEvidence:
 
     def image_archive(self, ref: str, idle: float = IDLE) -> Iterator[bytes]:
         """As ``image_save``."""
-        return self.image_save(ref)
+        saved: Iterator[bytes] = self.image_save(  # type: ignore[attr-defined]
+            ref
+        )
 
     def top(self, container: str) -> Json:
         """Its first process."""

@@ -20,11 +20,11 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from irkit.clock import now, rfc3339
+from irkit.engine.fake.evidence import FakeEvidence
+from irkit.engine.fake.state import NO_PID, FakeContainer, FakeImage, FakeNetwork, Place, Program
 from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
 from irkit.engine.wire import error_for
 from irkit.errors import EngineError, EngineUnreachable
-from tests.fakes.evidence import FakeEvidence
-from tests.fakes.state import NO_PID, FakeContainer, FakeImage, FakeNetwork, Place, Program
 
 ENDPOINT = "unix:///nowhere/fake-docker.sock"
 DEFAULT_POOL = "10.231.128.0/17"
@@ -428,10 +428,9 @@ class FakeEngine(FakeEvidence):
         """Gone, unless a container uses it."""
         with self._served("remove_image", "DELETE", f"/images/{ref}", 200):
             found = self._find_image(ref, "No such image: {ref}")
-            users = [one for one in self._containers.values() if one.image_id == found.id]
-            if users:
+            if any(one.image is found for one in self._containers.values()):
                 raise error_for(409, f"conflict: unable to remove repository reference {ref} (must force)")
-            self._images = {name: one for name, one in self._images.items() if one is not found}
+            self._images = [one for one in self._images if one is not found]
 
     def image_history(self, ref: str) -> tuple[Json, ...]:
         """One step."""
@@ -578,7 +577,7 @@ class FakeEngine(FakeEvidence):
                 )
         return [
             {"HostIp": one, "HostPort": port}
-            for one in ([binding["HostIp"]] if binding.get("HostIp") else ["0.0.0.0", "::"])
+            for one in ([binding["HostIp"]] if binding.get("HostIp") else ["0.0.0.0", "::"])  # noqa: S104 - what an engine answers
         ]
 
     # -- networks ----------------------------------------------------------------------------------------------
@@ -648,7 +647,8 @@ class FakeEngine(FakeEvidence):
         place.network_id, place.endpoint_id = network.id, self._new_id("endpoint")
 
     def _address(self, network: FakeNetwork, fixed: str) -> str:
-        assert network.subnet is not None
+        if network.subnet is None:
+            raise error_for(500, "a network without addresses")
         _check_address(fixed)
         used = {network.gateway, *(place.ipv4 for _, place in self._joined(network))}
         if not fixed:
@@ -717,6 +717,6 @@ def _check_policy(policy: Json) -> None:
 
 def _check_address(address: str) -> None:
     try:
-        IPv4Address(address or "0.0.0.0")
+        IPv4Address(address or "0.0.0.0")  # noqa: S104 - nothing is bound
     except ValueError:
         raise error_for(500, f"Invalid IPv4 address: {address})") from None
