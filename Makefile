@@ -6,9 +6,11 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 DRILL ?= first-light
 ARGS ?=
+EXAMPLES ?= 20000
+RUNS ?= 200
 ENGINES ?= docker-20.10 docker-20.10-userns docker-26.1 docker-26.1-containerd podman
 
-.PHONY: help setup lint format test test-unit test-packaging test-integration test-matrix drill bench engine-up engine-down bare-check clean venv
+.PHONY: help setup lint format test test-unit test-packaging test-integration test-matrix fuzz kills nightly drill bench engine-up engine-down bare-check clean venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -47,6 +49,14 @@ test-matrix: venv ## the integration tests with each flavour of engine in turn; 
 	  IRKIT_ENGINE=$$e scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS) || failed="$$failed $$e"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with:$$failed"; exit 1; fi; echo "passed with each of: $(ENGINES)"
+
+fuzz: venv ## fuzz the loader, conditions and configuration; EXAMPLES=20000 a test
+	IRKIT_EXAMPLES=$(EXAMPLES) scripts/no-net $(PY) -m pytest -n auto --dist worksteal tests/unit/playbook/test_fuzz.py tests/unit/playbook/test_conditions.py tests/unit/test_documents.py
+
+kills: venv ## kill and resume RUNS=200 runs, at every journal boundary and at random times, on the private engine
+	IRKIT_KILLS=$(RUNS) scripts/with-engine --images all $(PY) -m pytest tests/integration/test_resume.py -q
+
+nightly: fuzz kills test-matrix ## what takes long
 
 drill: venv ## play a drill, on your engine if one answers, else on a private one
 	scripts/with-engine --pick --images web .venv/bin/irkit drill run $(DRILL)

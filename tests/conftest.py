@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+if "IRKIT_EXAMPLES" in os.environ:  # make fuzz
+    settings.register_profile("many", max_examples=int(os.environ["IRKIT_EXAMPLES"]), deadline=None)
+    settings.load_profile("many")
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,18 @@ def settled(lab: Lab, name: str) -> dict[str, Any]:
     rows = list(read_journal(run / "journal.jsonl"))
     ended = [row["id"] for row in rows if row["type"] == "step-finished"]
     assert len(ended) == len(set(ended)), "a step that was done was done again"
+    _once(run)
     return end_of(lab, name, ran.json)
+
+
+def _once(run: Path) -> None:
+    """No changing call of the engine succeeded twice."""
+    calls = [json.loads(line) for path in sorted(run.glob("calls*.jsonl")) for line in path.read_text().splitlines()]
+    done = [
+        f"{one['method']} {one['path']}" for one in calls
+        if one["method"] not in ("GET", "HEAD") and one["status"] and one["status"] < 300
+    ]  # fmt: skip
+    assert done and len(done) == len(set(done)), sorted(one for one in done if done.count(one) > 1)
 
 
 def expected(lab: Lab) -> dict[str, Any]:
@@ -85,8 +96,11 @@ def killed_at(lab: Lab, name: str, at: int, when: str) -> int:
 
 RECORDS = 32
 """Of a journal of contain, at most."""
-EVERY = int(os.environ.get("IRKIT_KILLS", "4"))
-"""Every so many boundaries in a normal run; 1 for all of them (`IRKIT_KILLS=1`)."""
+KILLS = int(os.environ.get("IRKIT_KILLS", "0"))
+"""How many runs are killed in all (``make kills``: 200): at every boundary, the rest at random times; 0: a few of both."""
+EVERY = 1 if KILLS else 4
+BATCH = 20
+BATCHES = max(1, (KILLS - 2 * RECORDS + BATCH - 1) // BATCH)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -107,10 +121,11 @@ def _journal(lab: Lab, name: str) -> list[dict[str, Any]]:
     return list(read_journal(path))
 
 
-def test_killed_at_random(lab: Lab) -> None:
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_killed_at_random(lab: Lab, batch: int) -> None:
     wanted = expected(lab)
-    chance = random.Random(os.environ.get("IRKIT_SEED", "7"))
-    for number in range(24 // EVERY):
+    chance = random.Random(f"{os.environ.get('IRKIT_SEED', '7')} {batch}")
+    for number in range(BATCH if KILLS else 6):
         name = lab.run(f"r{number}", "--network", lab.network(f"r{number}"))
         process = subprocess.Popen(
             [sys.executable, "-m", "irkit", "contain", name, "--json"],

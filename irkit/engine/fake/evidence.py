@@ -95,9 +95,8 @@ class FakeEvidence:
 
     def image_archive(self, ref: str, idle: float = IDLE) -> Iterator[bytes]:
         """As ``image_save``."""
-        saved: Iterator[bytes] = self.image_save(  # type: ignore[attr-defined]
-            ref
-        )
+        saved: Iterator[bytes] = self.image_save(ref)  # type: ignore[attr-defined]
+        return saved
 
     def top(self, container: str) -> Json:
         """Its first process."""
