@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bench.runner import runner
 from bench.volatile import COUNT, GOAL_MS, volatile
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import NetworkSpec
@@ -297,6 +298,7 @@ def main() -> None:
         steps, whole, export = snapshot()
         row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
         row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+        runner()
         read, shell_read = volatile("irkit-dev/debian:1", LABEL)
         row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
         spent = statistics.median(read) * 1000

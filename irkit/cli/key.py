@@ -15,7 +15,7 @@ from irkit.errors import ExitCode, KeyProblem, UsageProblem
 if TYPE_CHECKING:
     from irkit.evidence.keys import PublicKey
 
-USES = click.Choice(["evidence", "image", "approval"])
+USES = click.Choice(["evidence", "image", "approval", "playbook"])
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

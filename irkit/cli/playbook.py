@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from irkit import resources
-from irkit.cli.options import json_option, print_json
+from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
 from irkit.errors import ExitCode
 from irkit.text import printable
 
@@ -187,3 +187,58 @@ def test(paths: tuple[Path, ...], match: str, as_json: bool) -> int:
     else:
         click.echo(f"{len(verdicts)} tests, {failed} failed", err=True)
     return ExitCode.CHECK_FAILED if failed or not verdicts else ExitCode.DONE
+
+
+@command.command(
+    "sign",
+    epilog="\b\nExamples:\n  irkit key generate --name plans --use playbook\n  irkit playbook sign ./our-playbook.yaml --key plans",
+)
+@click.argument("name")
+@signing_options
+@json_option
+def sign(name: str, key: str, passphrase_file: Path | None, passphrase_fd: int | None, as_json: bool) -> int:
+    """Vouch for a playbook with a key for playbooks: a signature beside the file.  Files that it includes are signed for themselves."""
+    from irkit.evidence.keys import load_signer
+    from irkit.playbook import signed
+    from irkit.playbook.reader import load_playbook
+
+    path = resources.find("playbooks", name)
+    playbook = load_playbook(path)
+    signer = load_signer(key, signed.USE, passphrase_source(passphrase_file, passphrase_fd))
+    beside = signed.sign(playbook, path, signer)
+    if as_json:
+        facts = {
+            "playbook": playbook.id,
+            "digest": playbook.file_digest,
+            "signature": str(beside),
+            "key": signer.public.id,
+        }
+        print_json({"schema": "irkit.playbook-signature/v1", **facts})
+    else:
+        click.echo(str(beside))
+    return ExitCode.DONE
+
+
+@command.command("verify", epilog="\b\nExample:\n  irkit playbook verify ./our-playbook.yaml")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@json_option
+def verify(names: tuple[str, ...], as_json: bool) -> int:
+    """Who vouches for playbooks and all that they include, by keys trusted for playbooks.  Exit 3 where nobody does."""
+    from irkit.playbook import signed
+    from irkit.playbook.reader import load_playbook
+
+    rows = []
+    for name in names:
+        for path, digest in signed.files(load_playbook(resources.find("playbooks", name))):
+            good, objections = signed.vouched(path, digest)
+            rows.append(
+                {"path": str(path), "digest": digest, "keys": [one.name for one in good], "objections": objections}
+            )
+    if as_json:
+        print_json({"schema": "irkit.playbook-verify/v1", "files": rows})
+    for row in () if as_json else rows:
+        words = f"signed by {', '.join(row['keys'])}" if row["keys"] else "NOT signed by a trusted key"
+        click.echo(
+            f"{row['path']}: {printable(words)}" + "".join(f"\n  {printable(one, 300)}" for one in row["objections"])
+        )
+    return ExitCode.DONE if all(row["keys"] for row in rows) else ExitCode.CHECK_FAILED

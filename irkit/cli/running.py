@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
+from irkit.config import load_config
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
 from irkit.errors import KeyProblem, Refused, StorageError, UsageProblem
@@ -19,6 +20,7 @@ from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.home import Ballast, read_json, write_json
 from irkit.models import Target
+from irkit.playbook import signed
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook
 from irkit.playbook.profiled import with_profile
@@ -93,6 +95,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
     Raises the error tree for what happens before the first step.
     """
     playbook = load_playbook(resources.find("playbooks", config.playbook))
+    signed_by = signed.require(playbook, load_config().signatures)
     variables = playbook.bind(config.variables)
     playbook, profile = with_profile(playbook, variables)
     engine = open_engine(config.engine)
@@ -125,7 +128,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             )
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
-            return _play(config, signals, playbook, variables, context, journal)
+            return _play(config, signals, playbook, variables, context, journal, signed_by)
 
 
 def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "") -> Finished:
@@ -143,6 +146,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
     with cases.target_lock(case.target.id, case.target.name):
         past = resume.read_past(folder / "journal.jsonl")
         playbook = load_playbook(Path(past.started["playbook"]["path"]))
+        signed_by = signed.require(playbook, load_config().signatures)
         variables = past.started["vars"]
         playbook, profile = with_profile(playbook, playbook.bind(variables))
         engine = open_engine(config.engine or case.target.engine)
@@ -162,7 +166,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
             resume.restore(past, context, case.folder / "bundles" / run)
             engine.record_calls(folder / f"calls-{past.times + 2}.jsonl")
             journal = Journal.reopen(folder / "journal.jsonl", ballast.drop)
-            return _play(config, signals, playbook, variables, context, journal, past)
+            return _play(config, signals, playbook, variables, context, journal, signed_by, past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,7 @@ def _play(
     variables: Mapping[str, Any],
     context: Context,
     journal: Journal,
+    signed_by: Mapping[str, list[str]],
     past: Past | None = None,
 ) -> Finished:
     context.launch = Launcher(config, signals, context.run_folder)
@@ -263,6 +268,7 @@ def _play(
                 past=past,
                 dry=dry,
                 again=config.again,
+                signed_by=signed_by,
             ).run()
         finally:
             journal.close()

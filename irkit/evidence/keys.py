@@ -25,7 +25,7 @@ from irkit.evidence.validity import Validity
 from irkit.home import home, private_folder, write_file, write_json
 
 KEY_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
-USES = ("evidence", "image", "approval")
+USES = ("evidence", "image", "approval", "playbook")
 DEFAULT_NAME = "default"
 
 AnyPrivate = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

@@ -113,6 +113,7 @@ class Binding:
     vars: Mapping[str, Any]
     playbook: str
     digest: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,12 @@ def _include(item: Doc, known: Known, included: Included) -> tuple[Step, ...]:
     )
     item.done()
     binding = Binding(
-        identity, "", {**{v.name: v.default for v in inner.vars.values()}, **given}, inner.id, inner.file_digest
+        identity,
+        "",
+        {**{v.name: v.default for v in inner.vars.values()}, **given},
+        inner.id,
+        inner.file_digest,
+        inner.path,
     )
     return included.take(inner, binding, guard)
 

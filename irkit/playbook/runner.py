@@ -44,12 +44,14 @@ class Runner:
         past: Past | None = None,
         dry: bool = False,
         again: frozenset[str] = frozenset(),
+        signed_by: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.playbook = playbook
         self.context = context
         self.journal = journal
         self.steps = Performer(playbook, context, journal, variables, dry=dry)
         self.steps.again = again
+        self.signed_by = dict(signed_by or {})
         self.release = release
         self._shield = shield
         self.past = past
@@ -88,12 +90,12 @@ class Runner:
                 "id": self.playbook.id, "digest": self.playbook.digest, "path": str(self.playbook.path.absolute()),
                 "profile": self.context.profile.digest if self.context.profile else "",
             },
-            vars=self.steps.registered["vars"], encrypted=bool(self.context.writer.identities), dry_run=self.dry,
+            vars=self.steps.registered["vars"], encrypted=bool(self.context.writer.identities), dry_run=self.dry, signed_by=self.signed_by,
         )  # fmt: skip
 
     def _go_on(self, past: Past) -> None:
         """Take over what a killed or interrupted run had done: its steps are not run again."""
-        self.journal.write("run-resumed", by=whoami(), running=past.running)
+        self.journal.write("run-resumed", by=whoami(), running=past.running, signed_by=self.signed_by)
         self.steps.registered.update(past.registered)
         self.steps.known = facts_to_json(self.context.facts)
         self.steps.cut_off, self.steps.decided = set(past.running), dict(past.decided)
