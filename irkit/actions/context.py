@@ -47,6 +47,7 @@ class Facts:
     bridge: str = ""
     no_wall: str = "none was put up"
     probes: tuple[Probe, ...] = ()
+    own_rules_kept: bool = False
     sealed: Sealed | None = None
     findings: list[Finding] = field(default_factory=list)
     changes: int = 0

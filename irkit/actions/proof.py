@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from irkit.acquire.host import HostView
@@ -16,6 +17,7 @@ from irkit.engine.interface import Container, Member, Network
 from irkit.errors import NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
+from irkit.quarantine.own_rules import OwnRules, Reading
 from irkit.quarantine.prove import prove
 from irkit.quarantine.resolver import nameservers
 from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene, judge
@@ -97,9 +99,29 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
     if view is None:
         return _unknown(ctx, ctx.facts.not_seen)
     scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
+    reading = Reading(view.netns, view.pid)
     proof = prove(scene, int(args["timeout_ms"]) / 1000)
-    strays = _strays(view)
-    return Proof(judge((*proof.probes, *strays)), (*proof.probes, *strays)) if strays else proof
+    probes = (*_unless_dropped(ctx, reading.result(), proof.probes), *_strays(view))
+    return proof if probes == proof.probes else Proof(judge(probes), probes)
+
+
+def _unless_dropped(ctx: Context, rules: OwnRules, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+    """Silence proves nothing where the target's own rules may have dropped the try; an answer still does."""
+    if not ctx.facts.own_rules_kept:
+        ctx.facts.own_rules_kept = True
+        document = {"foreign": list(rules.foreign), "unread": rules.unread, "ruleset": dict(rules.ruleset)}
+        ctx.writer.add_json(
+            "network/netfilter.json", document, Origin("quarantine", "nft list ruleset", "the host's nft, in the target's network namespace")
+        )  # fmt: skip
+        if rules.unread and not rules.foreign:
+            ctx.writer.gap("quarantine", "firewall rules of the target's own namespace", rules.unread)
+    if not rules.foreign:
+        return probes
+    why = f"the target's own firewall rules may have dropped it ({rules.foreign[0]})"
+    return tuple(
+        replace(one, result="unknown", detail=f"{why}; {one.detail}") if one.result == "blocked" else one
+        for one in probes
+    )
 
 
 def _strays(view: HostView) -> list[Probe]:

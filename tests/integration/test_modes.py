@@ -282,3 +282,23 @@ def test_siblings_keep_answering(lab: Lab) -> None:
     counts["sibling"] = lines.count("ok")
     assert failed == [] and "failed" not in lines
     assert counts["host"] > 50 and counts["sibling"] > 50, counts
+
+
+def test_rules_of_its_own_make_the_proof_unknown(lab: Lab) -> None:
+    """A target that drops irkit's probes by itself can't have a quarantine proven to it by their silence."""
+    name = lab.run("rules", "--network", lab.network("own"), "--cap-add", "NET_ADMIN")
+    pid = lab.docker("inspect", "-f", "{{.State.Pid}}", name)
+    rule = "table inet own { chain out { type filter hook output priority 0; policy accept; meta mark != 7 drop; }; }"
+    subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "nft", "-f", "-"], input=rule, text=True, check=True)
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert run["quarantine"]["state"] == "unproven"
+    assert {probe["result"] for probe in run["quarantine"]["probes"]} == {"unknown"}
+    assert "inet own out" in run["quarantine"]["probes"][0]["detail"]
+    kept = json.loads((Path(run["bundle"]["path"]) / "data/network/netfilter.json").read_bytes())
+    assert kept["foreign"] == ["inet own out: drop"] and "mark" in json.dumps(kept["ruleset"])
+
+
+def test_the_engine_s_own_rules_do_not(lab: Lab) -> None:
+    name = lab.run("norules", "--network", lab.network("own"), "--cap-add", "NET_ADMIN")
+    run = lab.irkit("contain", name, "--json", code=None).json
+    assert run["quarantine"]["state"] == "proven"
