@@ -167,7 +167,12 @@ def load(path: Path) -> tuple[Doc, str]:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise PlaybookInvalid(f"can't read {path}: {error.strerror}") from error
-    return parse(data, str(path)), "sha256:" + hashlib.sha256(data).hexdigest()
+    return load_bytes(data, str(path))
+
+
+def load_bytes(data: bytes, name: str) -> tuple[Doc, str]:
+    """A document from bytes that were read already, and their sha256.  Raises ``PlaybookInvalid``."""
+    return parse(data, name), "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def parse(data: bytes, name: str) -> Doc:

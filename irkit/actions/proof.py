@@ -99,7 +99,8 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
     if view is None:
         return _unknown(ctx, ctx.facts.not_seen)
     scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
-    reading = Reading(view.netns, view.pid)
+    former = {address for one in saved.endpoints for address in (one.ipv4, one.ipv6) if address} - set(scene.addresses)
+    reading = Reading(view.netns, view.pid, frozenset(former))
     proof = prove(scene, int(args["timeout_ms"]) / 1000)
     probes = (*_unless_dropped(ctx, reading.result(), proof.probes), *_strays(view))
     return proof if probes == proof.probes else Proof(judge(probes), probes)

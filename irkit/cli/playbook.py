@@ -8,6 +8,7 @@ import click
 
 from irkit import resources
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
+from irkit.cli.playbook_cacao import export_, import_
 from irkit.errors import ExitCode
 from irkit.text import printable
 
@@ -15,6 +16,10 @@ from irkit.text import printable
 @click.group()
 def command() -> None:
     """List, show and check playbooks."""
+
+
+command.add_command(export_)
+command.add_command(import_)
 
 
 @command.command("list")

@@ -34,9 +34,14 @@ class OwnRules:
 
 
 class Reading:
-    """The programs at work.  ``netns``: the path of the namespace; ``pid``: a process in it."""
+    """The programs at work.  ``netns``: the path of the namespace; ``pid``: a process in it.
 
-    def __init__(self, netns: str | None, pid: int) -> None:
+    ``former``: addresses that the target had and has no more.  Rules for them alone (a Swarm task has some of the
+    engine's, for its ingress address) touch no probe.
+    """
+
+    def __init__(self, netns: str | None, pid: int, former: frozenset[str] = frozenset()) -> None:
+        self._former = former
         self._nft = in_netns(netns, lambda: _start("nft", "-j", "list", "ruleset"))
         self._legacy = {}
         for program, tables in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
@@ -52,13 +57,13 @@ class Reading:
         unread = []
         try:
             ruleset["nft"] = json.loads(_finish(self._nft) or "{}")
-            foreign += _foreign(ruleset["nft"])
+            foreign += _foreign(ruleset["nft"], self._former)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             unread.append(f"nft: {error or type(error).__name__}")
         for name, running in self._legacy.items():
             try:
                 ruleset[name] = _finish(running).decode("utf-8", "backslashreplace")
-                foreign += [f"{name}: {line}" for line in _legacy(ruleset[name])]
+                foreign += [f"{name}: {line}" for line in _legacy(ruleset[name], self._former)]
             except (OSError, subprocess.SubprocessError) as error:
                 unread.append(f"{name}: {error or type(error).__name__}")
                 foreign.append(f"{name}: there is such a table, and it can't be read")
@@ -100,7 +105,7 @@ def _finish(running: subprocess.Popen[bytes] | OSError) -> bytes:
     return out
 
 
-def _foreign(document: Any) -> Iterator[str]:
+def _foreign(document: Any, former: frozenset[str] = frozenset()) -> Iterator[str]:
     """What of nft's JSON (libnftables-json(5)) may drop: chains with the policy drop, rules of filter chains, verdicts."""
     rows = document.get("nftables", []) if isinstance(document, Mapping) else []
     kinds: dict[tuple[str, ...], str] = {}
@@ -111,7 +116,7 @@ def _foreign(document: Any) -> Iterator[str]:
             kinds[name] = str(chain.get("type", ""))
             if chain.get("policy") == "drop":
                 yield f"{' '.join(name)}: policy drop"
-        elif isinstance(rule, Mapping):
+        elif isinstance(rule, Mapping) and not _only_for(rule, former):
             name = _place(rule, "chain")
             text = json.dumps(rule.get("expr", ""))
             verdict = next((one for one in VERDICTS if f'"{one}"' in text), "")
@@ -121,12 +126,30 @@ def _foreign(document: Any) -> Iterator[str]:
             yield "a flowtable"
 
 
+def _only_for(rule: Mapping[str, Any], addresses: frozenset[str]) -> bool:
+    """Whether it matches nothing but packets from or to one of the addresses."""
+    expressions = rule.get("expr")
+    for one in expressions if isinstance(expressions, list) else []:
+        match = one.get("match") if isinstance(one, Mapping) else None
+        if not isinstance(match, Mapping) or match.get("op") != "==":
+            continue
+        left = match.get("left")
+        payload = left.get("payload") if isinstance(left, Mapping) else None
+        field = payload.get("field") if isinstance(payload, Mapping) else None
+        if field in ("saddr", "daddr") and isinstance(match.get("right"), str) and match["right"] in addresses:
+            return True
+    return False
+
+
 def _place(row: Mapping[str, Any], last: str) -> tuple[str, ...]:
     return tuple(str(row.get(name, "")) for name in ("family", "table", last))
 
 
-def _legacy(text: str) -> Iterator[str]:
+def _legacy(text: str, former: frozenset[str] = frozenset()) -> Iterator[str]:
     """Lines of iptables-save that may drop: any rule, and the policy of a built-in chain."""
     for line in text.splitlines():
+        only = re.search(r" -[sd] (\S+)/(?:32|128) ", line)
+        if only and only.group(1) in former and f"! -{only.group(0)[2]}" not in line:
+            continue
         if line.startswith("-A ") or re.match(r":\S+ DROP\b", line):
             yield line

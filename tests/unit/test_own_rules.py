@@ -71,6 +71,28 @@ def test_foreign_ones(netns: int, text: str, said: str) -> None:
     assert any(said in one for one in rules(netns, text).foreign)
 
 
+INGRESS = """table ip filter { chain INPUT { type filter hook input priority 0; policy accept;
+ ip daddr 10.0.0.3 tcp dport 80 accept; ip daddr 10.0.0.3 drop; }; }"""
+
+
+@pytest.mark.parametrize(("former", "clean"), [({"10.0.0.3"}, True), ({"10.0.0.4"}, False), (set(), False)])
+def test_rules_for_an_address_that_it_has_no_more(netns: int, former: set[str], clean: bool) -> None:
+    rules(netns, INGRESS)
+    assert (Reading(f"/proc/{netns}/ns/net", netns, frozenset(former)).result().foreign == ()) is clean
+
+
+def test_a_rule_for_all_but_that_address_is_foreign(netns: int) -> None:
+    rules(netns, INGRESS.replace("ip daddr 10.0.0.3 drop", "ip daddr != 10.0.0.3 drop"))
+    assert Reading(f"/proc/{netns}/ns/net", netns, frozenset({"10.0.0.3"})).result().foreign
+
+
+def test_legacy_rules_for_an_address_that_it_has_no_more() -> None:
+    former = frozenset({"10.0.0.3"})
+    assert list(_legacy("-A INPUT -d 10.0.0.3/32 -p tcp -j DROP\n", former)) == []
+    assert list(_legacy("-A INPUT ! -d 10.0.0.3/32 -j DROP\n", former))
+    assert list(_legacy("-A INPUT -d 10.0.0.0/24 -j DROP\n", former))
+
+
 def test_what_iptables_save_says() -> None:
     text = "*filter\n:INPUT ACCEPT [0:0]\n:OUTPUT DROP [0:0]\n-A INPUT -s 10.0.0.1 -j DROP\nCOMMIT\n"
     assert list(_legacy(text)) == [":OUTPUT DROP [0:0]", "-A INPUT -s 10.0.0.1 -j DROP"]

@@ -1,0 +1,1 @@
+"""CACAO Security Playbooks v2.0 (OASIS): export, checks that its JSON schemas do not make, and import."""
