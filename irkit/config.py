@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from irkit import documents
 from irkit.documents import Doc
@@ -67,6 +66,8 @@ class Config:
 
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
+        from urllib.parse import unquote, urlsplit  # not before the target is frozen: imports count there
+
         asked = urlsplit(url)
         if asked.username or asked.password or "\\" in url or ".." in unquote(asked.path).split("/"):
             return False
@@ -127,6 +128,8 @@ def _urls(doc: Doc) -> tuple[str, ...]:
 
 
 def _web(url: str, doc: Doc, key: str) -> str:
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and not parts.username
