@@ -1,0 +1,137 @@
+"""An image's whole file tree, from the archive that an engine saves: Docker's format and the OCI layout with manifest.json.
+
+Layers are applied as the OCI image-spec, layer.md, says.  The archive is spooled, never unpacked.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from irkit.acquire.tarscan import Found, TarScan
+from irkit.errors import EvidenceAltered
+from irkit.models import FileFacts
+from irkit.streams import StreamReader
+
+BLOCK = 1024 * 1024
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+FILES_LIMIT = 5_000_000
+MANIFEST_LIMIT = 16 * 1024 * 1024
+LAYERS_LIMIT = 1024
+
+
+def read_tree(archive: BinaryIO, name: str) -> dict[str, FileFacts]:
+    """``path → facts`` of the first image in a seekable archive.  Raises ``EvidenceAltered`` when it is none."""
+    try:
+        with tarfile.open(fileobj=archive, mode="r:", errors="surrogateescape") as tar:
+            tree: dict[str, FileFacts] = {}
+            for layer in _layers(tar, name):
+                _apply(tree, _scanned(_decoded(_blocks(layer)), name), name)
+            return tree
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise EvidenceAltered(f"the saved image {name} can't be read: {error}") from error
+
+
+def _layers(tar: tarfile.TarFile, name: str) -> Iterator[BinaryIO]:
+    members = {member.name: member for member in tar}
+    manifest = members.get("manifest.json")
+    if manifest is None or manifest.size > MANIFEST_LIMIT:
+        raise EvidenceAltered(f"the saved image {name} has no manifest.json")
+    rows: Any = json.loads(_file(tar, manifest).read())
+    names = [str(one) for one in rows[0]["Layers"]]
+    if len(names) > LAYERS_LIMIT:
+        raise EvidenceAltered(f"the saved image {name} names {len(names)} layers")
+    for one in names:
+        yield _file(tar, _resolved(members, one))
+
+
+def _resolved(members: dict[str, tarfile.TarInfo], name: str) -> tarfile.TarInfo:
+    """Docker 20.10 writes a layer that several images share once, and links to it from the others."""
+    for _ in range(8):
+        found = members[name]
+        if not found.issym():
+            return found
+        name = os.path.normpath(os.path.join(os.path.dirname(name), found.linkname))  # noqa: PTH118, PTH120 - names, not places
+    raise KeyError(name)
+
+
+def _file(tar: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
+    found = tar.extractfile(member)
+    if found is None:
+        raise KeyError(member.name)
+    return found  # type: ignore[return-value]  # an ExFileObject: a BufferedReader
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(BLOCK):
+        yield block
+
+
+def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """A layer's tar, whichever way it is compressed (gzip, zstd, not at all)."""
+    first = next(blocks, b"")
+    rest = _chained(first, blocks)
+    if first[:2] == b"\x1f\x8b":
+        inflater = zlib.decompressobj(wbits=31)
+        for block in rest:
+            yield inflater.decompress(block)
+    elif first[:4] == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        yield from reader.read_to_iter(io.BufferedReader(StreamReader(rest)), read_size=BLOCK, write_size=BLOCK)
+    else:
+        yield from rest
+
+
+def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _scanned(blocks: Iterable[bytes], name: str) -> Iterator[Found]:
+    found: list[Found] = []
+    scan = TarScan(found.append)
+    for block in blocks:
+        scan.feed(block)
+        yield from found
+        found.clear()
+    scan.close()
+    yield from found
+    if scan.problem:
+        raise EvidenceAltered(f"a layer of the saved image {name} can't be read: {scan.problem}")
+
+
+def _apply(tree: dict[str, FileFacts], members: Iterator[Found], name: str) -> None:
+    """One layer over those below it."""
+    new: set[str] = set()
+    gone: list[str] = []
+    for found in members:
+        folder, _, last = found.path.rpartition("/")
+        if last == OPAQUE:
+            gone.append(folder + "/")
+        elif last.startswith(WHITEOUT):
+            hidden = f"{folder}/{last[len(WHITEOUT) :]}"
+            if hidden not in new:
+                tree.pop(hidden, None)
+            gone.append(hidden + "/")
+        else:
+            facts = found.facts
+            if found.link and (target := tree.get(found.link)) is not None:
+                facts = replace(target, nlink=2)
+            if facts.kind != "directory" and found.path in tree and tree[found.path].kind == "directory":
+                gone.append(found.path + "/")
+            tree[found.path] = facts
+            new.add(found.path)
+            if len(tree) > FILES_LIMIT:
+                raise EvidenceAltered(f"the saved image {name} holds more than {FILES_LIMIT} files")
+    if gone:
+        beneath = tuple(gone)
+        for path in [path for path in tree if path.startswith(beneath) and path not in new]:
+            del tree[path]

@@ -1,0 +1,240 @@
+"""One side of a comparison: what a bundle holds of a container, its changes and their contents, in one pass each.
+
+A live container is compared in the same way: what is needed of it is taken into an unsealed bundle first
+(:mod:`irkit.acquire.comparison`), so that a live result and that of a bundle can't differ.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from irkit.compare.files import MemoryFiles
+from irkit.errors import EvidenceAltered, UsageProblem
+from irkit.evidence.reader import BundleReader
+from irkit.models import Change, Gap
+from irkit.streams import StreamReader
+from irkit.text import text_from
+
+ORIGINALS = "filesystem/originals.tar"
+LAYER = "filesystem/layer.tar"
+EXPORT = "filesystem/export.tar"
+LISTS = (("filesystem/changes.jsonl", LAYER), ("tmpfs/entries.jsonl", "tmpfs/contents.tar"))
+"""The lists of changes, and where the contents of what they list lie: both in the order of one walk."""
+VOLUMES = "volumes/index.json"
+SMALL = 1024 * 1024
+"""Files up to this size are given to readers whole."""
+HELD = 256 * 1024 * 1024
+"""Bytes of the image's files that are held in memory at most."""
+COLLECTORS = (
+    "filesystem",
+    "tmpfs",
+    "volumes",
+    "processes",
+    "mapped-files",
+    "network-state",
+    "engine-state",
+    "comparison",
+)
+"""Whose gaps bear on a comparison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A change, and the bytes of what is there now as a stream; ``None`` where the side does not hold them."""
+
+    change: Change
+    stream: BinaryIO | None
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What the lists say, gathered in a first reading: names and digests only."""
+
+    files: set[tuple[str, str]] = field(default_factory=set)
+    """``(origin, path)`` of every regular file that is there now."""
+    deleted: dict[str, str] = field(default_factory=dict)
+    """The digest of each deleted file → its path."""
+    gone: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
+    """Every path of the disk that is there now and is listed."""
+
+    def hidden(self, path: str) -> bool:
+        """Whether it was deleted, or a folder above it."""
+        if not self.gone:
+            return False
+        return path in self.gone or any(parent in self.gone for parent in parents(path))
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders above a path, the nearest first, without the root."""
+    while (path := path.rpartition("/")[0]) != "":
+        yield path
+
+
+class Evidence:
+    """What a bundle tells of a container."""
+
+    def __init__(self, reader: BundleReader) -> None:
+        self.reader = reader
+
+    @cached_property
+    def gaps(self) -> list[Gap]:
+        """What could not be taken, of what bears on a comparison."""
+        return [Gap.from_json(one) for one in self.reader.index["gaps"] if one["collector"] in COLLECTORS]
+
+    @property
+    def image_id(self) -> str:
+        """The image's id, as the engine named it."""
+        return str(self.container.get("Image") or (self.reader.index.get("target") or {}).get("image_id") or "")
+
+    @cached_property
+    def container(self) -> Mapping[str, Any]:
+        """``inspect``, before irkit touched it; empty when it is not there."""
+        return self._document("engine/container-before.json")
+
+    @cached_property
+    def image(self) -> Mapping[str, Any]:
+        """The image's ``inspect``."""
+        return self._document("engine/image.json")
+
+    def _document(self, name: str) -> Mapping[str, Any]:
+        found = self.reader.json(name) if self.reader.find(name) else {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def processes(self) -> list[dict[str, Any]]:
+        """Rows of ``process/processes.json``."""
+        return self.rows("process/processes.json")
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """A JSON artifact that is a list of objects; empty when it is not there."""
+        found = self.reader.json(name) if self.reader.find(name) else []
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+    @cached_property
+    def mounts(self) -> frozenset[str]:
+        """Where something is mounted, by the mount table of each of its mount namespaces, and by the engine."""
+        found = {str(one.get("Destination")) for one in self.container.get("Mounts") or () if one.get("Destination")}
+        tables = self.reader.json("process/mounts.json") if self.reader.find("process/mounts.json") else {}
+        for table in tables.values() if isinstance(tables, dict) else ():
+            found.update(text_from(row, "point") for row in table)
+        if not tables and self.container:  # not running: what the engine mounts over every container (libnetwork)
+            found.update(("/etc/hosts", "/etc/hostname", "/etc/resolv.conf"))
+        return frozenset(found)
+
+    def lists(self) -> list[tuple[str, str]]:
+        """The lists of changes that are there, each with its archive.  Raises ``UsageProblem`` when there are none."""
+        found = [pair for pair in LISTS if self.reader.find(pair[0])]
+        if found and found[0][1] == LAYER and not self.reader.find(LAYER):
+            found[0] = (found[0][0], EXPORT)  # taken by the engine's API
+        if not found:
+            raise UsageProblem(
+                "the bundle holds no list of changes", hint="its index names the gap: `irkit report BUNDLE`"
+            )
+        rows = self.reader.json(VOLUMES) if self.reader.find(VOLUMES) else []
+        taken = (f"volumes/{row['number']}" for row in rows if row.get("taken"))
+        return [*found, *((f"{name}.jsonl", f"{name}.tar") for name in taken if self.reader.find(f"{name}.jsonl"))]
+
+    def changes(self) -> Iterator[Change]:
+        """Every change, on disk first, then tmpfs, then volumes."""
+        for name, _ in self.lists():
+            yield from self._list(name)
+
+    def _list(self, name: str) -> Iterator[Change]:
+        for row in self.reader.lines(name):
+            try:
+                yield Change.from_json(row)
+            except (KeyError, TypeError, ValueError) as error:
+                raise EvidenceAltered(f"{name} holds a line that is not a change: {error}") from error
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Names and digests of all that is listed."""
+        found = Inventory()
+        for change in self.changes():
+            if change.after is None:
+                found.gone.add(change.path)
+                if change.before is not None and change.before.sha256 and change.before.size:
+                    found.deleted.setdefault(change.before.sha256, change.path)
+                continue
+            if change.origin == "layer":
+                found.paths.add(change.path)
+            if change.after.kind == "file":
+                found.files.add((change.origin, change.path))
+        return found
+
+    def taken(self) -> Iterator[Taken]:
+        """Every change with its contents: one pass over each list and its archive, in step.
+
+        A stream can be read until the next one is asked for.
+        """
+        for name, archive in self.lists():
+            if self._whole(archive):
+                yield from self._in_step(name, archive)
+            else:
+                yield from (Taken(change, None) for change in self._list(name))
+
+    def _whole(self, archive: str) -> bool:
+        entry = self.reader.find(archive)
+        return entry is not None and bool(entry["complete"])
+
+    def _in_step(self, name: str, archive: str) -> Iterator[Taken]:
+        """Both are written by one walk: a member that is listed comes before every later one that is."""
+        changes = self._list(name)
+        listed = self.inventory.files
+        origin = {"filesystem": "layer", "tmpfs": "tmpfs"}.get(archive.partition("/")[0], "volume")
+        for path, stream in self._members(archive):
+            if (origin, path) not in listed:
+                continue
+            for change in changes:
+                if change.path == path and change.after is not None:
+                    yield Taken(change, stream)
+                    break
+                yield Taken(change, None)
+        yield from (Taken(change, None) for change in changes)
+
+    def _members(self, archive: str) -> Iterator[tuple[str, BinaryIO]]:
+        with self._tar(archive) as tar:
+            for member in tar:
+                if member.isreg() and (file := tar.extractfile(member)) is not None:
+                    yield f"/{member.name}", file  # type: ignore[misc]  # an ExFileObject: a BufferedReader
+
+    def _tar(self, archive: str) -> tarfile.TarFile:
+        stream = io.BufferedReader(StreamReader(self.reader.stream(archive)), 1024 * 1024)
+        return tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape")
+
+    def pick(self, archive: str, wanted: Callable[[str], bool], limit: int = SMALL) -> dict[str, bytes]:
+        """The small files of an archive that are wanted, in memory: ``HELD`` bytes at most."""
+        found: dict[str, bytes] = {}
+        held = 0
+        if not self._whole(archive):
+            return found
+        with self._tar(archive) as tar:
+            for member in tar:
+                path = f"/{member.name}"
+                if not member.isreg() or member.size > limit or not wanted(path) or held + member.size > HELD:
+                    continue
+                if (file := tar.extractfile(member)) is not None:
+                    found[path] = file.read()
+                    held += member.size
+        return found
+
+    @cached_property
+    def before(self) -> MemoryFiles:
+        """The image's files that the bundle holds: what was changed of it, and its package databases."""
+        return MemoryFiles(self.pick(ORIGINALS, lambda _: True, HELD))
+
+    def after(self, wanted: Callable[[str], bool]) -> MemoryFiles:
+        """The same files as they are now, of those that are ``wanted``: changed ones from the layer, the others as they were."""
+        seen = self.inventory
+        kept = {
+            path: data for path, data in self.before.files.items() if path not in seen.paths and not seen.hidden(path)
+        }
+        if any(wanted(path) for path in seen.paths):
+            kept.update(self.pick(LAYER, wanted, HELD))
+        return MemoryFiles(kept)
