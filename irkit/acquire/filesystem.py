@@ -11,7 +11,7 @@ from irkit.acquire.beneath import facts_of, open_folder, walk
 from irkit.acquire.host import HostView, Mount
 from irkit.acquire.layers import Layers
 from irkit.acquire.overlay import scan
-from irkit.acquire.taker import DigestTaker, TarTaker
+from irkit.acquire.taker import ORIGINALS_LIMIT, DigestTaker, TarTaker
 from irkit.engine.interface import Container
 from irkit.errors import StorageError
 from irkit.evidence.writer import BundleWriter, Origin, Sink
@@ -76,13 +76,13 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
         ) as lines,
         writer.sink(
             "filesystem/originals.tar",
-            Origin(collector, "the image's versions of changed configuration files", method, LAYER_TYPE),
+            Origin(collector, "the image's versions of small changed files, and its package databases", method, LAYER_TYPE),
         ) as old,
         writer.sink(
             "filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE), threads=True
         ) as sink,
     ):
-        originals = TarTaker(old, note, limit, checkpoint=writer.checkpoint)
+        originals = TarTaker(old, note, min(limit, ORIGINALS_LIMIT), checkpoint=writer.checkpoint)
         taker = TarTaker(sink, note, limit, originals, writer.checkpoint)
         for change in scan(layers, taker, note):
             _write_line(lines, change)

@@ -115,6 +115,7 @@ class _Scan:
         before = self._lower.find(folder.image, entry.path, entry.name)
         self._taker.whiteout(entry.path)
         if before is not None:
+            self._taker.original(before.entry)
             yield Change(entry.path, "deleted", self._facts(before), None)
 
     def _directory(self, entry: Entry, folder: _Folder, here: _Folder) -> Iterator[Change]:

@@ -20,8 +20,9 @@ GapNote = Callable[[str, str], None]
 
 
 SMALL = 64 * 1024
-ORIGINALS = ("/etc/", "/root/")
-ORIGINAL_LIMIT = 64 * 1024
+ORIGINAL_LIMIT = 1024 * 1024
+ORIGINALS_LIMIT = 64 * 1024 * 1024
+"""Bytes of the image's versions of changed files that are kept: of one file, and of all together."""
 WHITEOUT = ".wh."
 """OCI image-spec, layer.md, "Whiteouts": what a name that begins so means in a layer's tar."""
 HOLES_WHY = "its holes are too large to be hashed as zeros: what holds data is taken, the file has no digest of its own"
@@ -103,6 +104,7 @@ class TarTaker:
         self._checkpoint = checkpoint
         self._seen: dict[tuple[int, int], tuple[str, str]] = {}
         self._full = False
+        self._kept: set[str] = set()
         self._holes = Holes()
         self._digests = DigestTaker(gap, checkpoint, self._holes)
         self._tar = TarWriter(sink)
@@ -135,10 +137,20 @@ class TarTaker:
         return self._digests.digest(entry)
 
     def original(self, entry: Entry) -> None:
-        """Store the image's version of a small configuration file, so that a reader can tell what was changed in it."""
-        wanted = entry.kind == "file" and entry.size <= ORIGINAL_LIMIT and entry.path.startswith(ORIGINALS)
-        if self._originals is not None and wanted:
-            self._originals.take(entry)
+        """Store the image's version of a small file, so that a reader can tell what was changed in it."""
+        if self._originals is not None and entry.kind == "file" and entry.size <= ORIGINAL_LIMIT:
+            self._originals.keep(entry)
+
+    def keep(self, entry: Entry) -> None:
+        """Take it if there is room, once; when there is none left, one gap says so."""
+        if entry.path in self._kept or self._full:
+            return
+        if entry.size <= self._budget:
+            self._kept.add(entry.path)
+            self.take(entry)
+        elif self._budget:
+            self._budget = 0
+            self._gap(entry.path, "no room is left for what the image had under this name, and for all that come after it")
 
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""

@@ -89,3 +89,8 @@ def exe_path(row: Mapping[str, Any]) -> str:
 def arguments(row: Mapping[str, Any]) -> tuple[str, ...]:
     """What a process was started with."""
     return tuple(text_from(one, "text") for one in row.get("argv") or ())
+
+
+def name_of_process(row: Mapping[str, Any]) -> str:
+    """A process's own name for itself."""
+    return text_from(row, "name")

@@ -1,0 +1,199 @@
+"""How ``irkit diff`` prints: a table, one JSON object, SARIF, CSV, or unified diffs of text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from irkit.compare.comparison import Comparison, Row
+from irkit.models import Change, FileFacts, Finding
+from irkit.text import printable
+
+MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
+COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "white"}
+SHOWN = 25
+"""Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
+COLUMNS = ("row", "severity", "rules", "attack", "kind", "change", "path", "origin", "noise", "before_sha256", "after_sha256", "before_mode", "after_mode", "uid", "gid", "size", "title", "next")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was compared with what, and how much of it is shown."""
+
+    subject: str
+    against: str
+    everything: bool = False
+    names: bool = False
+
+
+def write_json(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
+    """One object, written as it is found: memory stays flat."""
+    out = sys.stdout
+    head = {"schema": "irkit.diff/v2", "subject": shown.subject, "against": shown.against}
+    out.write(json.dumps(head)[:-1] + ', "changes": [')
+    for number, row in enumerate(rows):
+        out.write(("," if number else "") + "\n " + json.dumps(row.to_json()))
+    rest = {
+        "counts": found.counts.to_json(),
+        "folded": dict(sorted(found.counts.folded.items())),
+        "findings": [one.to_json() for one in found.findings],
+        "packages": [one.to_json() for one in found.packages],
+        "config": [one.to_json() for one in found.config],
+        "entries": [{"path": printable(path), **one.to_json()} for path, one in found.entries],
+        "gaps": [one.to_json() for one in found.gaps],
+    }
+    out.write("\n], " + json.dumps(rest, indent=1)[1:] + "\n")
+
+
+def write_sarif(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
+    """Findings for tools that read SARIF 2.1.0."""
+    from irkit.compare.sarif import sarif
+
+    _exhaust(rows)
+    click.echo(json.dumps(sarif(found.findings, shown.subject), indent=1))
+
+
+def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
+    """A line a change, then a line a finding.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection)."""
+    table = csv.writer(sys.stdout)
+    table.writerow(COLUMNS)
+    for row in rows:
+        table.writerow(map(_cell, _change_cells(row)))
+    for one in found.findings:
+        cells = ("finding", one.severity, one.rule, " ".join(one.attack), one.kind, "", printable(one.subject), *[""] * 9, one.title, one.next)  # fmt: skip
+        table.writerow(map(_cell, cells))
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
+
+
+def _change_cells(row: Row) -> Iterator[object]:
+    change = row.change
+    before, after = change.before, change.after
+    facts = after or before
+    yield from ("change", "", " ".join(row.rules), "", change.kind, change.change, printable(change.path), change.origin, row.noise)
+    yield from (before.sha256 if before else "", after.sha256 if after else "")
+    yield from (f"{one.mode:04o}" if one else "" for one in (before, after))
+    yield from (facts.uid, facts.gid, facts.size) if facts else ("", "", "")
+    yield from ("", "")
+
+
+def write_unified(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
+    """Unified diffs of the texts that changed, as `patch` reads them but for escaped control characters."""
+    for row in rows:
+        if row.diff is not None:
+            for line in row.diff.lines:
+                colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+                click.echo(click.style(line, fg=colour) if colour else line)
+
+
+def write_table(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
+    """Changes that nothing explains, then what is folded, then the findings, the most severe last: they stay in sight."""
+    plain = more = 0
+    for row in rows:
+        if shown.names or shown.everything or not (row.noise or row.rules):
+            plain += 1
+            if plain > SHOWN and not shown.everything and not shown.names:
+                more += 1
+                continue
+            click.echo(change_line(row))
+    if more:
+        click.echo(f"  … and {more} more without a finding: --all lists them")
+    if not shown.names:
+        _print_others(found)
+        _print_findings(found.findings)
+    _print_counts(found, shown)
+
+
+def _exhaust(rows: Iterable[Row]) -> None:
+    for _ in rows:
+        pass
+
+
+def change_line(row: Row) -> str:
+    """One change in one line."""
+    change = row.change
+    mark, colour = MARKS[change.change]
+    where = f" ({change.origin})" if change.origin != "layer" else ""
+    note = f"  [{row.noise}]" if row.noise else f"  [{', '.join(row.rules)}]" if row.rules else ""
+    return f"{click.style(mark, fg=colour)} {printable(change.path)}{where}  {words(change)}{note}"
+
+
+def _print_others(found: Comparison) -> None:
+    for one in found.packages:
+        click.echo(f"  package {printable(one.name)} ({one.manager}): {one.change} {printable(one.before)} → {printable(one.version)}")
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    if not findings:
+        return
+    click.echo("")
+    for one in reversed(findings):
+        severity = click.style(f"{one.severity:<8}", fg=COLOURS.get(one.severity), bold=one.severity == "critical")
+        click.echo(f"{severity} {one.title}: {printable(one.subject, 300)}")
+        click.echo(f"         {one.reason} [{one.rule}{' ' if one.attack else ''}{' '.join(one.attack)}]")
+        click.echo(f"         next: {one.next}")
+
+
+def _print_counts(found: Comparison, shown: Shown) -> None:
+    counts = found.counts
+    kinds = ", ".join(f"{counts.by_change[name]} {name}" for name in ("added", "changed", "deleted"))
+    click.echo(f"{printable(shown.subject)} against {printable(shown.against)}: {counts.total} changes ({kinds})", err=True)
+    if shown.names:
+        click.echo(f"  {counts.in_findings} in findings", err=True)
+    folded = ", ".join(f"{name} {number}" for name, number in counts.folded.most_common())
+    click.echo(
+        f"  {counts.in_findings} in findings, {sum(counts.folded.values())} folded{f' ({folded})' if folded else ''}, "
+        f"{counts.plain} that no rule speaks of{f', {counts.same} the same on both sides' if counts.same else ''}",
+        err=True,
+    )
+    severities = {}
+    for one in found.findings:
+        severities[one.severity] = severities.get(one.severity, 0) + 1
+    total = ", ".join(f"{number} {name}" for name, number in severities.items())
+    click.echo(f"  {len(found.findings)} findings{f': {total}' if total else ''}", err=True)
+    for gap in found.gaps:
+        click.echo(f"  gap: {printable(gap.what)}: {printable(gap.why)}", err=True)
+
+
+def words(change: Change) -> str:
+    """What is different, in a few words."""
+    if change.before is None or change.after is None:
+        facts = change.after or change.before
+        return _facts(facts) if facts else ""
+    pairs = [
+        (name, getattr(change.before, name), getattr(change.after, name))
+        for name in ("kind", "mode", "uid", "gid", "size", "target")
+    ]
+    found = [f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after]
+    if change.before.sha256 != change.after.sha256:
+        found.append(f"sha256 {change.before.sha256[:12] or '-'} → {change.after.sha256[:12] or '-'}")
+    names = {name for name in {*change.before.xattrs, *change.after.xattrs} if change.before.xattrs.get(name) != change.after.xattrs.get(name)}  # fmt: skip
+    found += [f"xattr {printable(name)}" for name in sorted(names)]
+    if not found and change.before.mtime_ns != change.after.mtime_ns:
+        found.append("modification time")
+    return ", ".join(found) or "attributes"
+
+
+def _value(name: str, value: object) -> str:
+    return f"{value:04o}" if name == "mode" and isinstance(value, int) else printable(str(value))
+
+
+def _facts(facts: FileFacts) -> str:
+    found = [facts.kind, f"{facts.mode:04o}", f"{facts.uid}:{facts.gid}"]
+    if facts.kind == "file":
+        found += [f"{facts.size} B", f"sha256 {facts.sha256[:12] or 'unknown'}"]
+    if facts.kind == "symlink":
+        found.append(f"→ {printable(facts.target)}")
+    return " ".join(found)
+
+
+WRITERS: dict[str, Any] = {"table": write_table, "json": write_json, "sarif": write_sarif, "csv": write_csv, "unified": write_unified}

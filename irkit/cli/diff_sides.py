@@ -1,0 +1,167 @@
+"""What ``irkit diff`` is given, opened: a container, a bundle (a baseline is one), or an image."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from irkit.errors import EngineError, EvidenceAltered, NotFound, UsageProblem
+from irkit.home import home, private_folder
+from irkit.models import FileFacts
+
+if TYPE_CHECKING:
+    from irkit.compare.evidence import Evidence
+    from irkit.engine.interface import Engine
+    from irkit.evidence.writer import BundleWriter
+
+IMAGE = "image:"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a side: which engine, which keys and identities, whether volumes are read."""
+
+    engine: str | None = None
+    key: Path | None = None
+    identities: tuple[Path, ...] = ()
+    volumes: bool = True
+
+
+@dataclass(slots=True)
+class Side:
+    """One side: ``evidence`` of a container or bundle, or an image's name alone."""
+
+    name: str
+    evidence: Evidence | None = None
+    image: str = ""
+    writer: BundleWriter | None = None
+    """The unsealed bundle that a live side was taken into."""
+    layers: tuple[str, ...] = field(default=())
+
+    @property
+    def image_ref(self) -> str:
+        """The image that it is, or came from."""
+        return self.image or (self.evidence.image_id if self.evidence is not None else "")
+
+
+@contextmanager
+def opened(name: str, how: Opening) -> Iterator[Side]:
+    """A side by what a user typed.  Raises ``UsageProblem``, ``EvidenceAltered``, ``EngineError``."""
+    with ExitStack() as stack:
+        if Path(name).exists() and not name.startswith(IMAGE):
+            yield _bundle(Path(name), how)
+            return
+        yield _on_engine(name, how, stack)
+
+
+def _bundle(path: Path, how: Opening) -> Side:
+    from irkit.compare.evidence import Evidence
+    from irkit.evidence.age import identities_from
+    from irkit.evidence.keys import public_from_file, trusted_keys
+    from irkit.evidence.reader import BundleReader
+    from irkit.evidence.verify import verify_bundle
+
+    identities = identities_from(how.identities)
+    known = [public_from_file(how.key)] if how.key else trusted_keys("evidence")
+    found = verify_bundle(path, known, identities=identities)
+    if not found.ok:
+        first = found.problems[0]
+        raise EvidenceAltered(
+            f"the bundle does not verify: {first.file}: {first.problem}", hint="`irkit bundle verify` lists all problems"
+        )
+    evidence = Evidence(BundleReader(path, identities))
+    return Side(str(path), evidence, layers=_layers(evidence.image))
+
+
+def _layers(image: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(one) for one in (image.get("RootFS") or {}).get("Layers") or ())
+
+
+def _on_engine(name: str, how: Opening, stack: ExitStack) -> Side:
+    from irkit.engine.connect import open_engine
+
+    engine = open_engine(how.engine)
+    if not name.startswith(IMAGE):
+        try:
+            container = engine.container(name)
+        except NotFound:
+            container = None
+        if container is not None:
+            return _live(engine, container.id, how, stack)
+    try:
+        image = engine.image(name.removeprefix(IMAGE))
+    except NotFound:
+        raise UsageProblem(
+            f"{name!r} is no bundle, no container and no image of {engine.endpoint}",
+            hint="`docker ps -a`, `docker images`, or the path of a bundle",
+        ) from None
+    return Side(name.removeprefix(IMAGE), image=image.id, layers=image.layers)
+
+
+def _live(engine: Engine, reference: str, how: Opening, stack: ExitStack) -> Side:
+    from irkit.acquire.comparison import acquire_comparison
+    from irkit.compare.evidence import Evidence
+    from irkit.evidence.reader import BundleReader
+    from irkit.evidence.writer import BundleWriter
+
+    container = engine.container(reference)
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diff-", dir=private_folder(home() / "tmp")))
+    writer = BundleWriter(Path(folder) / "bundle")
+    acquire_comparison(engine, container, writer, volumes=how.volumes)
+    evidence = Evidence(BundleReader(writer.folder))
+    return Side(container.name, evidence, writer=writer, layers=_layers(evidence.image))
+
+
+def same_image(one: Side, other: Side) -> bool:
+    """Whether both came from the same image, whatever their engines call it."""
+    if one.layers and other.layers:
+        return one.layers == other.layers
+    return bool(one.image_ref) and one.image_ref == other.image_ref
+
+
+def tree_of(side: Side, how: Opening) -> dict[str, FileFacts]:
+    """A side's whole file tree, its image's by the engine's save.  Raises ``UsageProblem`` when it can't be had."""
+    from irkit.compare.against import changed_tree
+    from irkit.engine.connect import open_engine
+
+    try:
+        tree = _image_tree(open_engine(how.engine), side.image_ref)
+    except EngineError as error:
+        raise UsageProblem(
+            f"{side.name}: its image {side.image_ref or '?'} is needed, and this engine does not give it: {error.message}",
+            hint="two sides of the same image are compared without it",
+        ) from error
+    return tree if side.evidence is None else changed_tree(tree, side.evidence.changes())
+
+
+def _image_tree(engine: Engine, image: str) -> dict[str, FileFacts]:
+    from irkit.acquire.image_tree import read_tree
+
+    with tempfile.TemporaryFile(dir=private_folder(home() / "tmp")) as spool:
+        for chunk in engine.image_archive(image, PREPARING):
+            spool.write(chunk)
+        spool.seek(0)
+        return read_tree(spool, image)
+
+
+PREPARING = 900.0
+"""Seconds that an engine may take before the first byte: Docker 20.10 writes every layer to its disk first."""
+
+
+def save(side: Side, path: Path, signer: Any) -> None:
+    """Seal what was taken of a live container as a baseline: a bundle, as a tar file.  Raises ``UsageProblem``."""
+    from irkit.evidence import names
+    from irkit.evidence.seal import seal_bundle
+    from irkit.evidence.store import open_store
+    from irkit.evidence.tar import write_tar
+
+    if side.writer is None or side.evidence is None:
+        raise UsageProblem("only what a container is now can be saved as a baseline", hint="a bundle is one already")
+    facts = {name: side.evidence.reader.index[name] for name in ("target", "taken")}
+    side.writer.discard(names.INDEX)
+    sealed = seal_bundle(side.writer, facts, "complete", signer)
+    write_tar(open_store(sealed.path), path, sealed.digest.removeprefix("sha256:"))

@@ -1,0 +1,248 @@
+"""A comparison: every change of a side goes by once, is judged, and is either a finding's, folded as noise, or left as it is.
+
+Nothing is dropped: :attr:`Comparison.counts` accounts for each change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from irkit.compare.against import Reference, tree_changes
+from irkit.compare.contents import Content, Examiner
+from irkit.compare.describe import (
+    About, Moment, Values, change_values, config_values, exposed_ports, process_values, socket_values,
+)  # fmt: skip
+from irkit.compare.evidence import Evidence, Taken
+from irkit.compare.ownership import Ownership
+from irkit.compare.rules import Facts
+from irkit.compare.running import Running
+from irkit.compare.state import ConfigChange, config_changes
+from irkit.compare.verdicts import Verdicts
+from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
+
+PID = re.compile(r"\bpid \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A raw change and what became of it: the rules that it met, or the noise that it is folded into, or neither."""
+
+    change: Change
+    rules: tuple[str, ...]
+    noise: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit diff --json``."""
+        return {**self.change.to_json(), "rules": list(self.rules), "noise": self.noise or None}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Where every change went."""
+
+    total: int = 0
+    by_change: Counter[str] = field(default_factory=Counter)
+    in_findings: int = 0
+    folded: Counter[str] = field(default_factory=Counter)
+    plain: int = 0
+    same: int = 0
+    """The same on the other side: no difference."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``irkit diff --json``."""
+        return {
+            "total": self.total, **{name: self.by_change[name] for name in ("added", "changed", "deleted")},
+            "in_findings": self.in_findings, "folded": sum(self.folded.values()), "plain": self.plain, "same": self.same,
+        }  # fmt: skip
+
+
+class Comparison:
+    """Read :meth:`rows` to their end; the rest is whole only then."""
+
+    def __init__(self, verdicts: Verdicts, gaps: list[Gap]) -> None:
+        self._verdicts = verdicts
+        self._found: dict[tuple[str, str], Finding] = {}
+        self._known: set[tuple[str, str]] = set()
+        self.gaps = gaps
+        self.counts = Counts()
+        self.packages: list[Any] = []
+        self.config: list[ConfigChange] = []
+        self.entries: list[Any] = []
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The most severe first, each once."""
+        order = {name: number for number, name in enumerate(SEVERITIES)}
+        return sorted(self._found.values(), key=lambda one: (order[one.severity], one.rule, one.subject))
+
+    def of_trees(self, before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> Iterator[Row]:
+        """Two whole trees: facts alone, no contents."""
+        self.gaps.append(Gap("comparison", "contents", "of two images only names, facts and digests are compared"))
+        pairs = list(tree_changes(before, after))
+        moves = _Moves({one.before.sha256 for one in pairs if one.change == "deleted" and one.before is not None})
+        for change in pairs:
+            moves.see(change)
+            yield self._judged(change, Content(), About(), None, frozenset(), Moment())
+        self._moved(moves)
+
+    def of_evidence(self, side: Evidence, reference: Evidence | None = None) -> Iterator[Row]:
+        """A side against its own image, or against ``reference``, another side of the same image."""
+        other = Reference(reference.changes()) if reference is not None else None
+        if reference is not None:
+            self._known = _known(reference, self._verdicts)
+        self.gaps += side.gaps
+        view = _View.of(side, self._verdicts, self.gaps)
+        moves = _Moves(set(side.inventory.deleted))
+        for taken in side.taken():
+            change = other.against(taken.change) if other is not None else taken.change
+            if change is None:
+                self.counts.same += 1
+                continue
+            moves.see(change)
+            yield self._taken(Taken(change, taken.stream), view)
+        for change in other.rest() if other is not None else ():
+            yield self._taken(Taken(change, None), view)
+        self._moved(moves)
+        self._others(view)
+
+    def _taken(self, taken: Taken, view: _View) -> Row:
+        change = taken.change
+        needed = view.ownership.algorithms(change.path)
+        content = view.examiner.look(change, taken.stream, needed)
+        about = About(content.values, view.ownership.judge(change, content), view.running.by_path.get(change.path, frozenset()))
+        row = self._judged(change, content, about, view.running, view.mounts, view.moment)
+        for entry in content.entries:
+            self.entries.append((change.path, entry))
+            self._add(self._verdicts.entry(change.path, entry))
+        if change.path in view.running.by_path:
+            view.exes[change.path] = about_exe(change, about)
+        return row
+
+    def _judged(
+        self, change: Change, content: Content, about: About, running: Running | None, mounts: frozenset[str], moment: Moment
+    ) -> Row:
+        values = change_values(change, moment, about, running, mounts)
+        facts = Facts("change", change.path, values)
+        found = [*self._verdicts.of(facts), *self._verdicts.hits(content, change.path)]
+        self._add(found)
+        counts = self.counts
+        counts.total += 1
+        counts.by_change[change.change] += 1
+        noise = "" if found else self._verdicts.noise(facts)
+        if found:
+            counts.in_findings += 1
+        elif noise:
+            counts.folded[noise] += 1
+        else:
+            counts.plain += 1
+        return Row(change, tuple(sorted({one.rule for one in found})), noise)
+
+    def _moved(self, moves: _Moves) -> None:
+        """Files that lie under another name now: told beside the deletion and the addition that they are made of."""
+        for change in moves.pairs():
+            facts = Facts("change", change.path, change_values(change, Moment(), About(), None, frozenset()))
+            self._add(self._verdicts.of(facts))
+
+    def _others(self, view: _View) -> None:
+        self.packages = view.ownership.changes()
+        for one in self.packages:
+            self._add(self._verdicts.package(one))
+        self.gaps += view.ownership.gaps()
+        side = view.side
+        self.config = config_changes(side.container, side.image)
+        for change in self.config:
+            self._add(self._verdicts.of(Facts("config", f"{change.name}: {change.value or change.before}", config_values(change))))
+        self._add(_alive(view, self._verdicts))
+
+    def _add(self, found: Sequence[Finding] | Iterator[Finding]) -> None:
+        for one in found:
+            if (one.rule, PID.sub("pid", one.subject)) not in self._known:
+                self._found.setdefault((one.rule, one.subject), one)
+
+
+def about_exe(change: Change, about: About) -> Values:
+    """What a process's facts say of its program."""
+    return {"exe_change": change.change, "exe_package_state": about.package.get("package_state", "")}
+
+
+@dataclass(slots=True)
+class _View:
+    """A side with all that is looked up in it again and again."""
+
+    side: Evidence
+    running: Running
+    mounts: frozenset[str]
+    moment: Moment
+    ownership: Ownership
+    examiner: Examiner
+    exes: dict[str, Values] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, side: Evidence, verdicts: Verdicts, gaps: list[Gap]) -> _View:
+        taken = side.reader.index.get("taken") or next(
+            (str(one["started"]) for one in side.reader.index["artifacts"] if one["collector"] == "filesystem"), ""
+        )
+        moment = Moment(nanoseconds(str(taken)), nanoseconds(str(side.image.get("Created") or "")))
+        return cls(side, Running(side), side.mounts, moment, Ownership.of(side), Examiner(side, verdicts, gaps))
+
+
+def _alive(view: _View, verdicts: Verdicts) -> Iterator[Finding]:
+    """Findings of processes and sockets."""
+    running, side = view.running, view.side
+    for pid, row in running.processes.items():
+        values = process_values(pid, running, lambda path: view.exes.get(path, {}), view.examiner.of_process(pid, row))
+        yield from verdicts.of(Facts("process", f"pid {pid}: {values['path']}", values))
+        yield from verdicts.process_hits(pid, row, view.examiner)
+    exposed = exposed_ports(side.container, side.image)
+    for socket in running.sockets:
+        values, subject = socket_values(socket, running, exposed)
+        yield from verdicts.of(Facts("socket", subject, {**values, **verdicts.addresses(values)}))
+
+
+def _known(reference: Evidence, verdicts: Verdicts) -> set[tuple[str, str]]:
+    """What the other side shows of processes, sockets and configuration as well, without its pids."""
+    quiet: list[Gap] = []
+    comparison = Comparison(verdicts, quiet)
+    comparison._others(_View.of(reference, verdicts, quiet))
+    return {(one.rule, PID.sub("pid", one.subject)) for one in comparison.findings}
+
+
+class _Moves:
+    """Pairs of a deleted file and an added one with the same bytes.  Empty files tell nothing."""
+
+    def __init__(self, deleted: set[str]) -> None:
+        self._deleted = deleted - {""}
+        self._gone: dict[str, Change] = {}
+        self._new: dict[str, Change] = {}
+
+    def see(self, change: Change) -> None:
+        """One more change."""
+        facts = change.after or change.before
+        if facts is None or facts.kind != "file" or not facts.size or facts.sha256 not in self._deleted:
+            return
+        if change.origin == "layer" and change.change in ("deleted", "added"):
+            (self._gone if change.change == "deleted" else self._new).setdefault(facts.sha256, change)
+
+    def pairs(self) -> Iterator[Change]:
+        """Each as a change from its old name's facts to its new one's."""
+        for digest, gone in self._gone.items():
+            new = self._new.get(digest)
+            if new is not None:
+                yield Change(new.path, "changed", gone.before, new.after, new.origin, gone.path)
+
+
+def nanoseconds(text: str) -> int:
+    """RFC 3339 as nanoseconds since the epoch; 0 for what is none (Docker writes nine digits)."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    digits = re.match(r"\d*", fraction)
+    zone = fraction[digits.end() :] if digits else ""
+    try:
+        moment = datetime.fromisoformat(f"{whole}{zone or '+00:00'}")
+    except ValueError:
+        return 0
+    return int(moment.timestamp()) * 1_000_000_000 + int(((digits.group() if digits else "") + "0" * 9)[:9])
