@@ -135,9 +135,7 @@ def _bdb_page(data: bytes, start: int, size: int, order: str) -> Iterator[bytes]
         raise BadStore("Berkeley DB: a page is damaged")
     places = struct.unpack_from(f"{order}{count}H", data, start + PAGE_HEADER)
     for place in places[1::2]:  # keys and values take turns
-        if place + 12 > size:
-            raise BadStore("Berkeley DB: a page is damaged")
-        if data[start + place] == OFF_PAGE:
+        if place + 12 <= size and data[start + place] == OFF_PAGE:
             first, length = struct.unpack_from(f"{order}II", data, start + place + 4)
             yield _bdb_value(data, first, length, size, order)
 
