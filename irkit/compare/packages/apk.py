@@ -15,7 +15,7 @@ from functools import cached_property
 from hashlib import blake2b
 
 from irkit.compare.files import Files
-from irkit.compare.packages.index import MODE, Row, Table
+from irkit.compare.packages.index import LINES_LIMIT, MODE, Row, Table
 from irkit.compare.packages.model import ALGORITHMS, Installed, Ownership, Problems
 from irkit.compare.packages.paths import database_limit, is_plain
 
@@ -23,6 +23,7 @@ PLACES = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 KINDS = {b"Q1": ("sha1", 20), b"Q2": ("sha256", 32)}
 CONFIGURATION = b"/etc/"
 """apk has no list of configuration files: what is beneath /etc is protected (``apk(8)``, ``etc/apk/protected_paths.d``)."""
+PACKAGES_LIMIT = 100_000
 DEFAULT_MODE = 0o644
 """Of a file without an ``a:`` line (``apk_default_acl_file``)."""
 
@@ -48,7 +49,10 @@ class Apk:
             if name in self._files.names(folder):
                 self.problems.add(f"apk: {place}", "it is unreadable or too large")
             return
-        for block in text.split(b"\n\n"):
+        blocks = text.split(b"\n\n", PACKAGES_LIMIT)
+        if len(blocks) > PACKAGES_LIMIT and blocks[-1].strip():
+            self.problems.add(f"apk: {place}", f"it names more than {PACKAGES_LIMIT} packages; the others are not read")
+        for block in blocks[:PACKAGES_LIMIT]:
             fields = {
                 line[:1]: line[2:] for line in block[:65536].split(b"\nF:", 1)[0].split(b"\n") if line[1:2] == b":"
             }
@@ -81,7 +85,7 @@ class Apk:
         """``(path, mode, digest, algorithm)``."""
         folder = b"/"
         for part in block.split(b"\nF:")[1:]:
-            head, *names = part.split(b"\nR:")
+            head, *names = part.split(b"\nR:", LINES_LIMIT)
             folder = b"/" + head.split(b"\n", 1)[0]
             for lines in names:
                 name, _, facts = lines.partition(b"\n")

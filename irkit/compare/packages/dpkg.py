@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -80,10 +80,7 @@ class Dpkg:
     @cached_property
     def stanzas(self) -> tuple[Stanza, ...]:
         """All packages that are not wholly absent, in the order of the file."""
-        found = [*self._status(), *self._distroless()]
-        if len(found) > PACKAGES_LIMIT:
-            self.problems.add("dpkg: status", f"it names more than {PACKAGES_LIMIT} packages; the others are not read")
-        return tuple(found[:PACKAGES_LIMIT])
+        return (*self._status(), *self._distroless())
 
     def _status(self) -> Iterator[Stanza]:
         """``/var/lib/dpkg/status``."""
@@ -93,7 +90,10 @@ class Dpkg:
             if "status" in self._files.names(ROOT) or self._names:
                 self._text(path, path)
             return
-        for block in text.split(b"\n\n"):
+        blocks = text.split(b"\n\n", PACKAGES_LIMIT)
+        if len(blocks) > PACKAGES_LIMIT and blocks[-1].strip():
+            self.problems.add(f"dpkg: {path}", f"it names more than {PACKAGES_LIMIT} packages; the others are not read")
+        for block in blocks[:PACKAGES_LIMIT]:
             package, present, conffiles = self._stanza(block, path) or (None, False, b"")
             if package is not None:
                 yield Stanza(package, present, conffiles, self._info(package, "list"), self._info(package, "md5sums"))
@@ -101,8 +101,8 @@ class Dpkg:
     def _distroless(self) -> Iterator[Stanza]:
         """A file a package, and its md5sums beside it: no lists (GoogleContainerTools/distroless, PACKAGE_METADATA)."""
         folder = f"{ROOT}/status.d"
-        names = self._files.names(folder)
-        for name in names:
+        names = frozenset(self._files.names(folder))
+        for name in sorted(names)[:PACKAGES_LIMIT]:
             if name.endswith(".md5sums"):
                 continue
             package, present, conffiles = self._stanza(self._text(f"{folder}/{name}", name), name) or (None, False, b"")
@@ -158,7 +158,15 @@ class Dpkg:
         missing = sum(1 for one in self.stanzas if one.present and not one.listed and not one.sums)
         if missing:
             self.problems.add("dpkg: lists of files", f"{missing} packages have none: their files can't be told")
-        return TextIndex(self._by_list, self._list)
+        return self._index(self._by_list, self._list)
+
+    def _index(
+        self, names: Iterable[str], read: Callable[[str], bytes], start: int = 0, stop: int | None = None
+    ) -> TextIndex:
+        found = TextIndex(names, read, start, stop)
+        if not found.whole:
+            self.problems.add("dpkg: lists of files", "there are more lines than can be indexed")
+        return found
 
     def _list(self, path: str) -> bytes:
         return self._text(path, path)
@@ -166,7 +174,7 @@ class Dpkg:
     @cached_property
     def _unlisted(self) -> TextIndex:
         """Digests of packages without a list (distroless), by path."""
-        return TextIndex((one.sums for one in self.stanzas if one.sums and not one.listed), self._checked, 34)
+        return self._index((one.sums for one in self.stanzas if one.sums and not one.listed), self._checked, 34)
 
     def _checked(self, path: str) -> bytes:
         """A package's md5sums; what is odd in them is said."""
@@ -235,7 +243,7 @@ class Dpkg:
             return ""
         index = self._sums.get(one.sums)
         if index is None:
-            index = self._sums[one.sums] = TextIndex((one.sums,), self._checked, 34)
+            index = self._sums[one.sums] = self._index((one.sums,), self._checked, 34)
         return next((digest for _, digest in self._lines(index, path)), "")
 
     @staticmethod
@@ -250,7 +258,7 @@ class Dpkg:
 
     @cached_property
     def _by_digest(self) -> TextIndex:
-        return TextIndex(self._by_sums, self._checked, 0, 32)
+        return self._index(self._by_sums, self._checked, 0, 32)
 
     def copies(self, algorithm: str, digest: str) -> list[Ownership]:
         """As in :class:`irkit.compare.packages.model.Manager`."""

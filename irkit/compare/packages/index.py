@@ -13,8 +13,12 @@ MASK = 0xFFFFFFFF
 CANDIDATES = 64
 """Places that one key is looked up at: more have it in forged databases only, or are folders of every package."""
 ROW = struct.Struct(">IHBBH")
-LIMIT = 1 << 31
+TEXT_LIMIT = 1 << 31
 """Bytes of text that an index reaches over."""
+LINES_LIMIT = 3_000_000
+"""Lines or files that an index holds: an image of ten thousand packages has less."""
+TABLE_LIMIT = 256 * 1024 * 1024
+"""Bytes of a table."""
 
 
 class HashIndex:
@@ -57,6 +61,8 @@ class TextIndex:
     ) -> None:
         """The key of a line is ``line[start:stop]``; empty lines have none."""
         self._read = read
+        self.whole = True
+        """Whether all texts are in it: of forged ones some may not be."""
         self._names: list[str] = []
         self._starts = array("Q")
         part = slice(start, stop)
@@ -64,12 +70,16 @@ class TextIndex:
         total = 0
         for name in names:
             text = read(name)
-            if text is None or total + len(text) >= LIMIT:
+            if text is None:
+                continue
+            lines = text.split(b"\n", LINES_LIMIT - len(entries))
+            if total + len(text) >= TEXT_LIMIT or len(entries) + len(lines) > LINES_LIMIT:
+                self.whole = False  # that text can't hide the others
                 continue
             self._names.append(name)
             self._starts.append(total)
             at = total
-            for line in text.split(b"\n"):
+            for line in lines:
                 if key := line[part]:
                     entries.append((hash(key) & MASK) << 32 | at)
                 at += len(line) + 1
@@ -123,7 +133,7 @@ class Table:
     ) -> bool:
         """Whether there was room for it."""
         at = len(self._rows)
-        if at >= LIMIT or len(path) > 0xFFFF or len(digest) > 64:
+        if at >= TABLE_LIMIT or len(self._paths) >= LINES_LIMIT or len(path) > 0xFFFF or len(digest) > 64:
             return False
         self._paths.append((hash(path) & MASK) << 32 | at)
         self._rows += ROW.pack(package, len(path), len(digest), algorithm << 4 | flags, mode & 0xFFFF)

@@ -32,8 +32,8 @@ DATABASE_PATHS: tuple[DatabasePath, ...] = (
     DatabasePath("/var/lib/dpkg/status.d/*", "dpkg", 16 * MIB),
     DatabasePath("/var/lib/dpkg/info/*.list", "dpkg", 16 * MIB),
     DatabasePath("/var/lib/dpkg/info/*.md5sums", "dpkg", 16 * MIB),
-    DatabasePath("/lib/apk/db/installed", "apk", 64 * MIB),
-    DatabasePath("/usr/lib/apk/db/installed", "apk", 64 * MIB),
+    DatabasePath("/lib/apk/db/installed", "apk", 32 * MIB),
+    DatabasePath("/usr/lib/apk/db/installed", "apk", 32 * MIB),
     *(
         DatabasePath(f"{folder}/{name}", "rpm", 256 * MIB)
         for folder in ("/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm")

@@ -100,7 +100,11 @@ class Pip:
                 yield path, 0, b""
 
     def _record(self, package: Installed, record: bytes) -> Iterator[tuple[str, int, bytes]]:
-        lines = (line for line in os.fsdecode(record).split("\n") if len(line) <= LINE_LIMIT and "\0" not in line)
+        lines = (
+            line
+            for line in os.fsdecode(record).split("\n", FILES_LIMIT)
+            if len(line) <= LINE_LIMIT and "\0" not in line
+        )
         try:
             for row in csv.reader(lines):
                 path = joined(package.folder, row[0]) if row else None

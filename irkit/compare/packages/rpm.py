@@ -33,7 +33,7 @@ class Rpm:
         if not place:
             return
         try:
-            yield from headers(place, data)
+            yield from headers(data)
         except BadStore as error:
             self.problems.add(f"rpm: {place}", f"{error}; packages after that are not known")
 

@@ -21,7 +21,7 @@ class BadStore(ValueError):
     """The bytes are no such database, or it breaks off.  Never leaves this package."""
 
 
-def headers(name: str, data: bytes) -> Iterator[bytes]:
+def headers(data: bytes) -> Iterator[bytes]:
     """The headers in a file, by what its first bytes say that it is."""
     reader = _reader(data)
     if reader is None:
