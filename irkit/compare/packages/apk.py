@@ -39,8 +39,8 @@ class Apk:
 
     @cached_property
     def _blocks(self) -> list[tuple[Installed, bytes]]:
-        """Each package, and its block of lines."""
-        return [found for place in PLACES for found in self._place(place)]
+        """Each package, and its block of lines: of the first place that has any (one may be a link to the other)."""
+        return next((found for place in PLACES if (found := list(self._place(place)))), [])
 
     def _place(self, place: str) -> Iterator[tuple[Installed, bytes]]:
         text = self._files.read(place, database_limit(place))

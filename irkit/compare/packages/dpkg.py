@@ -218,7 +218,7 @@ class Dpkg:
         if not path or len(path) > 4096 or b"\n" in path:
             return []
         found = {name: self._by_list[name] for name, line in self._lists.find(path) if line == path}
-        bare = [self._by_sums[name] for name, _ in self._lines(self._unlisted, path)]
+        bare = [self._by_sums[name] for name, _ in self._lines(self._unlisted, path)] if len(self._unlisted) else ()
         return [self._owned(one, path) for one in (*found.values(), *bare)]
 
     def _lines(self, index: TextIndex, path: bytes) -> Iterator[tuple[str, str]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 MASK = 0xFFFFFFFF
 CANDIDATES = 64
@@ -38,16 +37,17 @@ class HashIndex:
         """What to give to the constructor."""
         return (hash(key) & MASK) << 32 | place
 
-    def find(self, key: bytes) -> Iterator[int]:
-        """The places of a key, the first ones first."""
-        return islice(self._all(key), CANDIDATES)
-
-    def _all(self, key: bytes) -> Iterator[int]:
+    def find(self, key: bytes) -> Sequence[int]:
+        """The places of a key, the first ones first, :data:`CANDIDATES` at most."""
+        entries = self._entries
         top = hash(key) & MASK
-        at = bisect_left(self._entries, top << 32)
-        while at < len(self._entries) and self._entries[at] >> 32 == top:
-            yield self._entries[at] & MASK
-            at += 1
+        start = bisect_left(entries, top << 32)
+        if start == len(entries) or entries[start] >> 32 != top:
+            return ()
+        stop = start + 1
+        while stop < len(entries) and entries[stop] >> 32 == top and stop < start + CANDIDATES:
+            stop += 1
+        return [place & MASK for place in entries[start:stop]]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -85,6 +85,9 @@ class TextIndex:
                 at += len(line) + 1
             total = at
         self._index = HashIndex(entries)
+
+    def __len__(self) -> int:
+        return len(self._index)
 
     def find(self, key: bytes) -> Iterator[tuple[str, bytes]]:
         """``(the text's name, the line)`` for every place where the key may stand."""

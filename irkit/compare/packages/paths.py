@@ -55,11 +55,11 @@ DATABASE_BUDGET = 256 * MIB
 def is_database(path: str) -> DatabasePath | None:
     """The entry of :data:`DATABASE_PATHS` that an absolute path falls under.  Cheap: it is asked for each file of an image."""
     name = path.rpartition("/")[2]
+    if path.startswith("/var/lib/dpkg/"):
+        return _dpkg(path, name)
     found = _FIXED.get(path)
     if found is not None:
         return found
-    if path.startswith("/var/lib/dpkg/"):
-        return _dpkg(path, name)
     if name == "package.json":
         return _NPM if "/node_modules/" in path else None
     if name in _PIP_NAMES or name.endswith(".egg-info"):
@@ -69,16 +69,17 @@ def is_database(path: str) -> DatabasePath | None:
 
 _FIXED = {one.pattern: one for one in DATABASE_PATHS if "*" not in one.pattern}
 _BY_PATTERN = {one.pattern: one for one in DATABASE_PATHS}
+_LISTS = {ending: _BY_PATTERN[f"/var/lib/dpkg/info/*{ending}"] for ending in (".list", ".md5sums")}
 _NPM = _BY_PATTERN["*/node_modules/*/package.json"]
 _PIP_NAMES = {"METADATA": ".dist-info", "RECORD": ".dist-info", "PKG-INFO": ".egg-info", "installed-files.txt": ".egg-info"}  # fmt: skip
 
 
 def _dpkg(path: str, name: str) -> DatabasePath | None:
+    if path.startswith("/var/lib/dpkg/info/"):
+        return _LISTS.get(name[-5:]) or _LISTS.get(name[-8:])
     if path.startswith("/var/lib/dpkg/status.d/"):
         return _BY_PATTERN["/var/lib/dpkg/status.d/*"]
-    if path.startswith("/var/lib/dpkg/info/"):
-        return _BY_PATTERN.get(f"/var/lib/dpkg/info/*.{name.rpartition('.')[2]}")
-    return None
+    return _FIXED.get(path)
 
 
 def _pip(path: str, name: str) -> DatabasePath | None:

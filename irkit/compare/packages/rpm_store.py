@@ -5,10 +5,13 @@ Each reader takes the whole file's bytes, yields headers, and raises ``BadStore`
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
 
 MIB = 1024 * 1024
 HEADER_LIMIT = 68 * MIB
@@ -46,6 +49,8 @@ def _reader(data: bytes) -> Callable[[bytes], Iterator[bytes]] | None:
 
 def _sqlite(data: bytes) -> Iterator[bytes]:
     """``Packages(hnum, blob)`` of rpm's lib/backend/sqlite.c; as https://sqlite.org/security.html says for hostile files."""
+    import sqlite3
+
     # Bytes 18 and 19 ask for a write-ahead log, which bytes in memory can't have (sqlite.org/fileformat.html, 1.3.3).
     image = bytearray(data)
     image[18:20] = b"\1\1"
@@ -58,6 +63,8 @@ def _sqlite(data: bytes) -> Iterator[bytes]:
 
 
 def _rows(base: sqlite3.Connection) -> Iterator[bytes]:
+    import sqlite3
+
     base.text_factory = bytes
     base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, HEADER_LIMIT)
     left = [STEPS_LIMIT]
@@ -80,6 +87,8 @@ def _rows(base: sqlite3.Connection) -> Iterator[bytes]:
 
 def _allow(action: int, first: str | None, _second: str | None, _base: str | None, _trigger: str | None) -> int:
     """Nothing but reading two tables: no function, no view, no recursion."""
+    import sqlite3
+
     if action == sqlite3.SQLITE_SELECT:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_READ and first in ("Packages", "sqlite_master"):
