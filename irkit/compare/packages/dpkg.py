@@ -22,7 +22,7 @@ from irkit.text import printable
 
 ROOT = "/var/lib/dpkg"
 NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,254}")
-FIELD = re.compile(rb"^(Package|Status|Version|Config-Version|Architecture|Multi-Arch|Conffiles):[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)  # fmt: skip
+FIELD = re.compile(rb"^(Package|Status|Version|Config-Version|Architecture|Conffiles):[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)  # fmt: skip
 MD5_LINE = re.compile(rb"([0-9a-f]{32})  (\S.*)")
 HEX_MD5 = re.compile(r"[0-9a-f]{32}")
 ABSENT = ("not-installed", "config-files")

@@ -36,12 +36,24 @@ def judge(path: str, digests: Mapping[str, str], before: Packages, after: Packag
             "intact", match, f"it has the {match.algorithm.upper()} that the image's own database names"
         )
     claims = mine if after is before else after.owners(path)
-    for claim in claims:
-        was = before.versions(claim.key)
-        if claim.version not in was:
-            taken = bool(mine) and claim.key not in {one.key for one in mine}
-            return _moved(claim, was, mine[0] if taken else None, digests)
-    return _unmoved(mine, claims, digests)
+    moved = _moved_claim(mine, claims, before)
+    if moved is None:
+        return _unmoved(mine, claims, digests)
+    taken = mine[0] if mine and all(one.key != moved.key for one in mine) else None
+    return _moved(moved, before.versions(moved.key), taken, digests)
+
+
+def _moved_claim(mine: tuple[Ownership, ...], claims: tuple[Ownership, ...], before: Packages) -> Ownership | None:
+    """The claim of a package that was installed or changed since; the image's owner of the file comes before others.
+
+    Where the image's owner is as it was and still claims the file, nobody else's claim counts: managers let no package
+    take a file that another one keeps.
+    """
+    keys = {one.key for one in mine}
+    moved = [one for one in claims if one.version not in before.versions(one.key)]
+    if any(one.key in keys and one not in moved for one in claims):
+        return None
+    return min(moved, key=lambda one: one.key not in keys, default=None)
 
 
 def _match(owners: tuple[Ownership, ...], digests: Mapping[str, str]) -> Ownership | None:

@@ -74,6 +74,11 @@ class Packages:
         found = (one for manager in self._managers() for some in manager.installed.values() for one in some)
         return tuple(sorted((one for one in found if not self._brought(one)), key=lambda one: (*one.key, one.version)))
 
+    @property
+    def managers(self) -> tuple[str, ...]:
+        """The databases that name a package.  Where there is no ``dpkg``, ``apk`` or ``rpm``, "unowned" means little."""
+        return tuple(one.name for one in self._managers() if one.installed)
+
     def _brought(self, package: Installed) -> bool:
         """Whether a system database owns a language package's own metadata."""
         if package.manager not in ("pip", "npm"):

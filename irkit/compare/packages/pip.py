@@ -100,20 +100,25 @@ class Pip:
                 yield path, 0, b""
 
     def _record(self, package: Installed, record: bytes) -> Iterator[tuple[str, int, bytes]]:
-        lines = (
-            line
-            for line in os.fsdecode(record).split("\n", FILES_LIMIT)
-            if len(line) <= LINE_LIMIT and "\0" not in line
-        )
+        what = f"pip: RECORD of {printable(package.name, 100)}"
         try:
-            for row in csv.reader(lines):
+            for row in csv.reader(self._plain_lines(what, record)):
                 path = joined(package.folder, row[0]) if row else None
                 if path is not None:
-                    yield path, *self._digest(row[1] if len(row) > 1 else "", package)
+                    yield path, *self._digest(what, row[1] if len(row) > 1 else "")
+                elif row:
+                    self.problems.add(what, "a path is none, or too long")
         except csv.Error as error:
-            self.problems.add(f"pip: RECORD of {printable(package.name, 100)}", f"it breaks off: {error}")
+            self.problems.add(what, f"it breaks off: {error}")
 
-    def _digest(self, text: str, package: Installed) -> tuple[int, bytes]:
+    def _plain_lines(self, what: str, record: bytes) -> Iterator[str]:
+        for line in os.fsdecode(record).split("\n", FILES_LIMIT):
+            if len(line) <= LINE_LIMIT and "\0" not in line:
+                yield line
+            else:
+                self.problems.add(what, "a line is too long, or has a zero byte")
+
+    def _digest(self, what: str, text: str) -> tuple[int, bytes]:
         if not text:
             return 0, b""
         name, _, value = text.partition("=")
@@ -122,7 +127,7 @@ class Pip:
         except (binascii.Error, ValueError):
             digest = b""
         if not digest or SIZES.get(name) != len(digest):
-            self.problems.add(f"pip: RECORD of {printable(package.name, 100)}", "a digest is not of a known form")
+            self.problems.add(what, "a digest is not of a known form")
             return 0, b""
         return ALGORITHMS.index(name), digest
 

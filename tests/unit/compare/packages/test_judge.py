@@ -85,6 +85,21 @@ def test_a_made_up_package_that_takes_a_file_over() -> None:
     assert "belongs to bash" in found.detail
 
 
+def test_a_second_claim_beside_the_owners() -> None:
+    """No package takes a file that its owner keeps: a made-up one can't turn "altered" into "upgraded"."""
+    evil = {"aaa": {"/bin/bash": b"trojan"}, **BASH}
+    found = state("/bin/bash", b"trojan", read_packages(dpkg(evil)))
+    assert (found.state, found.claimed) == ("altered", True)
+    upgraded = read_packages(dpkg({**evil, "bash": {"/bin/bash": b"bash 2"}}, versions={"bash": "2"}))
+    assert state("/bin/bash", b"trojan", upgraded).state == "altered"
+    assert state("/bin/bash", b"bash 2", upgraded).state == "upgraded"
+
+
+def test_managers() -> None:
+    assert BEFORE.managers == ("dpkg",)
+    assert read_packages(MemoryFiles({})).managers == ()
+
+
 def test_copies() -> None:
     assert find_copy(digests(b"bash"), BEFORE) == "/bin/bash"
     assert find_copy(digests(b"other"), BEFORE) is None
