@@ -47,7 +47,10 @@ class Packages:
 
     def owners(self, path: str) -> tuple[Ownership, ...]:
         """Every claim of the first database that names a path, those with a digest first."""
-        exact = os.fsencode(path)
+        try:
+            exact = os.fsencode(path)
+        except UnicodeEncodeError:
+            return ()  # no bytes are decoded to such a name
         if not is_plain(exact):
             return ()
         names = self._names(exact)

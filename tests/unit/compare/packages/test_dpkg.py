@@ -36,7 +36,18 @@ def test_folders_and_links_have_no_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["bin/bash", "", "/", "//bin/bash", "/bin/../bin/bash", "/bin/bash/", "/bin/ba\0sh", "/" + "a" * 5000]
+    "path",
+    [
+        "bin/bash",
+        "",
+        "/",
+        "//bin/bash",
+        "/bin/../bin/bash",
+        "/bin/bash/",
+        "/bin/ba\0sh",
+        "/bin/\ud800",
+        "/" + "a" * 5000,
+    ],
 )
 def test_paths_that_are_not_plain(path: str) -> None:
     assert owned(dpkg(BASH), path) is None
