@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,9 +22,10 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MemoryFiles:
-    """Files that are held in memory: ``path → bytes``."""
+    """Files that are held in memory: ``path → bytes``.  They stay as they are once :meth:`names` was asked."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
+    _folders: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def read(self, path: str, limit: int) -> bytes | None:
         """As :meth:`Files.read`."""
@@ -33,5 +34,20 @@ class MemoryFiles:
 
     def names(self, folder: str) -> tuple[str, ...]:
         """As :meth:`Files.names`."""
-        start = folder.rstrip("/") + "/"
-        return tuple(sorted({path[len(start) :].split("/")[0] for path in self.files if path.startswith(start)}))
+        if self.files and not self._folders:
+            self._folders.update(_folders(self.files))
+        return self._folders.get(folder.rstrip("/"), ())
+
+
+def _folders(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """``folder → names`` of every folder that the paths imply; the root is the empty string."""
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        while path:
+            folder, _, name = path.rpartition("/")
+            names = found.setdefault(folder, set())
+            if name in names:
+                break
+            names.add(name)
+            path = folder  # noqa: PLW2901 - upwards, until a folder that is known
+    return {folder: tuple(sorted(names)) for folder, names in found.items()}
