@@ -1,0 +1,161 @@
+"""The one shape of all structured differences, and how two sides of it are held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from irkit.text import printable
+
+Fact = str | int | bool | tuple[str, ...]
+TEXT_LIMIT = 2000
+"""Characters of one text fact; ``clipped`` is set where one is cut."""
+TEXTS_LIMIT = 200
+"""Texts in one fact."""
+CHANGES_LIMIT = 2000
+"""Entries that one file may give; what is beyond is counted in a last entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One statement of a file, as it stands on one side.
+
+    ``key``: entries of the same key are the same thing, changed or not (a user's name, a key's fingerprint).  ``body``: equal
+    bodies are unchanged.  ``hidden``: values that are compared and never shown (a password's hash), by name.
+    """
+
+    key: str
+    subject: str
+    line: int
+    body: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryChange:
+    """One entry that was added, changed or removed.
+
+    ``file``: which kind of file (``passwd``, ``cron``, …).  ``line``: counted from 1, on the side where the entry is now (or was,
+    when it was removed); 0 for the file as a whole.  Facts of a changed entry are those of now, with ``changed`` (which facts differ)
+    and, for each list, ``NAME_added`` and ``NAME_removed``; ``before`` holds ``NAME=value`` of what it was.  All texts are escaped.
+    """
+
+    file: str
+    change: str
+    subject: str
+    facts: Mapping[str, Fact]
+    line: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists for tuples."""
+        facts = {name: list(value) if isinstance(value, tuple) else value for name, value in self.facts.items()}
+        return {"file": self.file, "change": self.change, "subject": self.subject, "line": self.line, "facts": facts}
+
+
+def compare(file: str, before: Sequence[Entry], after: Sequence[Entry]) -> list[EntryChange]:
+    """What differs, in the order of the lines after, what was removed at the end.  Linear in the number of entries."""
+    old = _by_key(before)
+    changes: list[tuple[int, EntryChange]] = []
+    for key, mine in _by_key(after).items():
+        was, now = _without_equal(old.pop(key, []), mine)
+        for place, one in enumerate(now):
+            change = _changed(file, was[place], one) if place < len(was) else _plain(file, "added", one)
+            changes.append((one.line, change))
+        changes.extend((10**9, _plain(file, "removed", one)) for one in was[len(now) :])
+    changes.extend((10**9, _plain(file, "removed", one)) for rest in old.values() for one in rest)
+    found = [change for _, change in sorted(changes, key=lambda pair: pair[0])]
+    if len(found) > CHANGES_LIMIT:
+        left = len(found) - CHANGES_LIMIT
+        found = [
+            *found[:CHANGES_LIMIT],
+            problem(file, f"{left} more entries differ than the {CHANGES_LIMIT} that are listed"),
+        ]
+    return found
+
+
+def problem(file: str, why: str) -> EntryChange:
+    """An entry that stands for what could not be compared."""
+    return EntryChange(file, "changed", why, {"problem": why}, 0)
+
+
+def _by_key(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for one in entries:
+        found.setdefault(one.key, []).append(one)
+    return found
+
+
+def _without_equal(before: list[Entry], after: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Both without the entries whose bodies are on the other side too, each as often as it is there."""
+    counts: dict[str, int] = {}
+    for one in before:
+        counts[one.body] = counts.get(one.body, 0) + 1
+    now = []
+    for one in after:
+        if counts.get(one.body, 0):
+            counts[one.body] -= 1
+        else:
+            now.append(one)
+    was = []
+    for one in reversed(before):
+        if counts.get(one.body, 0):
+            counts[one.body] -= 1
+            was.append(one)
+    return was[::-1], now
+
+
+def _plain(file: str, change: str, one: Entry) -> EntryChange:
+    return EntryChange(file, change, _subject(one), clean(one.facts), one.line)
+
+
+def _changed(file: str, was: Entry, now: Entry) -> EntryChange:
+    facts: dict[str, Fact] = dict(now.facts)
+    names = [name for name in {**now.facts, **was.facts} if now.facts.get(name) != was.facts.get(name)]
+    secret = [name for name in {**now.hidden, **was.hidden} if now.hidden.get(name) != was.hidden.get(name)]
+    for name in names:
+        new, old = now.facts.get(name, ()), was.facts.get(name, ())
+        if isinstance(new, tuple) and isinstance(old, tuple):
+            facts[f"{name}_added"], facts[f"{name}_removed"] = _beyond(new, old), _beyond(old, new)
+    facts["changed"] = (*names, *secret)
+    facts["before"] = tuple(f"{name}={_words(was.facts[name])}" for name in names if name in was.facts)
+    return EntryChange(file, "changed", _subject(now), clean(facts), now.line)
+
+
+def _beyond(these: tuple[str, ...], those: tuple[str, ...]) -> tuple[str, ...]:
+    known = set(those)
+    return tuple(one for one in these if one not in known)
+
+
+def _words(value: Fact) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _subject(one: Entry) -> str:
+    return printable(squeeze(one.subject), 300)
+
+
+def squeeze(text: str) -> str:
+    """Runs of blanks as one: a command can't be pushed out of sight by a thousand spaces."""
+    return " ".join(text.split())
+
+
+def clean(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    """Texts escaped and cut; ``clipped`` says that one was cut."""
+    found: dict[str, Fact] = {}
+    clipped = False
+    for name, value in facts.items():
+        if isinstance(value, str):
+            found[name] = printable(value[: TEXT_LIMIT + 1], TEXT_LIMIT)
+            clipped = clipped or len(value) > TEXT_LIMIT
+        elif isinstance(value, tuple):
+            found[name] = tuple(printable(one[: TEXT_LIMIT + 1], TEXT_LIMIT) for one in value[:TEXTS_LIMIT])
+            clipped = clipped or len(value) > TEXTS_LIMIT or any(len(one) > TEXT_LIMIT for one in value[:TEXTS_LIMIT])
+        else:
+            found[name] = value
+    if clipped:
+        found["clipped"] = True
+    return found

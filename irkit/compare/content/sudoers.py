@@ -1,0 +1,109 @@
+"""sudoers(5), as entries: specifications of users, aliases, defaults, includes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from irkit.compare.content.lines import Line, Lines
+from irkit.compare.content.model import Entry, Fact
+from irkit.compare.content.signs import command_signs
+
+_INCLUDE = re.compile(r"[#@](includedir|include)\s+(.*)")
+_ALIAS = re.compile(r"(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)", re.DOTALL)
+_TAGS = re.compile(
+    r"\b(NOPASSWD|PASSWD|SETENV|NOSETENV|EXEC|NOEXEC|FOLLOW|NOFOLLOW|LOG_INPUT|LOG_OUTPUT|MAIL|NOMAIL|INTERCEPT|NOINTERCEPT)\s*:"
+)
+_DANGEROUS = ("!authenticate", "env_keep", "!env_reset", "!requiretty", "timestamp_timeout=-1", "!use_pty", "!syslog", "!logfile", "setenv", "secure_path",
+              "exempt_group", "rootpw", "!tty_tickets", "timestamp_type=global", "visiblepw")  # fmt: skip
+
+
+def sudoers(lines: Lines, path: str) -> Iterator[Entry]:
+    """``type``: user, alias, defaults, include.  See the functions below for the facts of each.
+
+    ``ignored``: sudo passes over files of ``sudoers.d`` whose name holds a dot or ends in ``~``.
+    """
+    name = path.rpartition("/")[2]
+    ignored = "/sudoers.d/" in path and ("." in name or name.endswith("~"))
+    for line in lines.joined():
+        for entry in _entries(line):
+            yield Entry(entry.key, entry.subject, entry.line, entry.body, {**entry.facts, "ignored": ignored})
+
+
+def _entries(line: Line) -> Iterator[Entry]:
+    text = line.text
+    include = _INCLUDE.match(text)
+    if include:
+        target = include[2].strip().strip('"')
+        yield _entry(
+            f"include {target}", line, {"type": "include", "target": target, "folder": include[1] == "includedir"}
+        )
+        return
+    if text.startswith("#") and not re.match(r"#\d", text):
+        return
+    text = _uncommented(text)
+    alias = _ALIAS.match(text)
+    if alias:
+        for definition in alias[2].split(":"):
+            name, _, value = (part.strip() for part in definition.partition("="))
+            facts: dict[str, Fact] = {"type": "alias", "alias": alias[1].lower(), "name": name, "members": _list(value)}
+            yield _entry(f"alias {alias[1]} {name}", line, {**facts, "signs": command_signs(value)}, value)
+    elif text.startswith("Defaults"):
+        yield from _defaults(line, text)
+    else:
+        yield from _users(line, text)
+
+
+def _uncommented(text: str) -> str:
+    """Without a comment at its end; ``#1000`` is a uid, and a ``#`` in quotes or behind a backslash is itself."""
+    place = text.find(" #")
+    while place >= 0:
+        uid = text[place + 2 : place + 3].isdigit()
+        listed = text[:place].rstrip()[-1:] in (",", "=", "(", ":", "!", "%")
+        if not uid and not listed and '"' not in text[place:]:
+            return text[:place].rstrip()
+        place = text.find(" #", place + 1) if place < 4096 else -1
+    return text
+
+
+def _defaults(line: Line, text: str) -> Iterator[Entry]:
+    scope, _, settings = text.partition(" ")
+    dangerous = any(re.search(rf"(?<![\w!]){re.escape(word)}(?!\w)", settings) for word in _DANGEROUS)
+    facts: dict[str, Fact] = {
+        "type": "defaults", "scope": scope.removeprefix("Defaults"), "setting": settings.strip(), "no_authentication": "!authenticate" in settings,
+        "risky": dangerous,
+    }  # fmt: skip
+    yield _entry(f"defaults {scope} {re.split('[+=-]', settings.strip(), maxsplit=1)[0]}", line, facts, text)
+
+
+def _users(line: Line, text: str) -> Iterator[Entry]:
+    """``user``, ``hosts``, ``runas``, ``nopasswd``, ``setenv``, ``all_commands``, ``everyone``, ``as_root``, ``command`` and its ``signs``."""
+    left, sign, right = text.partition("=")
+    if not sign:
+        yield _entry(
+            f"malformed {text}",
+            line,
+            {"type": "user", "malformed": True, "command": text, "nopasswd": "NOPASSWD" in text},
+        )
+        return
+    who, _, hosts = ",".join(part.strip() for part in left.split(",")).replace("\t", " ").partition(" ")
+    tags = set(_TAGS.findall(right))
+    runas = re.match(r"\s*\(([^)]*)\)", right)
+    bare = _TAGS.sub("", re.sub(r"\([^)]*\)", "", right))
+    commands = _list(bare)
+    targets = runas[1].replace(":", ",") if runas else "root"
+    facts: dict[str, Fact] = {
+        "type": "user", "user": who, "hosts": hosts.strip(), "runas": runas[1].strip() if runas else "root", "nopasswd": "NOPASSWD" in tags,
+        "setenv": "SETENV" in tags, "all_commands": "ALL" in commands, "everyone": "ALL" in who.split(","),
+        "as_root": any(word in ("ALL", "root", "#0") for word in _list(targets)), "command": " ".join(bare.split()), "signs": command_signs(bare),
+        "malformed": False,
+    }  # fmt: skip
+    yield _entry(f"user {who}", line, facts, " ".join(text.split()))
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(" ".join(part.split()) for part in text.split(",") if part.strip())
+
+
+def _entry(key: str, line: Line, facts: dict[str, Fact], body: str = "") -> Entry:
+    return Entry(key, " ".join(line.text.split()), line.number, body or line.text, facts)
