@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from irkit.compare.content.lines import Lines
 from irkit.compare.content.looks import look
 from irkit.compare.content.model import Entry, EntryChange, Fact, clean
-from irkit.compare.content.signs import command_facts, web_counts
+from irkit.compare.content.signs import TEXT_LIMIT, command_facts, web_counts
 from irkit.text import printable
 
 _ROOT = re.compile(
@@ -23,7 +23,7 @@ def web_page(path: str, before: bytes | None, after: bytes | None) -> list[Entry
 
     ``language``, ``web_root`` (its path is one that web servers commonly serve), ``size``; ``signs`` (what it holds now) and
     ``signs_new`` (more often than before); ``count_NAME`` for each; ``suspicious``: a request's data is executed, or it decodes
-    and evaluates, or names a known web shell.  Heuristics over the first MiB: a sign is a reason to look, its absence proves nothing.
+    and evaluates, or names a known web shell.  Heuristics over 256 KiB (``incomplete``: it has more): a sign is a reason to look, its absence proves nothing.
     """
     if before == after:
         return []
@@ -37,7 +37,7 @@ def web_page(path: str, before: bytes | None, after: bytes | None) -> list[Entry
     )
     facts: dict[str, Fact] = {
         "language": shown.interpreter, "type": shown.type, "web_root": bool(_ROOT.search(path)), "size": len(after or b""), "signs": tuple(new),
-        "signs_new": fresh, "suspicious": suspicious and bool(fresh), **{f"count_{name.replace('-', '_')}": count for name, count in new.items()},
+        "signs_new": fresh, "suspicious": suspicious and bool(fresh), "incomplete": len(after or b"") > TEXT_LIMIT, **{f"count_{name.replace('-', '_')}": count for name, count in new.items()},
     }  # fmt: skip
     return [EntryChange("web", change, printable(path, 300), clean(facts), 0)]
 

@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 
 from irkit.text import printable
 
-SIDE_LIMIT = 4 * 1024 * 1024
+SIDE_LIMIT = 2 * 1024 * 1024
 """Bytes of either side that are compared, counted after the beginning that both share."""
 LINES_LIMIT = 50_000
 LINE_SHOWN = 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from itertools import islice
 
 from irkit.compare.content import accounts, code, schedule, shell, sources, ssh, sudoers, system
 from irkit.compare.content.lines import Lines, split
@@ -12,6 +13,8 @@ from irkit.compare.content.model import Entry, EntryChange, compare, problem
 
 Reader = Callable[[Lines, str], Iterator[Entry]]
 Whole = Callable[[str, bytes | None, bytes | None], list[EntryChange]]
+
+ENTRIES_LIMIT = 20_000
 
 _SSH = r"(?:.*/\.ssh/|/etc/ssh/|/etc/dropbear/|/ssh/)"
 _READERS: tuple[tuple[str, str, Reader], ...] = (
@@ -86,5 +89,9 @@ def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collec
 
 def _by_entries(file: str, reader: Reader, path: str, before: bytes | None, after: bytes | None) -> list[EntryChange]:
     old, new = split(before), split(after)
-    found = compare(file, list(reader(old, path)), list(reader(new, path)))
-    return [*found, *(problem(file, why) for why in dict.fromkeys((*old.problems, *new.problems)))]
+    was, now = (list(islice(reader(side, path), ENTRIES_LIMIT + 1)) for side in (old, new))
+    problems = [*old.problems, *new.problems]
+    if max(len(was), len(now)) > ENTRIES_LIMIT:
+        problems.append(f"only the first {ENTRIES_LIMIT} entries were compared")
+    found = compare(file, was[:ENTRIES_LIMIT], now[:ENTRIES_LIMIT])
+    return [*found, *(problem(file, why) for why in dict.fromkeys(problems))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-FILE_LIMIT = 4 * 1024 * 1024
+FILE_LIMIT = 1024 * 1024
 COUNT_LIMIT = 20_000
-LINE_LIMIT = 64 * 1024
+LINE_LIMIT = 16 * 1024
 """Bytes of a file, lines, and characters of a line that are looked at."""
 
 

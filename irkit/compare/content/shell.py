@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from irkit.compare.content.lines import Lines, split
 from irkit.compare.content.looks import look
 from irkit.compare.content.model import Entry, EntryChange, Fact, clean
-from irkit.compare.content.signs import command_facts, command_signs, signed_lines
+from irkit.compare.content.signs import TEXT_LIMIT, command_facts, command_signs, signed_lines
 from irkit.text import printable
 
 _PRELOAD_NAMES = (
@@ -60,7 +60,7 @@ def profile(lines: Lines, _path: str) -> Iterator[Entry]:
 def script(file: str, path: str, before: bytes | None, after: bytes | None) -> list[EntryChange]:
     """One entry for a script as a whole.  ``interpreter``, ``type``, ``size``, ``lines_added``, ``lines_removed``.
 
-    ``signs`` are those of the lines that are new, and ``commands`` those of them that show one; ``signs_before``: of the old script.
+    ``incomplete``: signs were looked for in a part only.  ``signs`` are those of the lines that are new, and ``commands`` those of them that show one; ``signs_before``: of the old script.
     """
     if before == after:
         return []
@@ -76,6 +76,8 @@ def script(file: str, path: str, before: bytes | None, after: bytes | None) -> l
         "commands": signed_lines(added) if shown.type in ("script", "text") else (),
         "signs_before": command_signs("\n".join(line.text for line in old.lines)),
     }  # fmt: skip
+    if len(after or b"") > TEXT_LIMIT:
+        facts["incomplete"] = True
     if old.problems or new.problems:
         facts["problem"] = "; ".join((*old.problems, *new.problems))
     first = next((line.number for line in new.lines if line.text in fresh), 0)
