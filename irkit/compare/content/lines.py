@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,14 +34,18 @@ class Lines:
             if text and text[0] not in comments:
                 yield Line(line.number, text)
 
-    def joined(self, comments: str = "#") -> Iterator[Line]:
-        """As :meth:`statements`, each with the lines that a backslash at its end continues (bounded by :data:`LINE_LIMIT`)."""
+    def joined(self, comments: str = "#", keep: re.Pattern[str] | None = None) -> Iterator[Line]:
+        """As :meth:`statements`, each with the lines that a backslash at its end continues (bounded by :data:`LINE_LIMIT`).
+
+        ``keep``: what looks like a comment and is none.
+        """
         parts: list[str] = []
         size = number = 0
         for line in self.lines:
             if not parts:
                 number = line.number
-                if line.text.lstrip()[:1] in tuple(comments) and not line.text.lstrip().startswith("#include"):
+                bare = line.text.lstrip()
+                if bare[:1] in tuple(comments) and not (keep and keep.match(bare)):
                     continue
             text = line.text
             more = text.endswith("\\")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from irkit.text import printable
@@ -57,21 +58,17 @@ class EntryChange:
 def compare(file: str, before: Sequence[Entry], after: Sequence[Entry]) -> list[EntryChange]:
     """What differs, in the order of the lines after, what was removed at the end.  Linear in the number of entries."""
     old = _by_key(before)
-    changes: list[tuple[int, EntryChange]] = []
+    pairs: list[tuple[Entry | None, Entry | None]] = []
     for key, mine in _by_key(after).items():
         was, now = _without_equal(old.pop(key, []), mine)
-        for place, one in enumerate(now):
-            change = _changed(file, was[place], one) if place < len(was) else _plain(file, "added", one)
-            changes.append((one.line, change))
-        changes.extend((10**9, _plain(file, "removed", one)) for one in was[len(now) :])
-    changes.extend((10**9, _plain(file, "removed", one)) for rest in old.values() for one in rest)
-    found = [change for _, change in sorted(changes, key=lambda pair: pair[0])]
-    if len(found) > CHANGES_LIMIT:
-        left = len(found) - CHANGES_LIMIT
-        found = [
-            *found[:CHANGES_LIMIT],
-            problem(file, f"{left} more entries differ than the {CHANGES_LIMIT} that are listed"),
-        ]
+        pairs.extend(zip_longest(was, now))
+    pairs.extend((one, None) for rest in old.values() for one in rest)
+    pairs.sort(key=lambda pair: (pair[1] is None, pair[1].line if pair[1] else 0))
+    found = [_change(file, *pair) for pair in pairs[:CHANGES_LIMIT]]
+    if len(pairs) > CHANGES_LIMIT:
+        found.append(
+            problem(file, f"{len(pairs) - CHANGES_LIMIT} more entries differ than the {CHANGES_LIMIT} that are listed")
+        )
     return found
 
 
@@ -106,8 +103,11 @@ def _without_equal(before: list[Entry], after: list[Entry]) -> tuple[list[Entry]
     return was[::-1], now
 
 
-def _plain(file: str, change: str, one: Entry) -> EntryChange:
-    return EntryChange(file, change, _subject(one), clean(one.facts), one.line)
+def _change(file: str, was: Entry | None, now: Entry | None) -> EntryChange:
+    if was is not None and now is not None:
+        return _changed(file, was, now)
+    one, change = (now, "added") if now is not None else (was, "removed")
+    return EntryChange(file, change, _subject(one), clean(one.facts), one.line) if one else problem(file, "")
 
 
 def _changed(file: str, was: Entry, now: Entry) -> EntryChange:

@@ -42,8 +42,6 @@ def variable_facts(name: str, value: str) -> dict[str, Fact]:
 def profile(lines: Lines, _path: str) -> Iterator[Entry]:
     """Each line: ``command`` and ``signs``; of an assignment ``variable``, ``value``, ``preload``; of an alias ``alias``; ``function``."""
     for line in lines.joined():
-        if line.text.startswith("#"):
-            continue
         facts = command_facts(line.text)
         alias = _ALIAS.match(line.text)
         assignment = _ASSIGNMENT.match(line.text)

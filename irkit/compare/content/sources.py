@@ -100,7 +100,7 @@ def apk_repositories(lines: Lines, _path: str) -> Iterator[Entry]:
     for line in lines.statements():
         tag, uri = ("", line.text)
         if line.text.startswith("@"):
-            tag, _, uri = line.text.partition(" ")
+            tag, _, uri = line.text[1:].replace("\t", " ").partition(" ")
         yield _source(line.text, line, line.text, uri, {"tag": tag})
 
 

@@ -10,6 +10,8 @@ from irkit.compare.content.model import Entry, Fact
 from irkit.compare.content.signs import command_signs
 
 _INCLUDE = re.compile(r"[#@](includedir|include)\s+(.*)")
+_NO_COMMENT = re.compile(r"#include|#\d")
+"""``#1000`` is a uid."""
 _ALIAS = re.compile(r"(User|Runas|Host|Cmnd|Cmd)_Alias\s+(.*)", re.DOTALL)
 _TAGS = re.compile(
     r"\b(NOPASSWD|PASSWD|SETENV|NOSETENV|EXEC|NOEXEC|FOLLOW|NOFOLLOW|LOG_INPUT|LOG_OUTPUT|MAIL|NOMAIL|INTERCEPT|NOINTERCEPT)\s*:"
@@ -25,7 +27,7 @@ def sudoers(lines: Lines, path: str) -> Iterator[Entry]:
     """
     name = path.rpartition("/")[2]
     ignored = "/sudoers.d/" in path and ("." in name or name.endswith("~"))
-    for line in lines.joined():
+    for line in lines.joined(keep=_NO_COMMENT):
         for entry in _entries(line):
             yield Entry(entry.key, entry.subject, entry.line, entry.body, {**entry.facts, "ignored": ignored})
 
@@ -38,8 +40,6 @@ def _entries(line: Line) -> Iterator[Entry]:
         yield _entry(
             f"include {target}", line, {"type": "include", "target": target, "folder": include[1] == "includedir"}
         )
-        return
-    if text.startswith("#") and not re.match(r"#\d", text):
         return
     text = _uncommented(text)
     alias = _ALIAS.match(text)

@@ -155,8 +155,6 @@ def pam(lines: Lines, path: str) -> Iterator[Entry]:
     single = path.endswith("/pam.conf")
     service = path.rpartition("/")[2]
     for line in lines.joined():
-        if line.text.startswith("#"):
-            continue
         if line.text.startswith("@include"):
             target = line.text[8:].strip()
             yield Entry(f"include {target}", line.text, line.number, line.text, {"service": service, "include": target})

@@ -134,12 +134,12 @@ def test_time_is_bounded(letters: int, size: int) -> None:
     """Few lines that repeat are where difflib takes cubic time."""
     chance = random.Random(letters)
     before, after = (b"".join(b"%d\n" % chance.randrange(letters) for _ in range(size)) for _ in range(2))
-    started = time.perf_counter()
+    started = time.process_time()
     text_diff("/x", before, after)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_time_of_large_sides() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     text_diff("/x", os.urandom(4_000_000), b"\n" * 4_000_000)
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4

@@ -129,8 +129,8 @@ def test_look_never_raises(data: bytes, name: str) -> None:
 def test_cost() -> None:
     """A head of 64 KiB: well under a millisecond to look at, and to sample."""
     data = os.urandom(64 * 1024)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(20):
         look(data, len(data), "x")
         sampled(data, 0, len(data))
-    assert (time.perf_counter() - started) / 20 < 0.02
+    assert (time.process_time() - started) / 20 < 0.02
