@@ -60,7 +60,7 @@ def passwd(lines: Lines, _path: str) -> Iterator[Entry]:
         user, secret, uid, gid, gecos, home, shell = (*fields, *[""] * 7)[:7]
         value = _uid(fields)
         facts: dict[str, Fact] = {
-            "user": user, "uid": uid if value is None else value, "uid0": value == 0, "gid": gid if number(gid) is None else number(gid) or 0,
+            "user": user, "uid": -1 if value is None else value, "uid0": value == 0, "gid": _number(gid),
             "gid0": number(gid) == 0 and len(fields) > 3, "comment": gecos, "home": home, "shell": shell,
             "login": shell.rpartition("/")[2] not in _NO_LOGIN, "duplicate": names[name] > 1, "shared_uid": value is not None and uids[value] > 1,
             "malformed": len(fields) != 7 or value is None or not uid.isdigit(), "nis": False, **password(secret),
@@ -97,7 +97,7 @@ def group(lines: Lines, _path: str) -> Iterator[Entry]:
         name, secret, gid, members = (*fields, *[""] * 4)[:4]
         value = number(gid)
         facts: dict[str, Fact] = {
-            "group": name, "gid": gid if value is None else value, "gid0": value == 0 and len(fields) > 2, "members": _names(members),
+            "group": name, "gid": _number(gid), "gid0": value == 0 and len(fields) > 2, "members": _names(members),
             "privileged": name in _STRONG_GROUPS, "password_set": bool(password(secret)["password_set"]), "malformed": len(fields) != 4,
         }  # fmt: skip
         yield _account(name, line.number, line.text, facts, secret)
@@ -115,6 +115,12 @@ def gshadow(lines: Lines, _path: str) -> Iterator[Entry]:
         yield _account(name, line.number, line.text, facts, secret)
 
 
+def _number(text: str) -> int:
+    """-1 for what is no number."""
+    value = number(text)
+    return -1 if value is None else value
+
+
 def _days(field: str) -> str:
     """A field that should be a number: anything else may be a hash in the wrong place, and is not shown."""
     return field if field.isascii() and field.isdigit() and len(field) <= 10 else ""
@@ -129,6 +135,5 @@ def _account(name: str, line: int, body: str, facts: dict[str, Fact], secret: st
         facts["malformed"] = True
     if ":" not in body:
         # It may be a hash that lost its line: nothing of it is shown.
-        facts = {"malformed": True, "user": "", "uid0": False, "empty_password": False, "password_set": False}
-        return Entry("", "a line without fields", line, body, facts, {"line": body})
+        return Entry("", "a line without fields", line, body, {"malformed": True}, {"line": body})
     return Entry(name, name, line, body, facts, {"password": secret})

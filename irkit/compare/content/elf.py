@@ -16,7 +16,7 @@ from irkit.compare.content.elf_file import (
     ElfFile,
     read_elf,
 )
-from irkit.compare.content.entropy import sampled
+from irkit.compare.content.randomness import sampled
 from irkit.text import printable
 
 NEEDED_LIMIT = 200

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irkit.compare.content import FILES, EntryChange, entries, kind_of
+from irkit.compare.content import FACTS, FILES, EntryChange, catalog, kind_of
+from irkit.compare.content.signs import SIGNS, WEB_SIGNS
+from irkit.compare.content.vocabulary import COMMON
 
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -31,6 +33,30 @@ PATHS = {
     "cron-script": "/etc/cron.daily/x", "init": "/etc/init.d/x", "entrypoint": "/docker-entrypoint.d/x.sh", "git-hook": "/src/.git/hooks/post-commit",
     "pam-module": "/lib/x86_64-linux-gnu/security/pam_x.so", "package-key": "/etc/apk/keys/x.pub", "web": "/var/www/html/x.php",
 }  # fmt: skip
+
+
+TYPES = {"flag": bool, "number": int, "text": str, "texts": tuple}
+
+
+def entries(path: str, before: bytes | None, after: bytes | None, **own: Any) -> list[EntryChange]:
+    """The tested function; every fact that it gives anywhere in these tests must be declared, and of its type."""
+    found = catalog.entries(path, before, after, **own)
+    for change in found:
+        declared = {**COMMON, **FACTS[change.file]}
+        for name, value in change.facts.items():
+            base = name.removesuffix("_added").removesuffix("_removed")
+            kind = declared[name][0] if name in declared else declared[base][0]
+            assert type(value) is TYPES[kind], (change.file, name, value)
+            assert kind == "texts" or name in declared
+    return found
+
+
+def test_vocabulary() -> None:
+    assert set(FACTS) == set(FILES)
+    assert set(WEB_SIGNS) == {
+        name.removeprefix("count_").replace("_", "-") for name in FACTS["web"] if name.startswith("count_")
+    }
+    assert len(set(SIGNS)) == len(SIGNS)
 
 
 def one(file: str, after: str, before: str | None = None) -> EntryChange:
@@ -253,7 +279,21 @@ def test_authorized_key_fingerprint() -> None:
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_fingerprint_as_ssh_keygen(kind: str, tmp_path: Path) -> None:
     subprocess.run(
-        ["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "me", "-f", str(tmp_path / "k")], check=True, timeout=60
+        [
+            "ssh-keygen",
+            "-q",
+            "-t",
+            kind,
+            *(("-b", "2048") if kind == "rsa" else ()),
+            "-N",
+            "",
+            "-C",
+            "me",
+            "-f",
+            str(tmp_path / "k"),
+        ],
+        check=True,
+        timeout=60,
     )
     said = subprocess.run(
         ["ssh-keygen", "-lf", str(tmp_path / "k.pub")], check=True, capture_output=True, text=True
