@@ -23,12 +23,13 @@ _COMMANDS = {
     "base64": r"\bbase64\s{1,8}(?:-d|-D|--d)|\bopenssl\s{1,8}(?:enc|base64)\b|\bb64decode\b|base64_decode|\bxxd\s{1,8}-r",
     "inline-code": rf"\b(?:python[\d.]{{0,4}}|perl|ruby|node|php|lua)\s{{1,8}}-(?:c|e|r|-eval)\b|\b{_SHELLS}\s{{1,8}}-\w{{0,4}}c\b|\beval\b",
     "temporary-path": r"(?<![\w.])/(?:tmp|var/tmp|dev/shm|run/shm|dev/mqueue)(?:/|\b)",
-    "hidden-path": r"/\.(?!ssh/|bash|profile|config/|cache/|local/|zsh|\.|/)[\w.-]{1,64}|/\s{1,8}/|/\.\.\.",
+    "hidden-path": r"(?<!~)/\.(?!ssh/|bash|profile|config/|cache/|local/|zsh|\.|/)[\w.-]{1,64}|/\s{1,8}/|/\.\.\.",
     "preload": r"\b(?:LD_PRELOAD|LD_AUDIT|LD_LIBRARY_PATH|NODE_OPTIONS|PYTHONSTARTUP|PYTHONINSPECT|PERL5OPT|RUBYOPT|BASH_ENV|PROMPT_COMMAND|JAVA_TOOL_OPTIONS"
                r"|GCONV_PATH|GIT_SSH_COMMAND)\b",
     "permissions": r"\bchmod\b[^\n;|&]{0,40}(?:\+s|u\+s|[ 0]?[4267][0-7]{3}\b)|\bsetcap\b|\bchattr\b",
     "accounts": r"\b(?:useradd|adduser|usermod|chpasswd|passwd|authorized_keys|/etc/shadow|/etc/sudoers)\b",
-    "history": r"\bunset\s{1,8}HIST|\bHIST(?:FILE|SIZE|FILESIZE|CONTROL)\s{0,8}=|\bhistory\s{1,8}-[cw]|\bset\s{1,8}\+o\s{1,8}history",
+    "history": r"\bunset\s{1,8}HIST|\bHISTFILE\s{0,8}=\s{0,8}[\"']?(?:/dev/null|[\"';\s]|$)|\bHIST(?:FILE)?SIZE\s{0,8}=\s{0,8}[\"']?-?0\b"
+               r"|\bhistory\s{1,8}-[cw]|\bset\s{1,8}\+o\s{1,8}history|/\.\w{1,20}_history\b",
     "miner": r"stratum\+(?:tcp|ssl)|\bxmrig\b|\bminerd\b|\bnicehash\b|\bcryptonight\b|\brandomx\b",
     "firewall": r"\b(?:iptables|nft|ufw)\b",
     "background": r"\bnohup\b|\bsetsid\b|\bdisown\b",

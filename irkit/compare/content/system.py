@@ -82,8 +82,12 @@ def unit(lines: Lines, path: str) -> Iterator[Entry]:
         )
 
 
+_FOUR, _SIX = (
+    ("localhost", "localhost.localdomain", f"localhost{one}", f"localhost{one}.localdomain{one}") for one in (4, 6)
+)
+_GATEWAY = frozenset({"host.containers.internal", "host.docker.internal", "gateway.docker.internal"})
 _OWN_HOSTS: dict[str, set[tuple[str, ...]]] = {
-    "127.0.0.1": {("localhost",)}, "::1": {("localhost", "ip6-localhost", "ip6-loopback"), ("localhost",)}, "fe00::": {("ip6-localnet",)},
+    "127.0.0.1": {("localhost",), _FOUR}, "::1": {("localhost", "ip6-localhost", "ip6-loopback"), ("localhost",), _SIX}, "fe00::": {("ip6-localnet",)},
     "fe00::0": {("ip6-localnet",)}, "ff00::": {("ip6-mcastprefix",)}, "ff00::0": {("ip6-mcastprefix",)}, "ff02::1": {("ip6-allnodes",)},
     "ff02::2": {("ip6-allrouters",)},
 }  # fmt: skip
@@ -107,8 +111,11 @@ def hosts(lines: Lines, _path: str, own: Collection[str] = ()) -> Iterator[Entry
 
 
 def _own_names(address: str, names: list[str], own: Collection[str]) -> bool:
-    if not names or _address(address) is None or _loopback(address):
+    found = _address(address)
+    if not names or found is None or _loopback(address):
         return False
+    if found.is_private and set(names) <= _GATEWAY:
+        return True
     return all(name in own for name in names) if own else all(_ID.fullmatch(name) for name in names)
 
 

