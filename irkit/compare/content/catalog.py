@@ -57,6 +57,8 @@ _WHOLE: tuple[tuple[str, str, Whole], ...] = (
 )  # fmt: skip
 _R = tuple((re.compile(pattern, re.DOTALL), file, reader) for pattern, file, reader in _READERS)
 _W = tuple((re.compile(pattern, re.DOTALL), file, whole) for pattern, file, whole in _WHOLE)
+_ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _, _ in (*_READERS, *_WHOLE)), re.DOTALL)
+"""One question for all, because nearly all paths are none of them."""
 FILES = tuple(dict.fromkeys((*(file for _, file, _ in _R), "hosts", *(file for _, file, _ in _W))))
 """All kinds of files that an :class:`EntryChange` may name."""
 
@@ -65,6 +67,8 @@ def kind_of(path: str) -> str | None:
     """Which kind of file a path is (one of :data:`FILES`); ``None``: its entries mean nothing to irkit.  Cheap: asked for every change."""
     if path == "/etc/hosts":
         return "hosts"
+    if not _ANY.fullmatch(path):
+        return None
     return next((file for pattern, file, _ in (*_R, *_W) if pattern.fullmatch(path)), None)
 
 

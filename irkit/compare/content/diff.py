@@ -89,6 +89,19 @@ def text_diff(
     return TextDiff(tuple(lines), truncated, added, removed)
 
 
+def changed_lines(before: bytes | None, after: bytes | None) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """``(added, removed, truncated)``: the lines themselves, in ``surrogateescape`` form without their ends, for rules to search."""
+    hunks = compare_lines(before or b"", after or b"")
+    changes = list(hunks.changes())
+    added = tuple(_text(line) for one in changes for line in hunks.after[one[2] : one[3]])
+    removed = tuple(_text(line) for one in changes for line in hunks.before[one[0] : one[1]])
+    return added, removed, hunks.truncated
+
+
+def _text(line: bytes) -> str:
+    return line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+
+
 def compare_lines(before: bytes, after: bytes, context: int = 3) -> Hunks:
     """Which lines are equal.  Linear in size, but for a bounded share."""
     start = _line_start(before, _shared(before, after), context)

@@ -35,7 +35,7 @@ class Lines:
                 yield Line(line.number, text)
 
     def joined(self, comments: str = "#", keep: re.Pattern[str] | None = None) -> Iterator[Line]:
-        """As :meth:`statements`, each with the lines that a backslash at its end continues (bounded by :data:`LINE_LIMIT`).
+        """As :meth:`statements`, each with the lines that a backslash at its end continues: up to :data:`LINE_LIMIT`, what is longer comes in pieces.
 
         ``keep``: what looks like a comment and is none.
         """
@@ -50,9 +50,9 @@ class Lines:
             text = line.text
             more = text.endswith("\\")
             size += len(text)
-            if size <= LINE_LIMIT:
-                parts.append(text[:-1] if more else text)
-            if not more:
+            parts.append(text[:-1] if more else text)
+            # Longer ones are read in pieces: nothing is dropped.
+            if not more or size > LINE_LIMIT:
                 yield from self._whole(parts, number)
                 parts, size = [], 0
         yield from self._whole(parts, number)

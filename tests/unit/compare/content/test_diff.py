@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irkit.compare.content import text_diff
+from irkit.compare.content import changed_lines, text_diff
 from irkit.compare.content.diff import LINES_LIMIT, compare_lines
 
 LINES = st.lists(st.sampled_from([b"a", b"b", b"c", b"", b"x y", b"\xff", b"\0", b"a\r"]), max_size=40)
@@ -143,3 +143,8 @@ def test_time_of_large_sides() -> None:
     started = time.process_time()
     text_diff("/x", os.urandom(4_000_000), b"\n" * 4_000_000)
     assert time.process_time() - started < 4
+
+
+def test_changed_lines() -> None:
+    assert changed_lines(b"a\nb\n", b"a\nc\xff\r\nd") == (("c\udcff\r", "d"), ("b",), False)
+    assert changed_lines(None, b"x") == (("x",), (), False)

@@ -226,6 +226,11 @@ def test_sudoers_file_that_sudo_ignores() -> None:
     assert entries("/etc/sudoers.d/x", None, b"a ALL=ALL\n")[0].facts["ignored"] is False
 
 
+def test_a_statement_longer_than_the_limit_is_read_to_its_end() -> None:
+    long = b"\\\n" * 3 + (b"x, " * 100 + b"\\\n") * 60 + b"evil ALL=(ALL) NOPASSWD: ALL\n"
+    assert any(change.facts.get("nopasswd") for change in entries("/etc/sudoers", b"", long))
+
+
 # ---- what runs later
 
 
