@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irkit.compare.content import LogFacts, LogSide, is_log, log_wiped
@@ -92,6 +92,7 @@ def test_a_part_is_said() -> None:
     assert found.incomplete and found.shrank and found.lines_missing == 0
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["/var/log/a.log", "/var/log/wtmp", "/var/log/lastlog", "/root/.bash_history"]),
     st.binary(max_size=900),

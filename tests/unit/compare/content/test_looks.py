@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irkit.compare.content import entropy, look, sampled
@@ -115,11 +115,13 @@ def test_entropy() -> None:
     assert sampled(noise, 10, 10) == 0.0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_entropy_bounds(data: bytes) -> None:
     assert 0.0 <= entropy(data) <= min(8.0, math.log2(len(data) or 1)) + 1e-9
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.text(max_size=40))
 def test_look_never_raises(data: bytes, name: str) -> None:
     shown = look(data, len(data), name)
