@@ -8,12 +8,12 @@ small pieces that are left, until a budget is spent.  What is then still unmatch
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from irkit.compare.content.secrets import line_without_hashes
 from irkit.text import printable
 
 SIDE_LIMIT = 2 * 1024 * 1024
@@ -23,11 +23,6 @@ LINE_SHOWN = 500
 SHOWN_LIMIT = 2000
 _PIECE, _BUDGET = 10_000, 300_000
 """Products of line counts: of one piece that ``difflib`` gets, and of all of them."""
-
-_HASH = re.compile(
-    rb"(\$[A-Za-z0-9-]{1,10}\$)[./A-Za-z0-9$=,+-]{16,}|(?<=:)[./A-Za-z0-9]{13}(?=:)|(?<=:)_[./A-Za-z0-9]{19}(?=:)"
-)
-"""Password hashes (crypt(5)), in whatever file: compared, and shown as their algorithm only."""
 
 Block = tuple[int, int, int]
 """As ``difflib``'s matching blocks: where in before, where in after, how many lines are equal."""
@@ -253,6 +248,6 @@ def _shown(sign: str, line: bytes) -> Iterator[str]:
     whole = line.endswith(b"\n")
     # A line of megabytes is cut before it is escaped: no character takes more than 4 bytes.
     text = (line[:-1] if whole else line)[: 4 * LINE_SHOWN + 4]
-    yield sign + printable(_HASH.sub(rb"\1...", text), LINE_SHOWN)
+    yield sign + printable(line_without_hashes(text), LINE_SHOWN)
     if not whole:
         yield "\\ No newline at end of file"

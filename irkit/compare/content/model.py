@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from irkit.compare.content.secrets import without_hashes
 from irkit.text import printable
 
 Fact = str | int | bool | tuple[str, ...]
@@ -135,7 +136,12 @@ def _words(value: Fact) -> str:
 
 
 def _subject(one: Entry) -> str:
-    return printable(squeeze(one.subject), 300)
+    return shown(squeeze(one.subject), 300)
+
+
+def shown(text: str, limit: int) -> str:
+    """Escaped, cut, and without password hashes."""
+    return printable(without_hashes(text[: 2 * limit])[: limit + 1], limit)
 
 
 def squeeze(text: str) -> str:
@@ -149,10 +155,10 @@ def clean(facts: Mapping[str, Fact]) -> dict[str, Fact]:
     clipped = False
     for name, value in facts.items():
         if isinstance(value, str):
-            found[name] = printable(value[: TEXT_LIMIT + 1], TEXT_LIMIT)
+            found[name] = shown(value, TEXT_LIMIT)
             clipped = clipped or len(value) > TEXT_LIMIT
         elif isinstance(value, tuple):
-            found[name] = tuple(printable(one[: TEXT_LIMIT + 1], TEXT_LIMIT) for one in value[:TEXTS_LIMIT])
+            found[name] = tuple(shown(one, TEXT_LIMIT) for one in value[:TEXTS_LIMIT])
             clipped = clipped or len(value) > TEXTS_LIMIT or any(len(one) > TEXT_LIMIT for one in value[:TEXTS_LIMIT])
         else:
             found[name] = value
