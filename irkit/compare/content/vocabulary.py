@@ -159,3 +159,12 @@ FACTS: Mapping[str, Facts] = {
         **{f"count_{name.replace('-', '_')}": ("number", f"how often {name}") for name in _WEB_SIGNS},
     },
 }  # fmt: skip
+
+
+def table() -> str:
+    """The table of docs/content.md: a row a kind of file, its facts with their types."""
+    rows = [
+        f"| `{file}` | {' · '.join(f'`{name}` {kind}' for name, (kind, _) in sorted(facts.items()))} |"
+        for file, facts in sorted(FACTS.items())
+    ]
+    return "\n".join(("| file | facts |", "|---|---|", *rows))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from irkit.compare.content import FACTS, FILES, EntryChange, catalog, kind_of
 from irkit.compare.content.signs import SIGNS, WEB_SIGNS
-from irkit.compare.content.vocabulary import COMMON
+from irkit.compare.content.vocabulary import COMMON, table
 
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
@@ -57,6 +57,13 @@ def test_vocabulary() -> None:
         name.removeprefix("count_").replace("_", "-") for name in FACTS["web"] if name.startswith("count_")
     }
     assert len(set(SIGNS)) == len(SIGNS)
+
+
+def test_page() -> None:
+    """docs/content.md has the table that the vocabulary makes, and names every sign."""
+    page = (Path(__file__).parents[4] / "docs/content.md").read_text()
+    assert table() in page
+    assert all(f"`{sign}`" in page for sign in (*SIGNS, *WEB_SIGNS))
 
 
 def one(file: str, after: str, before: str | None = None) -> EntryChange:
