@@ -21,6 +21,7 @@ SIDE_LIMIT = 2 * 1024 * 1024
 LINES_LIMIT = 50_000
 LINE_SHOWN = 500
 SHOWN_LIMIT = 2000
+_BLOCK = 64 * 1024
 _PIECE, _BUDGET = 10_000, 300_000
 """Products of line counts: of one piece that ``difflib`` gets, and of all of them."""
 
@@ -108,13 +109,14 @@ def compare_lines(before: bytes, after: bytes, context: int = 3) -> Hunks:
 
 def _shared(before: bytes, after: bytes) -> int:
     """The length of what both begin with."""
-    low, high = 0, min(len(before), len(after))
-    if before[:high] == after[:high]:
-        return high
-    old, new = memoryview(before), memoryview(after)
+    size = min(len(before), len(after))
+    low = 0
+    while low < size and before[low : low + _BLOCK] == after[low : low + _BLOCK]:
+        low += _BLOCK
+    low, high = min(low, size), min(low + _BLOCK, size)
     while low < high:
         middle = (low + high + 1) // 2
-        if old[low:middle] == new[low:middle]:
+        if before[low:middle] == after[low:middle]:
             low = middle
         else:
             high = middle - 1

@@ -15,6 +15,11 @@ TEXT_LIMIT = 2000
 """Characters of one text fact; ``clipped`` is set where one is cut."""
 TEXTS_LIMIT = 200
 """Texts in one fact."""
+TELLING = (
+    "uid0", "gid0", "empty_password", "nopasswd", "no_authentication", "as_root", "all_commands", "privileged", "preload", "unsafe_path", "executes", "risky",
+    "temporary", "hidden", "outside", "insecure", "permits", "at_boot", "environment", "authority", "signs",
+)  # fmt: skip
+"""Facts for which an entry is listed first, when not all can be."""
 CHANGES_LIMIT = 2000
 """Entries that one file may give; what is beyond is counted in a last entry."""
 
@@ -64,13 +69,21 @@ def compare(file: str, before: Sequence[Entry], after: Sequence[Entry]) -> list[
         was, now = _without_equal(old.pop(key, []), mine)
         pairs.extend(zip_longest(was, now))
     pairs.extend((one, None) for rest in old.values() for one in rest)
-    pairs.sort(key=lambda pair: (pair[1] is None, pair[1].line if pair[1] else 0))
-    found = [_change(file, *pair) for pair in pairs[:CHANGES_LIMIT]]
+    listed = pairs
+    if len(pairs) > CHANGES_LIMIT:
+        # Two thousand harmless entries must not hide the one that is not.
+        listed = sorted(pairs, key=lambda pair: not _telling(pair[1] or pair[0]))[:CHANGES_LIMIT]
+    listed.sort(key=lambda pair: (pair[1] is None, pair[1].line if pair[1] else 0))
+    found = [_change(file, *pair) for pair in listed]
     if len(pairs) > CHANGES_LIMIT:
         found.append(
             problem(file, f"{len(pairs) - CHANGES_LIMIT} more entries differ than the {CHANGES_LIMIT} that are listed")
         )
     return found
+
+
+def _telling(one: Entry | None) -> bool:
+    return one is not None and any(one.facts.get(name) for name in TELLING)
 
 
 def problem(file: str, why: str) -> EntryChange:

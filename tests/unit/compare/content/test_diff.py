@@ -151,3 +151,12 @@ def test_time_of_large_sides() -> None:
 def test_changed_lines() -> None:
     assert changed_lines(b"a\nb\n", b"a\nc\xff\r\nd") == (("c\udcff\r", "d"), ("b",), False)
     assert changed_lines(None, b"x") == (("x",), (), False)
+
+
+@pytest.mark.parametrize("place", [0, 1, 65_535, 65_536, 65_537, 131_072, 199_999])
+def test_a_common_beginning_of_any_length(place: int) -> None:
+    before = b"0123456\n" * 25_000
+    after = before[:place] + b"X" + before[place + 1 :]
+    assert applied(before, after) == after
+    assert text_diff("/x", before, after).added == 1
+    assert applied(before[:place], before) == before

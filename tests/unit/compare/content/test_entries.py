@@ -582,6 +582,10 @@ def test_what_is_left_out_is_said() -> None:
     many = entries("/etc/passwd", b"", b"".join(b"u%d:x:5:5::/:/bin/sh\n" % number for number in range(21_000)))
     assert [change.facts["problem"] for change in many if "problem" in change.facts]
     assert len(many) < 2100
+    hidden = entries(
+        "/etc/passwd", b"", b"u:x:5:5::/:/bin/sh\n" * 5000 + b"evil:x:0:0::/:/bin/sh\n" + b"v:x:5:5::/:/bin/sh\n" * 500
+    )
+    assert [change.subject for change in hidden if change.facts.get("uid0")] == ["evil"]
     long = entries("/etc/crontab", b"", b"a" * 20_000)
     assert any("longer than" in str(change.facts.get("problem")) for change in long) and any(
         change.facts.get("clipped") for change in long
