@@ -20,6 +20,7 @@ _SSH = r"(?:.*/\.ssh/|/etc/ssh/|/etc/dropbear/|/ssh/)"
 _READERS: tuple[tuple[str, str, Reader], ...] = (
     (r"/etc/passwd", "passwd", accounts.passwd), (r"/etc/shadow", "shadow", accounts.shadow), (r"/etc/group", "group", accounts.group),
     (r"/etc/gshadow", "gshadow", accounts.gshadow), (r"(?:/usr/local)?/etc/sudoers(?:\.d/.*)?", "sudoers", sudoers.sudoers),
+    (r"(?:/usr/local)?/etc/doas(?:\.conf|\.d/.*\.conf)", "doas", sudoers.doas),
     (r"/etc/crontab|/etc/cron\.d/.*|/etc/crontabs/.*|/var/spool/cron/(?!at|last)(?:crontabs/|tabs/)?[^/]*|/var/cron/tabs/.*", "cron", schedule.crontab),
     (r"/etc/anacrontab", "anacron", schedule.anacrontab), (r"/var/spool/(?:cron/)?at(?:jobs)?/(?!\.SEQ)[^/]*", "at", schedule.at_job),
     (r"/etc/inittab", "inittab", schedule.inittab),

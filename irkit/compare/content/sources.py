@@ -23,7 +23,7 @@ def _source(key: str, line: Line, text: str, uri: str, facts: dict[str, Fact]) -
     uri = uri.strip()
     return Entry(
         masked(key), masked(text), line.number, masked(text),
-        {"uri": masked(uri), "plain_http": uri.lower().startswith(("http://", "ftp://")), "local": uri.startswith(("/", "file:", "copy:", "cdrom:")),
+        {"uri": masked(uri), "plain_http": any(word.lower().startswith(("http://", "ftp://")) for word in uri.split()), "local": uri.startswith(("/", "file:", "copy:", "cdrom:")),
          "credentials": bool(_CREDENTIALS.search(uri)), "insecure": False, **shown},
         {"text": text},
     )  # fmt: skip
@@ -140,7 +140,7 @@ _GIT_RUNS = frozenset(_GIT_NAMES.split())
 
 
 def git_config(lines: Lines, _path: str) -> Iterator[Entry]:
-    """git-config(1): ``section``, ``keyword``, ``value``, ``executes`` (git runs what it names), ``signs``."""
+    """git-config(1): ``section``, ``keyword``, ``value``, ``executes`` (git runs or reads what it names), ``redirects`` (it fetches from elsewhere), ``signs``."""
     section = ""
     for line in lines.joined("#;"):
         text = line.text
@@ -153,13 +153,14 @@ def git_config(lines: Lines, _path: str) -> Iterator[Entry]:
         runs = (
             keyword.lower() in _GIT_RUNS
             or (section == "alias" and value.lstrip('"').startswith("!"))
-            or section.lower().startswith("url ")
+            or (keyword.lower() == "path" and section.lower().startswith("include"))
         )
         facts: dict[str, Fact] = {
             "section": masked(section),
             "keyword": keyword,
             "value": masked(value),
             "executes": runs,
+            "redirects": section.lower().startswith("url "),
             "signs": command_signs(value),
         }
         body = f"[{section}] {keyword} = {value}"

@@ -1,4 +1,4 @@
-"""sudoers(5), as entries: specifications of users, aliases, defaults, includes."""
+"""sudoers(5), as entries: specifications of users, aliases, defaults, includes; and doas.conf(5)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _uncommented(text: str) -> str:
 
 
 def _defaults(line: Line, text: str) -> Iterator[Entry]:
-    scope, _, settings = text.partition(" ")
+    scope, _, settings = text.replace("\t", " ").partition(" ")
+    settings = "!".join(part.lstrip() if place else part for place, part in enumerate(settings.split("!")))
     dangerous = any(re.search(rf"(?<![\w!]){re.escape(word)}(?!\w)", settings) for word in _DANGEROUS)
     facts: dict[str, Fact] = {
         "type": "defaults", "scope": scope.removeprefix("Defaults"), "setting": settings.strip(), "no_authentication": "!authenticate" in settings,
@@ -99,6 +100,24 @@ def _users(line: Line, text: str) -> Iterator[Entry]:
         "malformed": False,
     }  # fmt: skip
     yield _entry(f"user {who}", line, facts, " ".join(text.split()))
+
+
+def doas(lines: Lines, _path: str) -> Iterator[Entry]:
+    """doas.conf(5).  ``action``, ``user``, ``nopasswd``, ``as_root``, ``all_commands``, ``setenv``, ``command``, ``signs``."""
+    for line in lines.joined():
+        words = line.text.split()
+        end = words.index("cmd") if "cmd" in words else len(words)
+        head, command = words[:end], " ".join(words[end + 1 :])
+        as_place = head.index("as") if "as" in head else len(head)
+        target = head[as_place + 1] if as_place + 1 < len(head) else "root"
+        before = [word for word in head[1:as_place] if word not in ("nopass", "nolog", "persist", "keepenv")]
+        user = before[-1] if before else ""
+        facts: dict[str, Fact] = {
+            "action": head[0] if head else "", "user": user, "runas": target, "nopasswd": "nopass" in head[1:as_place], "as_root": target == "root",
+            "all_commands": not command, "setenv": "keepenv" in head or "setenv" in head, "command": command, "signs": command_signs(command),
+            "malformed": not head or head[0] not in ("permit", "deny") or not user,
+        }  # fmt: skip
+        yield _entry(f"{user} {target}", line, facts, " ".join(words))
 
 
 def _list(text: str) -> tuple[str, ...]:

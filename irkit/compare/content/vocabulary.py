@@ -112,6 +112,10 @@ FACTS: Mapping[str, Facts] = {
         "setting": ("text", "defaults"), "no_authentication": ("flag", "!authenticate"), "risky": ("flag", "a setting that weakens sudo or its log"),
         "target": ("text", "what is included"), "folder": ("flag", "a folder is included"), "ignored": ("flag", "sudo passes over a file of this name"),
     },
+    "doas": {
+        **_COMMAND, **_MALFORMED, "action": ("text", "permit or deny"), "user": ("text", "user or :group"), "runas": ("text", "as whom"), "nopasswd": ("flag", "nopass"),
+        "as_root": ("flag", "as root"), "all_commands": ("flag", "no command is named"), "setenv": ("flag", "the environment is kept or set"),
+    },
     "cron": _JOB, "anacron": {**_JOB, "job": ("text", "identifier")},
     "at": {**_COMMAND, "user": ("text", "uid"), "as_root": ("flag", "as root"), "due": ("number", "seconds since 1970, 0 unknown")},
     "inittab": {**_COMMAND, **_MALFORMED, "id": ("text", "id"), "runlevels": ("text", "runlevels"), "action": ("text", "respawn, sysinit, …")},
@@ -145,7 +149,7 @@ FACTS: Mapping[str, Facts] = {
     "apt-source": _APT, "apk-source": {**_SOURCE, "tag": ("text", "tag")}, "yum-source": _SETTING, "pip-config": _SETTING, "npm-config": _SETTING,
     "apt-config": {**_SOURCE, **_COMMAND, "executes": ("flag", "a hook runs a command")},
     "git-config": {
-        "section": ("text", "section"), "keyword": ("text", "keyword"), "value": ("text", "value"), "executes": ("flag", "git runs what it names"), "signs": _COMMAND["signs"],
+        "section": ("text", "section"), "keyword": ("text", "keyword"), "value": ("text", "value"), "executes": ("flag", "git runs or reads what it names"), "redirects": ("flag", "git fetches from elsewhere"), "signs": _COMMAND["signs"],
     },
     "php-config": {
         "keyword": ("text", "in small letters"), "value": ("text", "value"), "executes": ("flag", "code is loaded, or other files are run"), "risky": ("flag", "weakens PHP's limits"),

@@ -23,6 +23,7 @@ PRINT = "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"  # of GitHub's publ
 HASH = "$6$saltsalt$" + "h" * 86
 
 PATHS = {
+    "doas": "/etc/doas.d/x.conf",
     "passwd": "/etc/passwd", "shadow": "/etc/shadow", "group": "/etc/group", "gshadow": "/etc/gshadow", "sudoers": "/etc/sudoers.d/x", "cron": "/etc/cron.d/x",
     "anacron": "/etc/anacrontab", "at": "/var/spool/cron/atjobs/a00001018d5a3c", "inittab": "/etc/inittab", "authorized_keys": "/root/.ssh/authorized_keys",
     "known_hosts": "/root/.ssh/known_hosts", "sshd_config": "/etc/ssh/sshd_config", "ssh_config": "/root/.ssh/config", "ld.so.preload": "/etc/ld.so.preload",
@@ -216,6 +217,7 @@ def test_group() -> None:
             "u ALL=(deploy) \\\n   NOPASSWD: \\\n ALL # comment",
             {"as_root": False, "nopasswd": True, "all_commands": True},
         ),
+        ("Defaults ! authenticate", {"no_authentication": True, "risky": True}),
         ("Defaults !authenticate", {"type": "defaults", "no_authentication": True, "risky": True}),
         ("Defaults:www-data !requiretty", {"scope": ":www-data", "risky": True}),
         (
@@ -230,6 +232,26 @@ def test_group() -> None:
 def test_sudoers(line: str, expected: dict[str, Any]) -> None:
     found = facts("sudoers", f"# a comment \\\n{line}\n")
     assert {name: found.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "permit nopass keepenv www-data",
+            {"user": "www-data", "nopasswd": True, "as_root": True, "all_commands": True, "setenv": True},
+        ),
+        (
+            "permit nopass :wheel as root cmd /sbin/apk args update",
+            {"user": ":wheel", "all_commands": False, "command": "/sbin/apk args update"},
+        ),
+        ("deny a as b", {"action": "deny", "runas": "b", "as_root": False, "nopasswd": False}),
+        ("permit", {"malformed": True}),
+    ],
+)
+def test_doas(line: str, expected: dict[str, Any]) -> None:
+    found = facts("doas", line)
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_sudoers_file_that_sudo_ignores() -> None:
@@ -485,6 +507,8 @@ def test_pam(line: str, expected: dict[str, Any]) -> None:
         ("/etc/pip.conf", "[global]\ntrusted-host = evil.example", {"insecure": True}),
         ("/root/.npmrc", "//registry.example/:_authToken=npm_SECRETSECRET", {"credentials": True, "value": "***"}),
         ("/root/.gitconfig", "[core]\n\tsshCommand = /tmp/x", {"executes": True, "signs": ("temporary-path",), "section": "core"}),
+        ("/root/.gitconfig", "[include]\n\tpath = /tmp/x", {"executes": True, "redirects": False}),
+        ("/root/.gitconfig", "[url \"http://e/\"]\n\tinsteadOf = https://g/", {"redirects": True}),
         ("/root/.gitconfig", "[user]\n\tname = me", {"executes": False}),
         ("/var/www/.htaccess", "AddHandler application/x-httpd-php .jpg", {"keyword": "addhandler", "executes": True}),
         ("/usr/local/etc/php/conf.d/x.ini", "auto_prepend_file = /tmp/x.php", {"executes": True, "value": "/tmp/x.php"}),
