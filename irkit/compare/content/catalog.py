@@ -15,6 +15,8 @@ Reader = Callable[[Lines, str], Iterator[Entry]]
 Whole = Callable[[str, bytes | None, bytes | None], list[EntryChange]]
 
 ENTRIES_LIMIT = 20_000
+PATH_LIMIT = 4096
+"""PATH_MAX: no program reads its settings from a longer one."""
 
 _SSH = r"(?:.*/\.ssh/|/etc/ssh/|/etc/dropbear/|/ssh/)"
 _READERS: tuple[tuple[str, str, Reader], ...] = (
@@ -68,7 +70,7 @@ def kind_of(path: str) -> str | None:
     """Which kind of file a path is (one of :data:`FILES`); ``None``: its entries mean nothing to irkit.  Cheap: asked for every change."""
     if path == "/etc/hosts":
         return "hosts"
-    if not _ANY.fullmatch(path):
+    if len(path) > PATH_LIMIT or not _ANY.fullmatch(path):
         return None
     return next((file for pattern, file, _ in (*_R, *_W) if pattern.fullmatch(path)), None)
 
@@ -79,7 +81,7 @@ def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collec
     ``before``, ``after``: its bytes, ``None`` where it is not there.  ``own``: the container's own names (hostname, short id), by which
     the engine's lines in ``/etc/hosts`` are known.  What could not be compared is an entry with the fact ``problem``.  Never raises.
     """
-    if before == after:
+    if before == after or kind_of(path) is None:
         return []
     if path == "/etc/hosts":
         return _by_entries("hosts", partial(system.hosts, own=own), path, before, after)

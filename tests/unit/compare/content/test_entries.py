@@ -99,6 +99,14 @@ def test_kind_of(path: str, file: str | None) -> None:
     assert kind_of(path) == file
 
 
+@pytest.mark.parametrize("piece", ["/systemd/system", "/.git/hooks", "/.ssh/", "/php", "/a", "/webapps/"])
+def test_long_paths_cost_nothing(piece: str) -> None:
+    started = time.process_time()
+    for size in (4096, 1_000_000):
+        kind_of((piece * size)[:size])
+    assert time.process_time() - started < 0.5
+
+
 # ---- accounts
 
 
