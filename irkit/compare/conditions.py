@@ -112,7 +112,7 @@ def _numbers(doc: Doc, name: str) -> tuple[tuple[int | None, int | None], ...]:
         inner = doc.mapping(name)
         least, most = inner.integer("min", None), inner.integer("max", None)
         inner.done()
-        if least is None and most is None:
+        if not inner.values:
             raise doc.places[name].error(f"{name!r} needs min, max or both")
         return ((least, most),)
     if isinstance(value, Items):
@@ -138,7 +138,15 @@ def _regexes(doc: Doc, name: str) -> tuple[Regex, ...]:
             raise doc.places[name].error(f"{source!r} is no pattern that can be used: {error}", hint) from error
     if not found:
         raise doc.places[name].error(f"{name!r} needs a pattern")
-    return tuple(found)
+    return _joined(found)
+
+
+def _joined(patterns: list[Regex]) -> tuple[Regex, ...]:
+    """One pattern for all of them, where that is not too large: the text is then read once."""
+    try:
+        return (Regex("|".join(f"(?:{one.source})" for one in patterns)),) if len(patterns) > 1 else tuple(patterns)
+    except BadPattern:
+        return tuple(patterns)
 
 
 def _flag(name: str, wanted: tuple[Any, ...]) -> Test:

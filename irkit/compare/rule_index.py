@@ -16,17 +16,20 @@ from irkit.compare.patterns import Regex, fixed, is_glob
 from irkit.compare.vocabulary import Value
 
 COMMON = frozenset({
-    "change", "kind", "origin", "executable", "content_changed", "mode_changed", "times_changed", "stripped", "static", "same_size",
+    "change", "kind", "origin", "executable", "name", "content_changed", "mode_changed", "times_changed", "stripped", "static", "same_size",
     "same_mtime", "hardlinks", "hidden", "zero_nanoseconds", "size", "mode", "uid", "gid", "pid", "entropy", "path", "folder", "cmdline",
     "subject", "args", "value", "backdated", "state", "protocol", "package", "environment",
 })  # fmt: skip
 """Facts that most things have: being there tells little."""
+COMMON_WORDS = frozenset({"added", "changed", "deleted", "file", "directory", "symlink", "layer", "established", "tcp"})
+_START = 3
+"""Characters of a name's beginning that it is filed under."""
 _DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Where a rule is filed: ``how`` is ``there`` (the fact is true, or there), ``is``, ``base``, ``ending`` or ``under``."""
+    """Where a rule is filed: ``how`` is ``there`` (the fact is true, or there), ``is``, ``base``, ``ending``, ``start`` or ``under``."""
 
     fact: str
     how: str
@@ -51,21 +54,25 @@ def keys(where: Where) -> tuple[Key, ...] | None:
 
 
 def _common(key: Key) -> int:
-    return 5 if key.fact in COMMON and key.how in ("there", "is") and key.fact not in ("path",) else 0
+    if key.how == "is":
+        return 5 if key.text in COMMON_WORDS else 0
+    return 5 if key.how == "there" and key.fact in COMMON else 0
 
 
 def _keys(one: Condition) -> tuple[int, tuple[Key, ...]] | None:
     name, kind = one.fact.name, one.fact.type
     there = (4 + 5 * (name in COMMON), (Key(name, "there"),))
     if kind == words.FLAG:
-        return there if one.wanted[0] else None
+        return (4 + 3 * (name in COMMON), there[1]) if one.wanted[0] else None
     if kind == words.WORD:
-        return 3 + 5 * (name in COMMON), tuple(Key(name, "is", word) for word in one.wanted)
+        return 3 + 5 * any(word in COMMON_WORDS for word in one.wanted), tuple(
+            Key(name, "is", word) for word in one.wanted
+        )
     if kind == words.TEXT and not isinstance(one.wanted[0], Regex):
         found = [_text_key(name, pattern) for pattern in one.wanted]
         return (1, tuple(key for key in found if key)) if all(found) else there
-    if kind in (words.REGEX, words.NUMBER, words.EXACT):
-        return None  # 0 and () count as not there, and text is costly to make: nobody should ask for it in vain
+    if kind in (words.REGEX, words.NUMBER):
+        return None  # 0 counts as not there, and text is costly to make: nobody should ask for it in vain
     return there
 
 
@@ -79,7 +86,7 @@ def _text_key(name: str, pattern: str) -> Key | None:
         return Key(name, "under", head[: head.rindex("/") + 1])
     if "." in tail:
         return Key(name, "ending", tail.rpartition(".")[2])
-    return None
+    return Key(name, "start", head[:_START]) if len(head) >= _START else None
 
 
 @dataclass(slots=True)
@@ -88,6 +95,7 @@ class _Table:
     exact: dict[str, list[int]] = field(default_factory=dict)
     base: dict[str, list[int]] = field(default_factory=dict)
     ending: dict[str, list[int]] = field(default_factory=dict)
+    start: dict[str, list[int]] = field(default_factory=dict)
     under: dict[str, list[int]] = field(default_factory=dict)
 
     def find(self, value: str) -> Iterator[list[int]]:
@@ -97,6 +105,8 @@ class _Table:
         if self.base and (found := self.base.get(value[value.rfind("/") + 1 :])):
             yield found
         if self.ending and (found := self.ending.get(value[value.rfind(".") + 1 :])):
+            yield found
+        if self.start and (found := self.start.get(value[:_START])):
             yield found
         if self.under:
             place = 0
@@ -127,7 +137,13 @@ class Index:
         if key.how == "there":
             table.there.append(number)
             return
-        lists = {"is": table.exact, "base": table.base, "ending": table.ending, "under": table.under}[key.how]
+        lists = {
+            "is": table.exact,
+            "base": table.base,
+            "ending": table.ending,
+            "start": table.start,
+            "under": table.under,
+        }[key.how]
         if key.how == "under" and key.text.count("/") > _DEPTH:
             parts = key.text.split("/")
             lists.setdefault("/".join(parts[:_DEPTH]) + "/", []).append(number)
