@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irkit.compare import vocabulary as words
-from irkit.compare.patterns import BadPattern, Regex, fixed, glob, is_glob
+from irkit.compare.patterns import BadPattern, Regex, fixed, glob, is_glob, joined
 from irkit.compare.vocabulary import Fact, Value
 from irkit.documents import Doc, Items, Place, suggestion
 
@@ -42,12 +42,16 @@ class Where:
 
     def test(self) -> Test:
         """As one function, the cheapest questions first."""
-        ordered = sorted(self.conditions, key=lambda one: _COST[one.fact.type])
-        tests = [one.test() for one in ordered]
+        tests = [(_COST[one.fact.type], one.test()) for one in self.conditions]
         if self.any:
-            tests.append(_any([one.test() for one in self.any]))
-        tests += [_not(one.test()) for one in self.none]
-        return _all(tests)
+            tests.append((max(one.cost() for one in self.any), _any([one.test() for one in self.any])))
+        tests += [(one.cost(), _not(one.test())) for one in self.none]
+        return _all([test for _, test in sorted(tests, key=lambda one: one[0])])
+
+    def cost(self) -> int:
+        """How dear its dearest question is; only compared with others."""
+        own = [_COST[one.fact.type] for one in self.conditions]
+        return max([*own, *(one.cost() for one in (*self.any, *self.none))], default=0)
 
     def facts(self) -> Iterator[str]:
         """The names of all facts that it asks for."""
@@ -176,12 +180,18 @@ def _matcher(wanted: tuple[Any, ...]) -> Callable[[str], bool]:
         patterns: tuple[Regex, ...] = wanted
         return lambda text: any(one.search(text) for one in patterns)
     plain = frozenset(text for text in wanted if not is_glob(text))
-    globs = tuple((*fixed(text), glob(text).fullmatch) for text in wanted if is_glob(text))
+    endings = tuple(text[1:] for text in wanted if text[:1] == "*" and not is_glob(text[1:]))
+    starts = tuple(text[:-1] for text in wanted if text[-1:] == "*" and not is_glob(text[:-1]))
+    rest = [text for text in wanted if is_glob(text) and is_glob(text[1:]) and is_glob(text[:-1])]
+    globs = tuple((*fixed(text), glob(text).fullmatch) for text in rest)
 
     def fits(text: str) -> bool:
-        return text in plain or any(
-            text.startswith(head) and text.endswith(tail) and match(text) is not None for head, tail, match in globs
-        )
+        if text in plain or text.startswith(starts) or text.endswith(endings):
+            return True
+        for head, tail, match in globs:
+            if text.startswith(head) and text.endswith(tail) and match(text) is not None:
+                return True
+        return False
 
     return fits
 
@@ -204,6 +214,21 @@ def _texts(name: str, wanted: tuple[Any, ...]) -> Test:
         if isinstance(value, str):
             return fits(value)
         return isinstance(value, tuple) and any(isinstance(one, str) and fits(one) for one in value)
+
+    return holds
+
+
+def _lines(name: str, wanted: tuple[Any, ...]) -> Test:
+    """Patterns over lines: all lines are searched as one text, and only where that fits, each by itself."""
+    searches = tuple(one.search_bytes for one in wanted)
+    holds_for_one = _texts(name, wanted)
+
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        if isinstance(value, tuple):
+            data = joined(value)
+            return any(search(data) for search in searches) and holds_for_one(values)
+        return holds_for_one({name: tuple(value.split("\n"))}) if isinstance(value, str) else False
 
     return holds
 
@@ -246,7 +271,7 @@ def _not(test: Test) -> Test:
 
 _TESTS: Mapping[str, Callable[[str, tuple[Any, ...]], Test]] = {
     words.FLAG: _flag, words.NUMBER: _number, words.WORD: _word, words.TEXT: _text, words.TEXTS: _texts, words.EXACT: _exact,
-    words.REGEX: _texts,
+    words.REGEX: _lines,
 }  # fmt: skip
 _COST: Mapping[str, int] = {
     words.FLAG: 0, words.WORD: 1, words.NUMBER: 2, words.EXACT: 3, words.TEXT: 4, words.TEXTS: 5, words.REGEX: 6,

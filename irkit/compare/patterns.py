@@ -38,6 +38,20 @@ class Regex:
             text = text[:TEXT_LIMIT]
         return self._search(_bytes(text)) is not None
 
+    def search_bytes(self, data: bytes) -> bool:
+        """As :meth:`search`, of all that :func:`joined` gave."""
+        return self._search(data) is not None
+
+
+_last: list[tuple[tuple[str, ...], bytes]] = [((), b"")]
+
+
+def joined(lines: tuple[str, ...]) -> bytes:
+    """Lines as one text; of the last lines that were asked for it is kept, because several rules ask for the same."""
+    if _last[0][0] is not lines:
+        _last[0] = (lines, b"\n".join(_bytes(line[:TEXT_LIMIT]) for line in lines if isinstance(line, str)))
+    return _last[0][1]
+
 
 def _bytes(text: str) -> bytes:
     try:
