@@ -180,9 +180,11 @@ def _matcher(wanted: tuple[Any, ...]) -> Callable[[str], bool]:
         patterns: tuple[Regex, ...] = wanted
         return lambda text: any(one.search(text) for one in patterns)
     plain = frozenset(text for text in wanted if not is_glob(text))
-    endings = tuple(text[1:] for text in wanted if text[:1] == "*" and not is_glob(text[1:]))
-    starts = tuple(text[:-1] for text in wanted if text[-1:] == "*" and not is_glob(text[:-1]))
-    rest = [text for text in wanted if is_glob(text) and is_glob(text[1:]) and is_glob(text[:-1])]
+    wild = [text for text in wanted if is_glob(text)]
+    endings = tuple(text[1:] for text in wild if text[0] == "*" and not is_glob(text[1:]))
+    starts = tuple(text[:-1] for text in wild if text[-1] == "*" and not is_glob(text[:-1]))
+    easy = {f"*{text}" for text in endings} | {f"{text}*" for text in starts}
+    rest = [text for text in wild if text not in easy]
     globs = tuple((*fixed(text), glob(text).fullmatch) for text in rest)
 
     def fits(text: str) -> bool:
