@@ -144,7 +144,10 @@ def _find(name: str) -> Path:
 
 
 def _is_rules(path: Path) -> bool:
-    return path.suffix != ".yar" and path.parent.name != "noise" and b"kind: Noise" not in path.read_bytes()[:4096]
+    if path.suffix == ".yar" or path.parent.name == "noise":
+        return False
+    with path.open("rb") as file:
+        return b"\nkind: Noise" not in file.read(4096)
 
 
 @command.command(

@@ -48,9 +48,11 @@ _last: list[tuple[tuple[str, ...], bytes]] = [((), b"")]
 
 def joined(lines: tuple[str, ...]) -> bytes:
     """Lines as one text; of the last lines that were asked for it is kept, because several rules ask for the same."""
-    if _last[0][0] is not lines:
-        _last[0] = (lines, b"\n".join(_bytes(line[:TEXT_LIMIT]) for line in lines if isinstance(line, str)))
-    return _last[0][1]
+    kept = _last[0]
+    if kept[0] is not lines:
+        kept = (lines, b"\n".join(_bytes(line[:TEXT_LIMIT]) for line in lines if isinstance(line, str)))
+        _last[0] = kept
+    return kept[1]
 
 
 def _bytes(text: str) -> bytes:
