@@ -200,7 +200,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(JSON)
 def test_no_json_raises(document: Any) -> None:
     ioc_from(json.dumps({"type": "bundle", "objects": document}).encode(), "x")

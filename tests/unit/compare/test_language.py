@@ -173,14 +173,14 @@ def things(draw: st.DrawFn) -> Facts:
 SHIPPED = load_rules()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(things())
 def test_the_index_loses_nothing(facts: Facts) -> None:
     slow = [one.id for one in SHIPPED if one.on == facts.kind and one.where.test()(facts.values)]
     assert [one.id for one in SHIPPED.matching(facts)] == slow
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(sorted(KINDS)),
     st.dictionaries(
@@ -224,7 +224,7 @@ def wheres(draw: st.DrawFn, depth: int = 2) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(wheres(), st.lists(things(), max_size=4))
 def test_random_rules_fit_with_and_without_an_index(where: dict[str, Any], facts: list[Facts]) -> None:
     import json
