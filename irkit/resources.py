@@ -10,7 +10,15 @@ from pathlib import Path
 from irkit.errors import UsageProblem
 from irkit.home import home
 
-KINDS = ("playbooks", "forensics/profiles", "forensics/rules", "forensics/scenarios", "forensics/yara")
+KINDS = (
+    "playbooks",
+    "forensics/profiles",
+    "forensics/rules",
+    "forensics/scenarios",
+    "forensics/yara",
+    "forensics/noise",
+    "forensics/attack",
+)
 SUFFIX = {"forensics/yara": ".yar"}
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from irkit import resources
-from irkit.errors import IrkitError, UsageProblem
+from irkit.yara_rules import Sources, module, scanner
 
 WINDOW, OVERLAP = 16 * 1024 * 1024, 64 * 1024
 TIMEOUT = 60
@@ -54,22 +53,11 @@ class Rules:
     def __init__(self, name: str) -> None:
         """By a name in ``forensics/yara`` or by path.  Raises ``UsageProblem``, and ``IrkitError`` without yara-x."""
         self.path = resources.find("forensics/yara", name)
-        try:
-            import yara_x
-        except ImportError as error:
-            raise IrkitError("yara-x is not installed", hint="pip install 'irkit[yara]'") from error
-        try:
-            self._rules = yara_x.compile(Path(self.path).read_text("utf-8"))
-        except (yara_x.CompileError, UnicodeDecodeError) as error:
-            raise UsageProblem(f"{self.path}: {error}") from error
-        self._scanner = yara_x.Scanner(self._rules)
-        self._scanner.set_timeout(TIMEOUT)
-        self._scanner.max_matches_per_pattern(HITS)
+        self._scanner = scanner(Sources((self.path,)).compiled(), TIMEOUT, HITS)
 
     def search(self, memory: int, pieces: Iterable[Piece], unread: list[tuple[int, str]]) -> list[Hit]:
         """The hits in the memory behind an open ``/proc/PID/mem``; what can't be read or scanned goes into ``unread``."""
-        import yara_x
-
+        yara_x = module()
         found: dict[Hit, None] = {}
         for address, data in windows(memory, pieces, unread):
             try:

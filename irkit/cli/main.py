@@ -31,6 +31,7 @@ COMMANDS = {
     "image": "Sign and verify images.",
     "key": "Make, trust, rotate and revoke keys.",
     "playbook": "List, check and describe playbooks.",
+    "rules": "List, check and test the rules that give changes a meaning.",
     "drill": "Play a staged compromise.",
     "doctor": "What will work on this machine, and how to mend the rest.",
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from irkit.compare.rules import Rule, evaluate, load_rules
+from irkit.compare.rules import Facts, RuleSet, evaluate, load_rules
+from irkit.compare.vocabulary import Value
 from irkit.errors import UsageProblem
 from irkit.evidence.reader import BundleReader
 from irkit.models import SEVERITIES, Change, Finding
@@ -29,38 +29,34 @@ def bundle_changes(reader: BundleReader) -> Iterator[Change]:
             yield Change.from_json(row)
 
 
-def bundle_findings(reader: BundleReader, rules: Sequence[Rule] | None = None) -> list[Finding]:
+def bundle_findings(reader: BundleReader, rules: RuleSet | None = None) -> list[Finding]:
     """All findings, the most severe first, each once."""
     rules = load_rules() if rules is None else rules
     found = {(one.rule, one.subject): one for one in _all(reader, rules)}
     return sorted(found.values(), key=lambda one: (SEVERITIES.index(one.severity), one.rule, one.subject))
 
 
-def _all(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
+def _all(reader: BundleReader, rules: RuleSet) -> Iterator[Finding]:
     if any(reader.find(name) for name in CHANGE_LISTS):
         for change in bundle_changes(reader):
-            yield from evaluate(rules, "change", change_facts(change), change.path)
+            yield from evaluate(rules, Facts("change", change.path, change_facts(change)))
             if change.path == f"/{ACCOUNTS}" and change.after is not None:
                 yield from _accounts(reader, rules)
     processes = reader.json("process/processes.json") if reader.find("process/processes.json") else []
     for process in processes:
         exe = process["exe"]
         path = text_from(exe, "path")
-        yield from evaluate(
-            rules,
-            "process",
-            {"deleted": exe["deleted"], "memory": exe["memory"], "path": path},
-            f"pid {process['pid']}: {path}",
-        )
+        facts: dict[str, Value] = {"deleted": exe["deleted"], "memory": exe["memory"], "path": path}
+        yield from evaluate(rules, Facts("process", f"pid {process['pid']}: {path}", facts))
     if reader.find("network/sockets.json"):
         names = {process["pid"]: text_from(process, "name") for process in processes}
         yield from _sockets(reader, rules, names)
 
 
-def change_facts(change: Change) -> dict[str, Any]:
+def change_facts(change: Change) -> dict[str, Value]:
     """What rules may ask of a change."""
     after, before = change.after, change.before
-    facts: dict[str, Any] = {
+    facts: dict[str, Value] = {
         "path": change.path,
         "change": change.change,
         "kind": change.kind,
@@ -78,7 +74,7 @@ def change_facts(change: Change) -> dict[str, Any]:
     return facts
 
 
-def _sockets(reader: BundleReader, rules: Sequence[Rule], names: Mapping[int, str]) -> Iterator[Finding]:
+def _sockets(reader: BundleReader, rules: RuleSet, names: Mapping[int, str]) -> Iterator[Finding]:
     exposed = _exposed(reader)
     for row in reader.json("network/sockets.json"):
         listening = row["state"] == "listen" or (
@@ -87,15 +83,14 @@ def _sockets(reader: BundleReader, rules: Sequence[Rule], names: Mapping[int, st
         if "local" not in row or row["local"] == "127.0.0.11":
             continue  # the engine's own DNS server listens there inside every container on a network of a user's
         protocol = str(row["protocol"]).removesuffix("6")
-        facts = {
+        facts: dict[str, Value] = {
             "listening": listening,
             "exposed": f"{row['local_port']}/{protocol}" in exposed,
             "protocol": protocol,
         }
         held = ", ".join(f"pid {pid} ({names.get(pid, '?')})" for pid in row["pids"]) or "no process"
-        yield from evaluate(
-            rules, "socket", facts, f"{row['protocol']} {row['local']}:{row['local_port']} held by {held}"
-        )
+        subject = f"{row['protocol']} {row['local']}:{row['local_port']} held by {held}"
+        yield from evaluate(rules, Facts("socket", subject, facts))
 
 
 def _exposed(reader: BundleReader) -> set[str]:
@@ -107,15 +102,16 @@ def _exposed(reader: BundleReader) -> set[str]:
     return ports
 
 
-def _accounts(reader: BundleReader, rules: Sequence[Rule]) -> Iterator[Finding]:
+def _accounts(reader: BundleReader, rules: RuleSet) -> Iterator[Finding]:
     before, after = (_member(reader, name) for name in ("filesystem/originals.tar", "filesystem/layer.tar"))
     if before is None or after is None:
         return
     old, new = parse_passwd(before), parse_passwd(after)
     for user, uid in new.items():
         if old.get(user) != uid:
-            facts = {"uid0": uid == 0, "change": "changed" if user in old else "added"}
-            yield from evaluate(rules, "account", facts, f"user {user} (uid {uid}) in /{ACCOUNTS}")
+            change = "changed" if user in old else "added"
+            facts: dict[str, Value] = {"file": "passwd", "uid0": uid == 0, "change": change}
+            yield from evaluate(rules, Facts("entry", f"user {user} (uid {uid}) in /{ACCOUNTS}", facts))
 
 
 def parse_passwd(text: bytes) -> dict[str, int]:

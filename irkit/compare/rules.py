@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from irkit import documents, resources
-from irkit.documents import Doc
+from irkit.compare.attack import TECHNIQUE, load_techniques
+from irkit.compare.conditions import Condition, Test, Where, read_where
+from irkit.compare.rule_index import Index
+from irkit.compare.vocabulary import ALIASES, KINDS, Value
+from irkit.documents import Doc, Place
 from irkit.models import SEVERITIES, Finding
 
-KINDS: Mapping[str, Mapping[str, str]] = {
-    "change": {
-        "path": "texts",
-        "change": "texts",
-        "kind": "texts",
-        "origin": "texts",
-        "setuid": "flag",
-        "executable": "flag",
-    },
-    "process": {"deleted": "flag", "memory": "flag", "path": "texts"},
-    "socket": {"listening": "flag", "exposed": "flag", "protocol": "texts"},
-    "account": {"uid0": "flag", "change": "texts"},
-}
-TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
-GLOB_FIELDS = ("path",)
+__all__ = ["TECHNIQUE", "Facts", "Rule", "RuleSet", "Timings", "evaluate", "load_rules", "read_rules"]
+FOLDER = "forensics/rules"
+TEST_SUFFIX = ".test.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one thing.  ``kind``: a key of :data:`KINDS`; ``subject``: how a finding names the thing.
+
+    ``values`` may be a mapping that computes a value when it is asked for: only what a rule's index or a rule that may fit needs
+    is asked for, and by ``get`` only.  What is not known is left out.
+    """
+
+    kind: str
+    subject: str
+    values: Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """All conditions of ``where`` must hold; a list holds when one of it does."""
+    """One rule.  ``attack``: current ids; ``older``: the ids that the file has in their place.  ``place``: where it stands."""
 
     id: str
     on: str
@@ -42,74 +44,152 @@ class Rule:
     reason: str
     attack: tuple[str, ...]
     next: str
-    where: Mapping[str, Any]
-
-    def matches(self, facts: Mapping[str, Any]) -> bool:
-        """Whether a thing's facts fit."""
-        return all(_holds(name, wanted, facts.get(name)) for name, wanted in self.where.items())
+    where: Where
+    place: Place
+    older: tuple[str, ...] = ()
 
     def finding(self, subject: str) -> Finding:
         """What it means for ``subject``."""
         return Finding(self.id, self.severity, self.title, self.reason, self.attack, subject, self.next, self.on)
 
 
-def _holds(name: str, wanted: Any, fact: Any) -> bool:
-    if isinstance(wanted, bool):
-        return bool(fact) == wanted
-    if name in GLOB_FIELDS:
-        return any(_glob(pattern).fullmatch(str(fact)) is not None for pattern in wanted)
-    return fact in wanted
+@dataclass(slots=True)
+class Timings:
+    """What each rule cost: ``rule id → [times tried, nanoseconds, findings]``."""
+
+    rules: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, rule: str, nanoseconds: int, found: bool) -> None:
+        """One test of one rule."""
+        row = self.rules.setdefault(rule, [0, 0, 0])
+        row[0] += 1
+        row[1] += nanoseconds
+        row[2] += found
+
+    def rows(self) -> list[dict[str, object]]:
+        """The dearest first: ``rule``, ``tried``, ``ms``, ``findings``."""
+        ordered = sorted(self.rules.items(), key=lambda one: -one[1][1])
+        return [
+            {"rule": name, "tried": tried, "ms": round(spent / 1e6, 3), "findings": found}
+            for name, (tried, spent, found) in ordered
+        ]
 
 
-@lru_cache(maxsize=1024)
-def _glob(pattern: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(pattern), re.DOTALL)
+class RuleSet:
+    """Rules, made ready for many things.  Of two rules with one id the first counts: a user's own stand first."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        by_id: dict[str, Rule] = {}
+        for rule in rules:
+            by_id.setdefault(rule.id, rule)
+        self._rules = tuple(by_id.values())
+        self._tests: tuple[Test, ...] = tuple(rule.where.test() for rule in self._rules)
+        self._indexes = {
+            kind: Index((number, rule.where) for number, rule in enumerate(self._rules) if rule.on == kind)
+            for kind in KINDS
+        }
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self._rules)
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def __getitem__(self, number: int) -> Rule:
+        return self._rules[number]
+
+    def asked(self, kind: str) -> frozenset[str]:
+        """Which facts of a kind any rule asks for: others need not be made."""
+        return frozenset(name for rule in self._rules if rule.on == kind for name in rule.where.facts())
+
+    def matching(self, facts: Facts, timings: Timings | None = None) -> Iterator[Rule]:
+        """The rules that fit, in order."""
+        index = self._indexes.get(facts.kind)
+        if index is None:
+            return
+        for number in index.candidates(facts.values):
+            if timings is None:
+                fits = self._tests[number](facts.values)
+            else:
+                start = time.perf_counter_ns()
+                fits = self._tests[number](facts.values)
+                timings.add(self._rules[number].id, time.perf_counter_ns() - start, fits)
+            if fits:
+                yield self._rules[number]
 
 
-def load_rules() -> tuple[Rule, ...]:
+def evaluate(rules: RuleSet, facts: Facts, timings: Timings | None = None) -> Iterator[Finding]:
+    """The findings that a thing causes, in the order of the rules."""
+    for rule in rules.matching(facts, timings):
+        yield rule.finding(facts.subject)
+
+
+def load_rules() -> RuleSet:
     """The shipped rules, and a user's own in front of them.  Raises ``PlaybookInvalid``."""
-    return tuple(rule for path in resources.every("forensics/rules") for rule in read_rules(path))
+    return RuleSet(rule for path in rule_files() for rule in read_rules(path))
+
+
+def rule_files() -> Iterator[Path]:
+    """Every file of rules (not of their tests): a user's own hides a shipped one of the same name."""
+    return (path for path in resources.every(FOLDER) if not path.name.endswith(TEST_SUFFIX))
 
 
 def read_rules(path: Path) -> Iterator[Rule]:
     """The rules of one file."""
     doc, _ = documents.load(path)
+    yield from rules_of(doc, path.parent == resources.shipped(FOLDER))
+
+
+def rules_of(doc: Doc, shipped: bool = False) -> Iterator[Rule]:
+    """The rules of a document.  ``shipped``: its technique ids are current (a test holds them to it), so no table is read."""
     doc.choice("apiVersion", ("irkit/v1",))
     doc.choice("kind", ("Rules",))
+    doc.text("description", "")
     rules = doc.items("rules").docs()
     doc.done()
+    seen: set[str] = set()
     for item in rules:
-        yield _rule(item)
+        rule = _rule(item, shipped)
+        if rule.id in seen:
+            raise item.places["id"].error(f"the id {rule.id!r} stands here twice")
+        seen.add(rule.id)
+        yield rule
 
 
-def _rule(doc: Doc) -> Rule:
-    on = doc.choice("on", tuple(KINDS))
-    attack = doc.texts("attack", None)
-    for technique in attack:
-        if not TECHNIQUE.fullmatch(technique):
-            raise doc.places["attack"].error(f"not an ATT&CK technique id: {technique!r}")
+def _rule(doc: Doc, shipped: bool) -> Rule:
+    named = doc.choice("on", (*KINDS, *ALIASES))
+    on, file = ALIASES.get(named, (named, ""))
+    older, attack = _attack(doc, shipped)
     rule = Rule(
-        doc.text("id"), on, doc.choice("severity", SEVERITIES), doc.text("title"), doc.text("reason"), attack, doc.text("next"),
-        _where(doc.mapping("where"), KINDS[on]),
+        _said(doc, "id"), on, doc.choice("severity", SEVERITIES), _said(doc, "title"), _said(doc, "reason"), attack, _said(doc, "next"),
+        _of_file(read_where(doc.mapping("where"), on), file), doc.place, older,
     )  # fmt: skip
     doc.done()
     return rule
 
 
-def _where(doc: Doc, fields: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, kind in fields.items():
-        if name in doc.values:
-            found[name] = doc.boolean(name) if kind == "flag" else doc.texts(name)
-    if not found:
-        raise doc.place.error("a rule needs a condition", f"known: {', '.join(fields)}")
-    doc.allow(*fields)
-    doc.done()
-    return found
+def _said(doc: Doc, name: str) -> str:
+    text = doc.text(name)
+    if not text.strip():
+        raise doc.places[name].error(f"{name!r} is empty")
+    return text
 
 
-def evaluate(rules: Sequence[Rule], kind: str, facts: Mapping[str, Any], subject: str) -> Iterator[Finding]:
-    """The findings that a thing causes."""
-    for rule in rules:
-        if rule.on == kind and rule.matches(facts):
-            yield rule.finding(subject)
+def _attack(doc: Doc, shipped: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """``(older ids, current ids)``."""
+    named = doc.texts("attack", None)
+    for technique in named:
+        if not TECHNIQUE.fullmatch(technique):
+            raise doc.places["attack"].error(f"not an ATT&CK technique id: {technique!r}")
+    if shipped or not named:
+        return (), named
+    table = load_techniques()
+    current = tuple(dict.fromkeys(table.current(one) for one in named))
+    return tuple(one for one in named if table.current(one) != one), current
+
+
+def _of_file(where: Where, file: str) -> Where:
+    if not file:
+        return where
+    fact = KINDS["entry"]["file"]
+    return Where((Condition(fact, (file,), where.place), *where.conditions), where.any, where.none, where.place)

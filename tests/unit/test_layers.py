@@ -22,6 +22,7 @@ COMMON = (
     "documents",
     "resources",
     "models",
+    "yara_rules",
     "evidence",
     "engine.interface",
     "engine.docker_config",

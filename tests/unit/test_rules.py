@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from irkit.compare.findings import change_facts, parse_passwd
-from irkit.compare.rules import evaluate, load_rules, read_rules
+from irkit.compare.rules import Facts, evaluate, load_rules, read_rules
 from irkit.errors import PlaybookInvalid
 from irkit.home import home
 from irkit.models import SEVERITIES, Change, FileFacts
@@ -19,7 +19,7 @@ SETUID = replace(PLAIN, mode=0o4755)
 
 
 def hits(kind: str, facts: dict[str, Any]) -> set[str]:
-    return {finding.rule for finding in evaluate(load_rules(), kind, facts, "x")}
+    return {finding.rule for finding in evaluate(load_rules(), Facts(kind, "x", facts))}
 
 
 def change_hits(path: str, before: FileFacts | None, after: FileFacts | None, origin: str = "layer") -> set[str]:
@@ -79,8 +79,8 @@ def test_processes_sockets_accounts() -> None:
     assert hits("process", {"deleted": False, "memory": False, "path": "/x"}) == set()
     assert hits("socket", {"listening": True, "exposed": False, "protocol": "tcp"}) == {"unannounced-listener"}
     assert hits("socket", {"listening": True, "exposed": True, "protocol": "tcp"}) == set()
-    assert hits("account", {"uid0": True, "change": "added"}) == {"uid0-account"}
-    assert hits("account", {"uid0": False, "change": "added"}) == set()
+    assert hits("entry", {"file": "passwd", "uid0": True, "change": "added"}) == {"uid0-account"}
+    assert hits("entry", {"file": "passwd", "uid0": False, "change": "added"}) == set()
 
 
 def test_passwd() -> None:

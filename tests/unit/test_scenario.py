@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from irkit import documents, resources
-from irkit.compare.rules import read_rules
+from irkit.compare.rules import read_rules, rule_files
 from irkit.drill.scenario import CHECKS, KIND, Scenario, from_doc, load_scenario, score
 from irkit.errors import PlaybookInvalid
 
 SHIPPED = resources.shipped(KIND) / "first-light.yaml"
-RULES = resources.shipped("forensics/rules") / "basic.yaml"
 
 
 def changed(old: str, new: str) -> Scenario:
@@ -28,7 +27,7 @@ def test_the_shipped_scenario_has_seven_facts_and_all_checks() -> None:
 
 
 def test_every_truth_names_a_shipped_rule_of_its_technique() -> None:
-    rules = {rule.id: rule for rule in read_rules(RULES)}
+    rules = {rule.id: rule for path in rule_files() for rule in read_rules(path)}
     for one in load_scenario(SHIPPED).simulations:
         assert one.technique in rules[one.truth.rule].attack, one.id
 

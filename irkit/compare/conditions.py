@@ -1,0 +1,280 @@
+"""Conditions of rules: read with their places, and made into one fast test (docs/rules.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from irkit.compare import vocabulary as words
+from irkit.compare.patterns import BadPattern, Regex, fixed, glob, is_glob, joined
+from irkit.compare.vocabulary import Fact, Value
+from irkit.documents import Doc, Items, Place, suggestion
+
+Values = Mapping[str, Value]
+Test = Callable[[Values], bool]
+OWN_WORDS = ("any", "not")
+ALTERNATIVES = 200
+"""Values or alternatives in one list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One line of ``where``.  ``wanted``: bools, words or globs, ``(minimum, maximum)`` pairs, or :class:`Regex` objects."""
+
+    fact: Fact
+    wanted: tuple[Any, ...]
+    place: Place
+
+    def test(self) -> Test:
+        """A function of the facts: whether the condition holds.  It never raises, whatever the facts hold."""
+        return _TESTS[self.fact.type](self.fact.name, self.wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """All ``conditions``, one of ``any`` (when there are some), and none of ``none``."""
+
+    conditions: tuple[Condition, ...] = ()
+    any: tuple[Where, ...] = ()
+    none: tuple[Where, ...] = ()
+    place: Place = field(default_factory=lambda: Place("", 1, 1))
+
+    def test(self) -> Test:
+        """As one function, the cheapest questions first."""
+        tests = [(_COST[one.fact.type], one.test()) for one in self.conditions]
+        if self.any:
+            tests.append((max(one.cost() for one in self.any), _any([one.test() for one in self.any])))
+        tests += [(one.cost(), _not(one.test())) for one in self.none]
+        return _all([test for _, test in sorted(tests, key=lambda one: one[0])])
+
+    def cost(self) -> int:
+        """How dear its dearest question is; only compared with others."""
+        own = [_COST[one.fact.type] for one in self.conditions]
+        return max([*own, *(one.cost() for one in (*self.any, *self.none))], default=0)
+
+    def facts(self) -> Iterator[str]:
+        """The names of all facts that it asks for."""
+        for one in self.conditions:
+            yield one.fact.name
+        for part in (*self.any, *self.none):
+            yield from part.facts()
+
+
+def read_where(doc: Doc, kind: str) -> Where:
+    """The conditions of one mapping.  Raises ``PlaybookInvalid`` with a place and what may have been meant."""
+    known = words.KINDS[kind]
+    conditions = []
+    for name in doc.values:
+        if name in OWN_WORDS:
+            continue
+        if name not in known:
+            raise doc.places[name].error(f"unknown key {name!r}", suggestion(name, [*known, *OWN_WORDS]))
+        conditions.append(Condition(known[name], _wanted(doc, known[name]), doc.places[name]))
+    doc.allow(*doc.values)
+    some = _parts(doc, "any", kind) if "any" in doc.values else ()
+    none = _parts(doc, "not", kind) if "not" in doc.values else ()
+    if not conditions and not some and not none:
+        raise doc.place.error("a rule needs a condition", f"known: {', '.join(known)}")
+    return Where(tuple(conditions), some, none, doc.place)
+
+
+def _parts(doc: Doc, name: str, kind: str) -> tuple[Where, ...]:
+    if name == "not" and isinstance(doc.values[name], Doc):
+        return (read_where(doc.mapping(name), kind),)
+    parts = doc.items(name).docs()
+    if not parts or len(parts) > ALTERNATIVES:
+        raise doc.places[name].error(f"{name!r} needs 1 to {ALTERNATIVES} sets of conditions")
+    return tuple(read_where(one, kind) for one in parts)
+
+
+def _wanted(doc: Doc, fact: Fact) -> tuple[Any, ...]:
+    name, place = fact.name, doc.places[fact.name]
+    if fact.type == words.FLAG:
+        return (doc.boolean(name),)
+    if fact.type == words.NUMBER:
+        return _numbers(doc, name)
+    if fact.type in (words.TEXT, words.TEXTS) and isinstance(doc.values[name], Doc):
+        inner = doc.mapping(name)
+        patterns = _regexes(inner, "regex")
+        inner.done()
+        return patterns
+    if fact.type == words.REGEX:
+        return _regexes(doc, name)
+    found = doc.texts(name)
+    if not found or len(found) > ALTERNATIVES:
+        raise place.error(f"{name!r} needs 1 to {ALTERNATIVES} values")
+    for text in found if fact.words else ():
+        if text not in fact.words:
+            raise place.error(f"{name!r} is never {text!r}", suggestion(text, fact.words))
+    return found
+
+
+def _numbers(doc: Doc, name: str) -> tuple[tuple[int | None, int | None], ...]:
+    value = doc.values[name]
+    if isinstance(value, Doc):
+        inner = doc.mapping(name)
+        least, most = inner.integer("min", None), inner.integer("max", None)
+        inner.done()
+        if not inner.values:
+            raise doc.places[name].error(f"{name!r} needs min, max or both")
+        return ((least, most),)
+    if isinstance(value, Items):
+        found = []
+        for one, at in doc.items(name):
+            if not isinstance(one, int) or isinstance(one, bool):
+                raise at.error(f"{name!r} must be a list of whole numbers")
+            found.append((one, one))
+        if not found:
+            raise doc.places[name].error(f"{name!r} needs a value")
+        return tuple(found)
+    number = doc.integer(name)
+    return ((number, number),)
+
+
+def _regexes(doc: Doc, name: str) -> tuple[Regex, ...]:
+    found = []
+    for source in doc.texts(name):
+        try:
+            found.append(Regex(source))
+        except BadPattern as error:
+            hint = "RE2's syntax: no look-around and no back-references, so that no text can make it slow"
+            raise doc.places[name].error(f"{source!r} is no pattern that can be used: {error}", hint) from error
+    if not found:
+        raise doc.places[name].error(f"{name!r} needs a pattern")
+    return _joined(found)
+
+
+def _joined(patterns: list[Regex]) -> tuple[Regex, ...]:
+    """One pattern for all of them, where that is not too large: the text is then read once."""
+    try:
+        return (Regex("|".join(f"(?:{one.source})" for one in patterns)),) if len(patterns) > 1 else tuple(patterns)
+    except BadPattern:
+        return tuple(patterns)
+
+
+def _flag(name: str, wanted: tuple[Any, ...]) -> Test:
+    if wanted[0]:
+        return lambda values: bool(values.get(name))
+    return lambda values: not values.get(name)
+
+
+def _number(name: str, wanted: tuple[Any, ...]) -> Test:
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        return isinstance(value, int) and any(
+            (least is None or value >= least) and (most is None or value <= most) for least, most in wanted
+        )
+
+    return holds
+
+
+def _word(name: str, wanted: tuple[Any, ...]) -> Test:
+    choices = frozenset(wanted)
+    return lambda values: values.get(name) in choices
+
+
+def _matcher(wanted: tuple[Any, ...]) -> Callable[[str], bool]:
+    """One text against globs or patterns."""
+    if isinstance(wanted[0], Regex):
+        patterns: tuple[Regex, ...] = wanted
+        return lambda text: any(one.search(text) for one in patterns)
+    plain = frozenset(text for text in wanted if not is_glob(text))
+    wild = [text for text in wanted if is_glob(text)]
+    endings = tuple(text[1:] for text in wild if text[0] == "*" and not is_glob(text[1:]))
+    starts = tuple(text[:-1] for text in wild if text[-1] == "*" and not is_glob(text[:-1]))
+    easy = {f"*{text}" for text in endings} | {f"{text}*" for text in starts}
+    rest = [text for text in wild if text not in easy]
+    globs = tuple((*fixed(text), glob(text).fullmatch) for text in rest)
+
+    def fits(text: str) -> bool:
+        if text in plain or text.startswith(starts) or text.endswith(endings):
+            return True
+        for head, tail, match in globs:
+            if text.startswith(head) and text.endswith(tail) and match(text) is not None:
+                return True
+        return False
+
+    return fits
+
+
+def _text(name: str, wanted: tuple[Any, ...]) -> Test:
+    fits = _matcher(wanted)
+
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        return isinstance(value, str) and fits(value)
+
+    return holds
+
+
+def _texts(name: str, wanted: tuple[Any, ...]) -> Test:
+    fits = _matcher(wanted)
+
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        if isinstance(value, str):
+            return fits(value)
+        return isinstance(value, tuple) and any(isinstance(one, str) and fits(one) for one in value)
+
+    return holds
+
+
+def _lines(name: str, wanted: tuple[Any, ...]) -> Test:
+    """Patterns over lines: all lines are searched as one text, and only where that fits, each by itself."""
+    searches = tuple(one.search_bytes for one in wanted)
+    holds_for_one = _texts(name, wanted)
+
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        if isinstance(value, tuple):
+            data = joined(value)
+            return any(search(data) for search in searches) and holds_for_one(values)
+        return holds_for_one({name: tuple(value.split("\n"))}) if isinstance(value, str) else False
+
+    return holds
+
+
+def _exact(name: str, wanted: tuple[Any, ...]) -> Test:
+    exactly = frozenset(wanted)
+
+    def holds(values: Values) -> bool:
+        value = values.get(name)
+        return isinstance(value, tuple) and frozenset(value) == exactly
+
+    return holds
+
+
+def _all(tests: list[Test]) -> Test:
+    if len(tests) == 1:
+        return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda values: first(values) and second(values)
+    fixed_tests = tuple(tests)
+
+    def holds(values: Values) -> bool:
+        for test in fixed_tests:  # noqa: SIM110  a generator costs more than the loop
+            if not test(values):
+                return False
+        return True
+
+    return holds
+
+
+def _any(tests: list[Test]) -> Test:
+    fixed_tests = tuple(tests)
+    return lambda values: any(test(values) for test in fixed_tests)
+
+
+def _not(test: Test) -> Test:
+    return lambda values: not test(values)
+
+
+_TESTS: Mapping[str, Callable[[str, tuple[Any, ...]], Test]] = {
+    words.FLAG: _flag, words.NUMBER: _number, words.WORD: _word, words.TEXT: _text, words.TEXTS: _texts, words.EXACT: _exact,
+    words.REGEX: _lines,
+}  # fmt: skip
+_COST: Mapping[str, int] = {
+    words.FLAG: 0, words.WORD: 1, words.NUMBER: 2, words.EXACT: 3, words.TEXT: 4, words.TEXTS: 5, words.REGEX: 6,
+}  # fmt: skip

@@ -1,0 +1,102 @@
+"""Patterns of rules: globs and regular expressions, both in time linear in the text.
+
+A rule's regular expression is run over text that an attacker wrote: RE2 (docs/adr/0021) has no backtracking, so no
+pattern can blow up; look-around and back-references, which it lacks, are refused where the rule is read.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from functools import lru_cache
+from typing import Any
+
+LENGTH = 4000
+"""Characters of one pattern."""
+MEMORY = 4 * 1024 * 1024
+"""Bytes that RE2 may use for one pattern; repetitions like ``(a{1000}){1000}`` go over it and are refused."""
+TEXT_LIMIT = 1024 * 1024
+"""Characters of one text that are searched."""
+
+
+class BadPattern(ValueError):
+    """A pattern that is not RE2's syntax, or too large; says why."""
+
+
+class Regex:
+    """A compiled regular expression.  Multi-line: ``^`` and ``$`` hold at each line; ``.`` does not match a line's end."""
+
+    __slots__ = ("_search", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._search = _compiled(source).search
+
+    def search(self, text: str) -> bool:
+        """Whether it is found in the first :data:`TEXT_LIMIT` characters of ``text``; surrogates count as bytes."""
+        if len(text) > TEXT_LIMIT:
+            text = text[:TEXT_LIMIT]
+        return self._search(_bytes(text)) is not None
+
+    def search_bytes(self, data: bytes) -> bool:
+        """As :meth:`search`, of all that :func:`joined` gave."""
+        return self._search(data) is not None
+
+
+_last: list[tuple[tuple[str, ...], bytes]] = [((), b"")]
+
+
+def joined(lines: tuple[str, ...]) -> bytes:
+    """Lines as one text; of the last lines that were asked for it is kept, because several rules ask for the same."""
+    kept = _last[0]
+    if kept[0] is not lines:
+        kept = (lines, b"\n".join(_bytes(line[:TEXT_LIMIT]) for line in lines if isinstance(line, str)))
+        _last[0] = kept
+    return kept[1]
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a surrogate pair, out of somebody's JSON
+        return text.encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str) -> Any:
+    import re2
+
+    if len(source) > LENGTH:
+        raise BadPattern(f"a pattern of more than {LENGTH} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = MEMORY
+    options.never_capture = True
+    try:
+        re2.compile(source.encode(), options)
+        return re2.compile(f"(?m:{source})".encode(), options)
+    except (re2.error, UnicodeEncodeError) as error:
+        why = error.args[0] if error.args else error
+        raise BadPattern(why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)) from error
+
+
+@lru_cache(maxsize=4096)
+def glob(pattern: str) -> re.Pattern[str]:
+    """A shell pattern over a whole text; ``*`` also matches ``/``.  fnmatch's own translation does not backtrack between stars."""
+    return re.compile(fnmatch.translate(pattern), re.DOTALL)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether it has a wildcard at all."""
+    return any(char in pattern for char in "*?[")
+
+
+def fixed(pattern: str) -> tuple[str, str]:
+    """The texts without wildcards at a glob's beginning and at its end; the same text twice when it has none."""
+    places = [number for number, char in enumerate(pattern) if char in "*?["]
+    if not places:
+        return pattern, pattern
+    last = places[-1]
+    if "[" in pattern:
+        return pattern[: places[0]], ""
+    return pattern[: places[0]], pattern[last + 1 :]
