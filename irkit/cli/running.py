@@ -55,6 +55,8 @@ class RunConfig:
     opened: Callable[[str, str], None] = lambda case, run: None
     """Called with the case and the run as soon as there are any."""
     again: frozenset[str] = frozenset()
+    digest: str = ""
+    """What the playbook's must be, if anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
     Raises the error tree for what happens before the first step.
     """
     playbook = load_playbook(resources.find("playbooks", config.playbook))
+    if config.digest and playbook.digest != config.digest:
+        raise Refused(
+            f"{playbook.path} is not the playbook {config.digest}: it is {playbook.digest}",
+            hint="it was changed, or another one is meant",
+        )
     signed_by = signed.require(playbook, load_config().signatures)
     variables = playbook.bind(config.variables)
     playbook, profile = with_profile(playbook, variables)
@@ -192,6 +199,7 @@ class Launcher:
 
         config = replace(
             self.config,
+            digest="",
             target=target,
             playbook=playbook,
             variables=dict(variables),
@@ -199,7 +207,7 @@ class Launcher:
             sealed_off=lambda: None,
         )
         try:
-            return _told(run_playbook(config, self.signals.fork(), _not_contained))
+            return _told(run_playbook(config, self.signals.fork(), not_contained))
         except AlreadyContained as told:
             return {"case": told.case, "run": "", "status": "skipped", "quarantine": "", "bundle": ""}
 
@@ -218,7 +226,8 @@ class AlreadyContained(Refused):
     case = ""
 
 
-def _not_contained(case: Case | None, container: Container) -> None:
+def not_contained(case: Case | None, container: Container) -> None:
+    """Let a run begin only on what no case holds.  Raises ``AlreadyContained``."""
     if case is not None and case.state == "contained":
         error = AlreadyContained(f"{container.name} is contained already, by the case {case.id}")
         error.case = case.id
