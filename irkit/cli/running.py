@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -285,6 +286,7 @@ def _play(
         context.writer.on_full()
         _mark_case(finished, config.dry_run)
         _save(context.run_folder, finished)
+        _trace(finished)
         if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
             (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
@@ -318,6 +320,17 @@ def _save(folder: Path, finished: Finished) -> None:
         write_json(folder / "result.json", finished.to_json())
     except StorageError as error:
         finished.context.warn(f"the run's result could not be saved: {error.message}")
+
+
+def _trace(finished: Finished) -> None:
+    """OpenTelemetry, where the operator named a collector; nothing is imported for it otherwise."""
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+        return
+    from irkit import tracing
+
+    if tracing.wanted():
+        context = finished.context
+        tracing.export(finished.to_json(), context.steps, finished.outcome.exit_code, context.warn)
 
 
 def _drop_empty(folder: Path) -> None:

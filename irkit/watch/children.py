@@ -18,7 +18,6 @@ from typing import Any
 
 from irkit.errors import storage_error
 from irkit.home import home, private_folder
-from irkit.text import printable
 from irkit.watch.state import DRY_RUNNING, Job
 
 MARK = "IRKIT_WATCH_JOB"
@@ -30,7 +29,7 @@ TOLD = 2000
 class Ended:
     """How a child ended.  ``code``: unknown (``None``) when another watch had started it.  ``result``: ``irkit.run/v1``, if there was one.
 
-    ``said``: the end of what it told on standard error, escaped.
+    ``said``: the end of what it told on standard error.
     """
 
     code: int | None
@@ -146,4 +145,4 @@ def _tail(path: Path) -> str:
     except OSError:
         return ""
     told = [line for line in lines if line.startswith("irkit: ")] or lines[-1:]
-    return printable(" ".join(told).removeprefix("irkit: "), 500)
+    return " ".join(told).removeprefix("irkit: ")

@@ -50,6 +50,7 @@ class Decider:
     state: State
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    dry_only: bool = False
 
     def decide(self, alert: Alert) -> Decision:
         """Nothing is started here; what is to be started is in the state when this returns, not yet on the disk."""
@@ -134,7 +135,7 @@ class Decider:
     def _job(self, rule: Rule, alert: Alert, container: Container, key: str, variables: list[str], few: str) -> Job:
         return Job(
             secrets.token_hex(4), rule.id, told(alert), alert.time, key, str(rule.playbook), rule.playbook_id, rule.digest, container.id,
-            container.name, container.image_ref, variables, rule.changes, DRY_DUE if rule.dry_run_first else DUE,
+            container.name, container.image_ref, variables, rule.changes, DRY_DUE if rule.dry_run_first or self.dry_only else DUE,
             [*(["the rule asks for an approval"] if rule.asks else []), *([few] if few else [])],
         )  # fmt: skip
 

@@ -124,9 +124,7 @@ class Runs:
     def _ended(self, job: Job, ended: Ended) -> None:
         result = ended.result or {}
         job.case, job.run = str(result.get("case", job.case)), str(result.get("run", job.run))
-        why = printable(str((result.get("error") or {}).get("message", "")), 500) or (
-            "" if ended.result else ended.said
-        )
+        why = str((result.get("error") or {}).get("message", "")) or ("" if ended.result else ended.said)
         if job.phase == DRY_RUNNING:
             return self._dry_ended(job, ended, why)
         self.metrics.count("irkit_watch_runs_finished_total", playbook=job.playbook_id, outcome=ended.status)
@@ -210,11 +208,10 @@ class Runs:
 
     @staticmethod
     def _approve(job: Job, rule: Approval) -> Approve:
-        message = (
-            f"Run {job.playbook_id} on {job.name} ({job.image})? Rule {job.rule}, alert: {job.alert.get('rule', '')}; "
-            + "; ".join(job.reasons)
-        )
-        return Approve(printable(message, 1000), rule.by, rule.minimum, rule.timeout)
+        why = "; ".join(printable(reason, 300) for reason in job.reasons)
+        where = f"{job.name} ({printable(job.image, 200)})"
+        message = f"Run {job.playbook_id} on {where}? Rule {job.rule}, alert: {job.alert.get('rule', '')}; {why}"
+        return Approve(message, rule.by, rule.minimum, rule.timeout)
 
     def _answers(self, job: Job, rule: Rule) -> None:
         path = Path(job.request)

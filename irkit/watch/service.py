@@ -64,17 +64,20 @@ class Watch:
     _saved: float = field(default=0.0)
 
     def __post_init__(self) -> None:
-        self._decider = Decider(self.rules, self.engine, self.state)
+        self._decider = Decider(self.rules, self.engine, self.state, dry_only=self.dry_only)
         self.runs = Runs(self._decider, self.children, self.journal, self.metrics, self.say, self.dry_only)
 
     @classmethod
     def open(
         cls, rules_path: Path, engine: Engine, children: Children, say: Callable[[str], None], tell: Tell, *, dry_only: bool = False
     ) -> Watch:  # fmt: skip
-        """With what was kept in ``IRKIT_HOME/watch``.  Raises the error tree for rules or a state that can't be read."""
+        """With what was kept in ``IRKIT_HOME/watch``.  Raises the error tree for rules or a state that can't be read.
+
+        Where there are dry runs only, they have a state of their own: what they handled is not handled.
+        """
         rules = load_rules(rules_path)
         folder = private_folder(home() / "watch")
-        state = State.load(folder / "state.json")
+        state = State.load(folder / ("state-dry.json" if dry_only else "state.json"))
         journal = Decisions(folder, tell)
         return cls(rules_path, rules, engine, state, journal, Metrics(), Inbox(rules.queue), children, say, dry_only)
 

@@ -119,16 +119,16 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     cert, secret = folder / "cert.pem", folder / "key.pem"
     cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return cert, secret
 
 
 def post(watching: Watching, cert: Path, body: bytes, token: str = TOKEN) -> int:
     found = watching.until(lambda: re.search(r"listening on https://127\.0\.0\.1:(\d+)", watching.said))
-    link = http.client.HTTPSConnection("127.0.0.1", int(found.group(1)), context=ssl.create_default_context(cafile=str(cert)), timeout=20)
+    link = http.client.HTTPSConnection(
+        "127.0.0.1", int(found.group(1)), context=ssl.create_default_context(cafile=str(cert)), timeout=20
+    )
     with contextlib.closing(link):
         link.request("POST", "/falco", body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
         return link.getresponse().status
@@ -147,9 +147,14 @@ def metrics(watching: Watching) -> dict[tuple[str, tuple[tuple[str, str], ...]],
     }
 
 
-def test_an_alert_over_tls_contains_once_it_is_approved(lab: Lab, tmp_path: Path, watching: Callable[..., Watching]) -> None:
+def test_an_alert_over_tls_contains_once_it_is_approved(
+    lab: Lab, tmp_path: Path, watching: Callable[..., Watching]
+) -> None:
     name = lab.run("hit")
-    rules(lab, "  - {id: shell, match: {source: falco, rule: 'Terminal shell*'}, when: fields.proc.name == 'sh', playbook: contain, vars: {profile: quick}}\n")
+    rules(
+        lab,
+        "  - {id: shell, match: {source: falco, rule: 'Terminal shell*'}, when: fields.proc.name == 'sh', playbook: contain, vars: {profile: quick}}\n",
+    )
     lab.irkit("key", "generate", "--name", "ann", "--use", "approval")
     cert, key = certificate(tmp_path)
     (tmp_path / "token").write_text(TOKEN + "\n")
@@ -185,7 +190,7 @@ def test_an_alert_over_tls_contains_once_it_is_approved(lab: Lab, tmp_path: Path
     assert watch.decisions("duplicate", "contained")
     said = watch.end()
     assert TOKEN not in said
-    assert len([one for one in watch.decisions("accepted")]) == 1
+    assert len(watch.decisions("accepted")) == 1
 
 
 def test_a_denied_run_changes_nothing(lab: Lab, tmp_path: Path, watching: Callable[..., Watching]) -> None:
@@ -208,7 +213,10 @@ def test_a_denied_run_changes_nothing(lab: Lab, tmp_path: Path, watching: Callab
 def test_an_event_of_the_engine_takes_evidence(lab: Lab, watching: Callable[..., Watching]) -> None:
     name = lab.run("event", "--label", "watched=yes")
     other = lab.run("other")
-    rules(lab, "  - {id: exec, match: {source: events, rule: exec_start, labels: {watched: 'y*'}}, when: fields.detail contains 'id', playbook: evidence-only, vars: {profile: quick}, dry_run_first: false}\n")
+    rules(
+        lab,
+        "  - {id: exec, match: {source: events, rule: exec_start, labels: {watched: 'y*'}}, when: fields.detail contains 'id', playbook: evidence-only, vars: {profile: quick}, dry_run_first: false}\n",
+    )
     watch = watching("--source", "events", "--engine", os.environ["DOCKER_HOST"])
     watch.until(lambda: watch.decisions("watch-started"))
     time.sleep(0.5)
@@ -252,7 +260,9 @@ def test_too_few_healthy_replicas(lab: Lab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["dry-run-started", "run-started", "accepted"])
-def test_killed_and_begun_anew_handles_nothing_twice(lab: Lab, tmp_path: Path, watching: Callable[..., Watching], when: str) -> None:
+def test_killed_and_begun_anew_handles_nothing_twice(
+    lab: Lab, tmp_path: Path, watching: Callable[..., Watching], when: str
+) -> None:
     name = lab.run("kill")
     rules(lab, "  - {id: shell, match: {rule: '*'}, playbook: contain, vars: {profile: quick}, approval: none}\n")
     path = tmp_path / "alerts"
@@ -282,7 +292,10 @@ def test_killed_and_begun_anew_handles_nothing_twice(lab: Lab, tmp_path: Path, w
 
 def test_a_run_outlives_the_watch(lab: Lab, tmp_path: Path, watching: Callable[..., Watching]) -> None:
     name = lab.run("long")
-    rules(lab, "  - {id: shell, match: {rule: '*'}, playbook: contain, vars: {profile: quick}, approval: none, dry_run_first: false}\n")
+    rules(
+        lab,
+        "  - {id: shell, match: {rule: '*'}, playbook: contain, vars: {profile: quick}, approval: none, dry_run_first: false}\n",
+    )
     path = tmp_path / "alerts"
     path.touch()
     watch = watching("--file", str(path))
@@ -301,7 +314,7 @@ def test_an_alert_about_what_is_gone(lab: Lab, tmp_path: Path) -> None:
     name = lab.run("gone")
     rules(lab, "  - {id: shell, match: {rule: '*'}, playbook: contain, approval: none}\n")
     path = tmp_path / "alerts"
-    path.write_bytes(alert(lab, name) + b"\n" + alert(lab, name, **{"container.id": "host"}) + b"\n{\"rule\": \n")
+    path.write_bytes(alert(lab, name) + b"\n" + alert(lab, name, **{"container.id": "host"}) + b'\n{"rule": \n')
     lab.docker("rm", "-f", name)
     done = lab.irkit("watch", "--file", str(path), "--once", "--json", code=4)
     words = [json.loads(line)["decision"] for line in done.out.splitlines()]
