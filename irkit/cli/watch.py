@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
+  irkit watch --example > ~/.local/share/irkit/watch.yaml  # rules to begin with
   irkit watch --check                                     # is IRKIT_HOME/watch.yaml good?
   falco -o json_output=true | irkit watch                 # alerts from standard input
   irkit watch --file /var/log/falco.json                  # follow a file
@@ -77,6 +79,7 @@ SOURCES = ("falco", "events", "json")
     "--rules", type=click.Path(dir_okay=False, path_type=Path), help="The rules.  [default: IRKIT_HOME/watch.yaml]"
 )
 @click.option("--check", is_flag=True, help="Only check the rules.")
+@click.option("--example", is_flag=True, help="Print rules to begin with.")
 @click.option("--dry-run", is_flag=True, help="Only dry runs: nothing is changed, nobody is asked.")
 @click.option("--once", is_flag=True, help="Handle what is there, wait for the runs, and end.")
 @click.option(
@@ -92,7 +95,7 @@ SOURCES = ("falco", "events", "json")
 @json_option
 def command(
     sources: tuple[str, ...], file: Path | None, listen: str | None, token_file: Path | None, token_fd: int | None, tls_cert: Path | None,
-    tls_key: Path | None, metrics: str | None, rules: Path | None, check: bool, dry_run: bool, once: bool, key: str,
+    tls_key: Path | None, metrics: str | None, rules: Path | None, check: bool, example: bool, dry_run: bool, once: bool, key: str,
     passphrase_file: Path | None, recipients: tuple[str, ...], engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Start playbooks when detectors raise alerts, by the rules of watch.yaml.
@@ -101,11 +104,16 @@ def command(
     anew; SIGTERM ends the watch and leaves runs under way to themselves. With --json each decision is one line.
     Exit codes: 7 when something waits for an approval at the end, 4 when alerts were missed or runs did not succeed.
     """
+    if example:
+        click.echo(files("irkit.watch").joinpath("example.yaml").read_text(), nl=False)
+        return ExitCode.DONE
     from irkit.watch.rules import default_path, load_rules
 
     path = (rules or default_path()).absolute()
     if not path.is_file():
-        raise UsageProblem(f"no rules: there is no {path}", hint="docs/watch.md has an example")
+        raise UsageProblem(
+            f"no rules: there is no {path}", hint=f"`irkit watch --example > {path}` writes some to begin with"
+        )
     if check:
         return _check(load_rules(path), as_json=as_json)
     options = _options(key, passphrase_file, recipients, engine)
