@@ -142,6 +142,10 @@ def _channel(name: str, doc: Doc) -> Channel:
         channel = Channel(name, kind, _web(doc.text("url"), doc, "url"), doc.text("token_file", ""))
     elif kind == "smtp":
         security = doc.choice("security", SECURITY, "starttls")
+        if security == "none" and "user" in doc.values:
+            raise doc.places["user"].error(
+                "without TLS the password would be sent in plain", "security: starttls, or tls"
+            )
         channel = Channel(
             name, kind, host=doc.text("host"), port=doc.integer("port", {"tls": 465, "starttls": 587, "none": 25}[security]),
             security=security, sender=doc.text("from"), to=doc.texts("to"), user=doc.text("user", ""),
