@@ -15,7 +15,7 @@ from irkit.clock import rfc3339_ns
 from irkit.engine.interface import Engine
 from irkit.errors import EngineError
 from irkit.watch.alert import Malformed, moment, parse_json
-from irkit.watch.inbox import Inbox, Note, received
+from irkit.watch.inbox import Begun, Inbox, Note, received
 from irkit.watch.lines import Splitter
 
 WINDOW = 30.0
@@ -71,7 +71,9 @@ class Events:
     def _one_window(self, engine: Engine) -> None:
         """From the last event on: what the engine remembers, then what happens until the window ends."""
         clock = int(moment(engine.info().system_time) * NANO)
-        self._last = self._last or clock
+        if not self._last:
+            self._last = clock
+            self._inbox.put(Begun({"source": KEY, "time_ns": clock, "recent": {}}))
         until = clock if self._once else clock + int(self._window * NANO)
         missing = {digest for digest, stamp in self._recent.items() if stamp == self._last}
         splitter = Splitter()

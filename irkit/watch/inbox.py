@@ -39,13 +39,23 @@ class Note:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """From where a source is read: kept at once, so that what comes while no watch is there is not passed over."""
+
+    position: Mapping[str, Any]
+
+
+Thing = Received | Note | Begun
+
+
 @dataclass(slots=True)
 class Inbox:
     """At most ``limit`` things wait."""
 
     limit: int
     stop: threading.Event = field(default_factory=threading.Event)
-    _queue: queue.Queue[Received | Note] = field(init=False)
+    _queue: queue.Queue[Thing] = field(init=False)
     _dropped: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,7 +65,7 @@ class Inbox:
     def __len__(self) -> int:
         return self._queue.qsize()
 
-    def put(self, thing: Received | Note) -> bool:
+    def put(self, thing: Thing) -> bool:
         """Wait for room; false when the watch ends meanwhile."""
         while not self.stop.is_set():
             try:
@@ -75,7 +85,7 @@ class Inbox:
             return False
         return True
 
-    def take(self, timeout: float) -> Received | Note | None:
+    def take(self, timeout: float) -> Thing | None:
         """The next one, if there is one in time."""
         try:
             return self._queue.get(timeout=timeout) if timeout > 0 else self._queue.get_nowait()

@@ -13,7 +13,7 @@ from typing import Any
 
 from irkit.errors import UsageProblem
 from irkit.watch.alert import SIZE_LIMIT
-from irkit.watch.inbox import Inbox, Note, received
+from irkit.watch.inbox import Begun, Inbox, Note, received
 
 READ = 64 * 1024
 POLL = 0.2
@@ -103,6 +103,7 @@ class Follow:
                 said = False
                 self._offset = self._begin(os.fstat(self._descriptor))
                 self._head = os.pread(self._descriptor, min(HEAD, self._offset), 0)
+                self._inbox.put(Begun(self._position(self._offset)))
                 self._past = {}
                 self._read_on()
                 os.close(self._descriptor)

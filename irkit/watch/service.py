@@ -16,7 +16,7 @@ from irkit.text import printable
 from irkit.watch.alert import Malformed, parse
 from irkit.watch.children import Children
 from irkit.watch.decide import Decider, Decision, told
-from irkit.watch.inbox import Inbox, Note, Received
+from irkit.watch.inbox import Begun, Inbox, Note, Received, Thing
 from irkit.watch.journal import Decisions, Tell
 from irkit.watch.metrics import Metrics
 from irkit.watch.model import Rules
@@ -156,7 +156,11 @@ class Watch:
         )
         self.journal.close()
 
-    def _thing(self, thing: Received | Note) -> None:
+    def _thing(self, thing: Thing) -> None:
+        if isinstance(thing, Begun):
+            self.state.place(thing.position)
+            self.state.save()
+            return
         if isinstance(thing, Note):
             self.missed += 1
             if thing.kind == "gap" and thing.source == "events":

@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import datetime
 import http.client
+import http.server
 import ipaddress
 import json
 import os
+import random
 import re
 import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from irkit.clock import now
@@ -319,3 +323,103 @@ def test_an_alert_about_what_is_gone(lab: Lab, tmp_path: Path) -> None:
     done = lab.irkit("watch", "--file", str(path), "--once", "--json", code=4)
     words = [json.loads(line)["decision"] for line in done.out.splitlines()]
     assert words[1:4] == ["gone", "no-container", "malformed"]
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("IRKIT_KILLS", "40")) // 20))
+def test_killed_at_random_times(lab: Lab, tmp_path: Path, watching: Callable[..., Watching], number: int) -> None:
+    """The watch alone is killed, again and again: each alert has one dry run and one run, and none is lost."""
+    names = [lab.run(f"r{one}") for one in range(3)]
+    rules(lab, "  - {id: shell, match: {rule: '*'}, playbook: contain, vars: {profile: quick}, approval: none}\n")
+    path = tmp_path / "alerts"
+    path.touch()
+    chance = random.Random(number)
+    begun = watching("--file", str(path))
+    begun.until((lab.home / "watch/state.json").exists)  # it knows from where on
+    begun.process.kill()
+    begun.process.wait()
+    for name in (*names, None):
+        one = watching("--file", str(path))
+        if name is not None:
+            with path.open("ab") as file:
+                file.write(alert(lab, name) + b"\n")
+        time.sleep(chance.uniform(0.0, 2.0))
+        one.process.kill()
+        one.process.wait()
+    watch = watching("--file", str(path))
+    watch.until(lambda: len({row["name"] for row in watch.decisions("run-ended")}) == 3)
+    watch.end()
+    assert sorted(row["name"] for row in watch.decisions("accepted")) == sorted(names)
+    assert sorted(row["name"] for row in watch.decisions("run-ended")) == sorted(names)
+    for case in (lab.home / "cases").iterdir():
+        runs = [json.loads((run / "result.json").read_bytes()) for run in (case / "runs").iterdir()]
+        assert len(runs) == 2 and {"proven"} == {run["quarantine"]["state"] for run in runs} - {None}
+
+
+def test_standard_input_sighup_and_traces(lab: Lab, tmp_path: Path) -> None:
+    name = lab.run("pipe")
+    rules(lab, "  - {id: shell, match: {rule: 'Nothing'}, playbook: contain}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "irkit", "watch", "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**lab.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    lines = process.stdout
+
+    def decided() -> Any:
+        return json.loads(lines.readline())
+
+    assert decided()["decision"] == "watch-started"
+    (lab.home / "watch.yaml").write_text("rubbish")
+    process.send_signal(signal.SIGHUP)
+    assert decided()["decision"] == "reload-refused"
+    rules(
+        lab,
+        "  - {id: shell, match: {rule: '*'}, playbook: evidence-only, vars: {profile: quick}, dry_run_first: false}\n",
+    )
+    process.send_signal(signal.SIGHUP)
+    assert decided()["decision"] == "reloaded"
+    process.stdin.write(alert(lab, name).decode() + "\n")
+    process.stdin.close()
+    assert [decided()["decision"] for _ in range(4)] == ["accepted", "run-started", "run-ended", "watch-stopped"]
+    assert process.wait(20) in (0, 4)
+    process.stdout.close()
+    process.stderr.close()
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    took: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.took.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_contained_target_has_its_trace(lab: Lab) -> None:
+    name = lab.run("traced")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ran = lab.irkit(
+            "contain",
+            name,
+            "--var",
+            "profile=quick",
+            "--json",
+            env={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}"},
+        )
+        server.shutdown()
+    (body,) = Collector.took
+    found = ExportTraceServiceRequest.FromString(body)
+    spans = {span.name: span for one in found.resource_spans for scope in one.scope_spans for span in scope.spans}
+    root, prove = spans["run contain"], spans["quarantine.prove"]
+    assert (
+        prove.parent_span_id == root.span_id
+        and root.start_time_unix_nano <= prove.start_time_unix_nano < root.end_time_unix_nano
+    )
+    told = {one.key: one.value for one in root.attributes}
+    assert told["irkit.quarantine"].string_value == "proven" and told["irkit.case"].string_value == ran.json["case"]
+    assert "traces" not in ran.err

@@ -20,7 +20,7 @@ from irkit.errors import UsageProblem
 from irkit.watch import lines
 from irkit.watch.alert import SIZE_LIMIT
 from irkit.watch.events import Events
-from irkit.watch.inbox import Inbox, Note, Received
+from irkit.watch.inbox import Begun, Inbox, Note, Received
 from irkit.watch.lines import Follow, Pipe, Splitter
 
 
@@ -55,7 +55,9 @@ def running(source: Any, inbox: Inbox) -> Iterator[None]:
 
 
 def take(inbox: Inbox) -> Any:
-    return inbox.take(5.0)
+    while isinstance(found := inbox.take(5.0), Begun):
+        continue
+    return found
 
 
 def line(inbox: Inbox) -> bytes:
@@ -130,6 +132,19 @@ def test_a_file_is_gone_on_with_where_it_was_left(tmp_path: Path, fast: None) ->
     assert [line(third), line(third)] == [b"another", b"file"]
 
 
+def test_what_is_written_while_no_watch_is_there_is_read(tmp_path: Path, fast: None) -> None:
+    path, inbox = tmp_path / "a.log", Inbox(10)
+    path.write_bytes(b"old\n")
+    with running(Follow("falco", path, inbox, None, once=False), inbox):
+        begun = inbox.take(5.0)
+    assert isinstance(begun, Begun) and begun.position["offset"] == 4
+    with path.open("ab") as file:
+        file.write(b"meanwhile\n")
+    again = Inbox(10)
+    Follow("falco", path, again, begun.position, once=True).run()
+    assert line(again) == b"meanwhile"
+
+
 def test_a_file_must_be_one(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageProblem, match="no plain file"):
@@ -171,6 +186,18 @@ def test_events_are_told_once_and_none_is_lost_over_a_restart(engine: FakeEngine
     source, inbox = events(found[1].position)
     source.run()
     assert actions(inbox, 2) == ["a2", "a3"] and inbox.take(0) is None
+
+
+def test_events_while_no_watch_is_there_are_read(engine: FakeEngine, events: Callable[..., Any]) -> None:
+    source, inbox = events()
+    source.run()
+    begun = inbox.take(5.0)
+    assert isinstance(begun, Begun)
+    event(engine, "meanwhile", time.time_ns() + MS)
+    time.sleep(0.01)
+    source, inbox = events(begun.position)
+    source.run()
+    assert actions(inbox, 1) == ["meanwhile"] and inbox.take(0) is None
 
 
 def test_an_engine_that_forgot_is_said(engine: FakeEngine, events: Callable[..., Any]) -> None:
