@@ -116,6 +116,8 @@ def command(
         )
     if check:
         return _check(load_rules(path), as_json=as_json)
+    if once and listen:
+        raise UsageProblem("--once ends when all is read, and a listener never ends")
     options = _options(key, passphrase_file, recipients, engine)
     listener = _listener(listen, sources, token_file, token_fd, tls_cert, tls_key)
     return _watch(
@@ -195,7 +197,7 @@ def _token(file: Path | None, descriptor: int | None) -> str:
     if (file is None) == (descriptor is None):
         raise UsageProblem(
             "--listen needs a token: --token-file FILE or --token-fd N",
-            hint="head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE",
+            hint="openssl rand -hex 32 > FILE; chmod 600 FILE",
         )
     try:
         handle = os.open(file, os.O_RDONLY) if file is not None else int(descriptor or 0)
@@ -229,14 +231,15 @@ def _watch(
     with cases.watch_lock(), _signals() as signals:
         watch = Watch.open(path, open_engine(engine), Children(options), say, tell, dry_only=dry_run)
         signals.watch = watch
-        servers = _servers(watch, listener, metrics, once=once)
+        servers = _servers(watch, listener, metrics)
         pipes, lasting = _sources(watch, sources, file, listener, engine, once=once)
+        beside: list[Source] = []
         for one in servers:
             say(f"listening on {one.url}")
-            lasting.append(one)
+            (lasting if one.listen.paths else beside).append(one)
         for remark in watch.rules.remarks:
             say(f"! {printable(remark)}")
-        watch.run(pipes, lasting)
+        watch.run(pipes, lasting, beside)
     if signals.caught:
         say(
             f"ended by {signals.caught}: {watch.runs.under_way()} runs go on by themselves, {watch.runs.waiting()} wait for approvals"
@@ -247,7 +250,7 @@ def _watch(
     return ExitCode.GAPS if watch.missed or watch.runs.trouble else ExitCode.DONE
 
 
-def _servers(watch: Watch, listener: Listen | None, metrics: str | None, *, once: bool) -> list[Server]:
+def _servers(watch: Watch, listener: Listen | None, metrics: str | None) -> list[Server]:
     from irkit.watch.server import Listen, Server, address
 
     wanted = [] if listener is None else [listener]
@@ -258,8 +261,6 @@ def _servers(watch: Watch, listener: Listen | None, metrics: str | None, *, once
                 "--metrics listens on loopback only", hint="--listen has /metrics too, with its token and TLS"
             )
         wanted.append(plain)
-    if wanted and once:
-        raise UsageProblem("--once ends when all is read, and a listener never ends")
     made = [Server(one, watch.inbox, watch.metrics, alive=lambda: watch.alive) for one in wanted]
     watch.reloaders += [one.reload for one in made]
     return made

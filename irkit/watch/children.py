@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,17 +93,25 @@ class Children:
         if own is None and any(_is_marked(pid, job.id) for pid in self._adopted.get(job.id, ())):
             return None
         out, err = _files(job)
-        ended = Ended(code, _result(out), _tail(err))
-        for path in (out, err):
+        return Ended(code, _result(out), _tail(err))
+
+    def forget(self, job: Job, phase: str) -> None:
+        """What it printed is not needed any more: the state and the journal have it.  ``phase``: of the process that ended."""
+        for path in _files(job, phase):
             path.unlink(missing_ok=True)
         self._own.pop(job.id, None)
         self._adopted.pop(job.id, None)
-        return ended
+
+    def tidy(self, jobs: Collection[str]) -> None:
+        """Take away what a watch that was killed has left of other jobs than these."""
+        for path in private_folder(home() / "watch" / "runs").iterdir():
+            if path.name.partition(".")[0] not in jobs:
+                path.unlink(missing_ok=True)
 
 
-def _files(job: Job) -> tuple[Path, Path]:
+def _files(job: Job, phase: str = "") -> tuple[Path, Path]:
     folder = private_folder(home() / "watch" / "runs")
-    kind = "dry" if job.phase == DRY_RUNNING else "run"
+    kind = "dry" if (phase or job.phase) == DRY_RUNNING else "run"
     return folder / f"{job.id}.{kind}.out", folder / f"{job.id}.{kind}.err"
 
 

@@ -6,22 +6,26 @@ become a flood of records: of one kind only the first few of a minute are writte
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from irkit.clock import now
 from irkit.errors import EvidenceAltered
-from irkit.playbook.journal import Journal
+from irkit.playbook.journal import Journal, read_journal
 from irkit.text import printable
+from irkit.watch.state import State
 
 SCHEMA = "irkit.decision/v1"
 EACH = 10
 """Records of one kind in a minute."""
 MINUTE = 60.0
 ROTATE = 32 * 1024 * 1024
+TAIL = 1000
+"""How many of the last records are looked through for those that a kill may have kept from the journal."""
 TALLIED = frozenset({"unmatched"})
 """Never written one by one."""
 Tell = Callable[[Mapping[str, Any]], None]
@@ -50,6 +54,22 @@ class Decisions:
         self._journal.write(decision, **facts)
         self._tell({"schema": SCHEMA, "time": now(), "decision": decision, **facts})
         self._rotate()
+
+    def commit(self, state: State, decision: str, **facts: Any) -> None:
+        """The state as it is now, and a record of how it came to that: both, whenever the watch is killed.  Raises ``StorageError``."""
+        facts["mark"] = secrets.token_hex(8)
+        state.untold.append({"decision": decision, **facts})
+        state.save()
+        self.write(decision, **facts)
+        state.untold.pop()
+
+    def make_up(self, state: State) -> None:
+        """What a watch that was killed had put into the state, and perhaps not into the journal."""
+        there = {row.get("mark") for row in deque(read_journal(self._path), TAIL)}
+        for record in state.untold:
+            if record["mark"] not in there:
+                self.write(record["decision"], **{name: value for name, value in record.items() if name != "decision"})
+        state.untold.clear()
 
     def alert(self, decision: str, alert: Mapping[str, Any], why: str = "", **facts: Any) -> None:
         """What became of an alert; counted only, when there were many of the kind in this minute."""

@@ -48,20 +48,23 @@ class Runs:
         return self.decider.state.jobs
 
     def take_up(self) -> None:
-        """What another watch left: processes under way, runs that wait."""
+        """What another watch left: records, processes under way, runs that wait."""
+        self.journal.make_up(self.decider.state)
+        self.children.tidy(self.jobs)
         for job in list(self.jobs.values()):
             if job.under_way and not self.children.adopt(job):
                 job.phase = DRY_DUE if job.phase == DRY_RUNNING else DUE
-            self._journal("taken-up", job, f"it is {job.phase}")
+            self._commit("taken-up", job, f"it is {job.phase}")
 
     def tick(self) -> None:
         """Look at each job once.  Raises ``StorageError`` when the state can't be kept."""
         look = time.monotonic() - self._looked >= POLL_APPROVALS
         for job in list(self.jobs.values()):
             if job.under_way:
-                ended = self.children.ended(job)
+                ended, phase = self.children.ended(job), job.phase
                 if ended is not None:
                     self._ended(job, ended)
+                    self.children.forget(job, phase)
             elif job.phase == WAITING and look:
                 self._guarded(job, self._answers)
         if look:
@@ -107,11 +110,10 @@ class Runs:
             job.reasons = [few]
             return None
         job.phase = DRY_RUNNING if dry else RUNNING
-        self.decider.state.save()
+        self._commit("dry-run-started" if dry else "run-started", job)
         self.children.start(job)
         if not dry:
             self.metrics.count("irkit_watch_runs_started_total", playbook=job.playbook_id)
-        self._journal("dry-run-started" if dry else "run-started", job)
         return None
 
     def _few(self, job: Job, rule: Rule) -> str:
@@ -159,12 +161,9 @@ class Runs:
         if ended.status != "succeeded":
             self.decider.state.seen.pop(job.key, None)
             return self._end(job, "dry-run-ended", why, bad=True, outcome=ended.status)
-        self._journal("dry-run-ended", job, why, outcome=ended.status, plan=job.plan)
-        if self.dry_only:
-            return self._end(job, "planned", "nothing but dry runs was asked for")
         job.phase = DUE
-        self.decider.state.save()
-        return None
+        self._commit("dry-run-ended", job, why, outcome=ended.status, plan=job.plan)
+        return self._end(job, "planned", "nothing but dry runs was asked for") if self.dry_only else None
 
     def _time_to_frozen(self, job: Job, result: Mapping[str, Any]) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -187,8 +186,7 @@ class Runs:
         }  # fmt: skip
         path = approval.request(case.folder / approval.WATCH, self._step(job), asked, bound)
         job.request, job.phase, job.expires = str(path), WAITING, time.time() + asked.timeout
-        self.decider.state.save()
-        self._journal("asked", job, "; ".join(job.reasons), step=self._step(job))
+        self._commit("asked", job, "; ".join(job.reasons), step=self._step(job))
         self.say(f"waiting for an approval: irkit case approve {case.id} {self._step(job)}   ({asked.message})")
 
     def _case(self, job: Job) -> cases.Case:
@@ -227,9 +225,8 @@ class Runs:
             self._close(job)
             job.few_accepted = any(reason.startswith("too few") for reason in job.reasons) or job.few_accepted
             job.reasons, job.phase = [], DUE
-            self.decider.state.save()
             by = [{"key": one.key.id, "name": one.key.name, "time": one.time} for one in answers]
-            return self._journal("approved", job, by=by)
+            return self._commit("approved", job, by=by)
         if time.time() > job.expires:
             self._close(job)
             return self._end(job, "expired", f"{len(answers)} of {asked.minimum} approvals came in time")
@@ -243,11 +240,11 @@ class Runs:
     def _end(self, job: Job, word: str, why: str = "", *, bad: bool = False, **facts: Any) -> None:
         self.trouble += bad
         self.jobs.pop(job.id, None)
-        self.decider.state.save()
-        self._journal(word, job, why, **facts)
+        self._commit(word, job, why, **facts)
 
-    def _journal(self, word: str, job: Job, why: str = "", **facts: Any) -> None:
-        self.journal.write(
-            word, job=job.id, rule=job.rule, alert=job.alert, container=job.target, name=job.name, playbook=job.playbook_id,
+    def _commit(self, word: str, job: Job, why: str = "", **facts: Any) -> None:
+        """The state as it is now, with a record of it."""
+        self.journal.commit(
+            self.decider.state, word, job=job.id, rule=job.rule, alert=job.alert, container=job.target, name=job.name, playbook=job.playbook_id,
             digest=job.digest, case=job.case, run=job.run, why=printable(why, 500), **facts,
         )  # fmt: skip

@@ -64,9 +64,7 @@ class Listen:
                 hint="--tls-cert FILE --tls-key FILE, or listen on 127.0.0.1",
             )
         if self.paths and len(self.token) < TOKEN_MIN:
-            raise UsageProblem(
-                f"the token has fewer than {TOKEN_MIN} characters", hint="head -c 32 /dev/urandom | base64 > FILE"
-            )
+            raise UsageProblem(f"the token has fewer than {TOKEN_MIN} characters", hint="openssl rand -hex 32 > FILE")
 
 
 def address(text: str) -> tuple[str, int]:
@@ -324,7 +322,12 @@ class Server(http.server.ThreadingHTTPServer):
             self.metrics.count("irkit_watch_requests_refused_total", code="connections")
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no more threads
+            with self._lock:
+                self._open.pop(client_address, None)
+            raise
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """TLS within the connection's own thread: a slow handshake keeps nobody waiting."""

@@ -86,8 +86,11 @@ class Watch:
         """Whether it still decides."""
         return time.monotonic() - self._ticked < ALIVE
 
-    def run(self, ending: Sequence[Source], lasting: Sequence[Source]) -> None:
-        """Until ``ending`` is set; or until all of ``ending`` have ended, when there is nothing lasting, with the runs."""
+    def run(self, ending: Sequence[Source], lasting: Sequence[Source], beside: Sequence[Source] = ()) -> None:
+        """Until ``ending`` is set; or until all of ``ending`` have ended, when there is nothing lasting, with the runs.
+
+        ``beside``: what keeps no watch from ending (metrics).
+        """
         self.metrics.set("irkit_watch_start_timestamp_seconds", time.time())
         self._ticked = time.monotonic()
         self.journal.write(
@@ -98,7 +101,7 @@ class Watch:
         )
         self.runs.take_up()
         threads = [threading.Thread(target=self._source, args=(one,), daemon=True) for one in ending]
-        others = [threading.Thread(target=self._source, args=(one,), daemon=True) for one in lasting]
+        others = [threading.Thread(target=self._source, args=(one,), daemon=True) for one in (*lasting, *beside)]
         for thread in (*threads, *others):
             thread.start()
         try:
@@ -107,6 +110,10 @@ class Watch:
                 idle = not len(self.inbox) and not any(one.is_alive() for one in threads)
                 if not lasting and idle and not self._work_left():
                     break
+                if not all(one.is_alive() for one in others):
+                    raise IrkitError(
+                        "a source that should last has ended: see the journal", hint="begin the watch anew"
+                    )
         finally:
             self.inbox.stop.set()
             self._last_round()
@@ -189,8 +196,6 @@ class Watch:
             decision = Decision("failed", f"irkit's own fault: {type(error).__name__}: {error}")
         if thing.position is not None:
             self.state.place(thing.position)
-        if decision.job is not None:
-            self.state.save()  # on the disk before anything is begun
         self._tell(about, decision)
         return decision.word
 
@@ -198,11 +203,12 @@ class Watch:
         self.metrics.count("irkit_watch_alerts_total", source=about["source"], decision=decision.word)
         self.missed += decision.word in ("malformed", "failed", "dropped", "unreachable", "unusable")
         facts = {"rule": decision.rule, "container": decision.container, "name": decision.name, "case": decision.case}
-        if decision.job is not None:
-            facts |= {"job": decision.job.id, "playbook": decision.job.playbook_id}
-        self.journal.alert(
-            decision.word, about, decision.why, **{name: value for name, value in facts.items() if value}
-        )
+        facts = {name: value for name, value in facts.items() if value}
+        if decision.job is None:
+            return self.journal.alert(decision.word, about, decision.why, **facts)
+        why, job = printable(decision.why, 500), {"job": decision.job.id, "playbook": decision.job.playbook_id}
+        # before anything is begun
+        return self.journal.commit(self.state, decision.word, alert=decision.job.alert, why=why, **facts, **job)
 
     def _dropped(self) -> None:
         for source, count in self.inbox.dropped().items():

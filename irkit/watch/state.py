@@ -66,6 +66,8 @@ class State:
     starts: dict[str, list[float]] = field(default_factory=dict)
     positions: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    untold: list[dict[str, Any]] = field(default_factory=list)
+    """Records that belong to the state as it is, and may not be in the journal yet."""
     dirty: bool = False
 
     @classmethod
@@ -86,7 +88,7 @@ class State:
             return cls(
                 path, {str(key): float(until) for key, until in raw["seen"].items()},
                 {str(rule): [float(one) for one in times] for rule, times in raw["starts"].items()},
-                dict(raw["positions"]), {one.id: one for one in jobs},
+                dict(raw["positions"]), {one.id: one for one in jobs}, [dict(one) for one in raw["untold"]],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path, error) from error
@@ -96,7 +98,14 @@ class State:
         jobs = [asdict(one) for one in self.jobs.values()]
         write_json(
             self.path,
-            {"schema": SCHEMA, "seen": self.seen, "starts": self.starts, "positions": self.positions, "jobs": jobs},
+            {
+                "schema": SCHEMA,
+                "seen": self.seen,
+                "starts": self.starts,
+                "positions": self.positions,
+                "jobs": jobs,
+                "untold": self.untold,
+            },
         )
         self.dirty = False
 

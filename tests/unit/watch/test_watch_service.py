@@ -348,6 +348,28 @@ def test_nothing_is_forgotten_over_a_restart(engine: FakeEngine, watch_of: Make)
     assert [target for _, target, _ in children.began] == [web], "what was accepted is begun, once"
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_a_record_is_in_the_journal_once_whenever_it_is_killed(
+    engine: FakeEngine, watch_of: Make, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def write(self: Any, decision: str, **facts: Any) -> None:
+        if written:
+            self._journal.write(decision, **facts)
+        raise Killed
+
+    watch = watch_of(NO_ASK)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(journal_module.Decisions, "write", write)
+        hand(watch, falco(container(engine, "web-1")))
+    again = watch_of(NO_ASK)
+    again.runs.take_up()
+    assert [row["type"] for row in read_journal(home() / "watch/journal.jsonl")] == ["accepted", "taken-up"]
+    assert not again.state.untold and len(again.runs.jobs) == 1
+
+
 @pytest.mark.parametrize(("alive", "began"), [(True, 0), (False, 1)])
 def test_a_run_under_way_is_taken_up(engine: FakeEngine, watch_of: Make, alive: bool, began: int) -> None:
     watch = watch_of(NO_ASK, children=NoChildren(ends={RUNNING: None}))
@@ -472,6 +494,13 @@ def test_what_a_child_says_is_read_with_care(engine: FakeEngine, watch_of: Make)
     while (ended := children.ended(job)) is None and time.monotonic() < ends:
         time.sleep(0.05)
     assert ended is not None and ended.code == 1 and ended.status == "failed" and "no engine at" in ended.said
+    # a watch that is killed now finds how it ended, and does not begin it again
+    other = Children()
+    assert other.adopt(job) and (again := other.ended(job)) is not None and again.said == ended.said
+    other.forget(job, RUNNING)
+    assert not list((home() / "watch/runs").iterdir())
+    (home() / "watch/runs/0000.run.out").touch()
+    other.tidy({job.id})
     assert not list((home() / "watch/runs").iterdir())
 
 
@@ -481,3 +510,40 @@ def test_an_alert_needs_no_engine_when_no_rule_fits(engine: FakeEngine, watch_of
     assert hand(watch, falco("a" * 12, "Other")) == "unmatched" and len(engine.calls) == before
     assert parse("falco", falco("a" * 12), 1.0).container == "a" * 12
     assert EngineError("x").exit_code == 1
+
+
+def test_it_ends_with_its_pipe_whatever_serves_metrics(engine: FakeEngine, watch_of: Make) -> None:
+    watch = watch_of(NO_ASK)
+    line = falco(container(engine, "web-1"))
+
+    class One:
+        name = "a pipe"
+
+        def run(self) -> None:
+            watch.inbox.put(received("falco", line))
+
+    class Metrics:
+        name = "metrics"
+
+        def run(self) -> None:
+            watch.inbox.stop.wait()
+
+    watch.run([One()], [], [Metrics()])
+    words = [row["decision"] for row in told(watch)]
+    assert words == ["watch-started", "accepted", "run-started", "run-ended", "watch-stopped"]
+    assert watch.inbox.stop.is_set()
+
+
+def test_a_source_that_dies_ends_the_watch_and_is_said(watch_of: Make) -> None:
+    watch = watch_of(NO_ASK)
+
+    class Broken:
+        name = "broken"
+
+        def run(self) -> None:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(IrkitError, match="should last"):
+        watch.run([], [Broken()])
+    assert "the disk is gone" in told(watch, "source-error")[0]["why"]
+    assert told(watch, "watch-stopped")
