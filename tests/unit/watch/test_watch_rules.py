@@ -161,7 +161,7 @@ rules:
         ),
         ("rules: [{id: a, match: {rule: x, source: json}, playbook: contain}]", "how to read it", None),
         ("json: {container: x}\nrules: [{id: a, match: {rule: x}, playbook: contain}]", "'rule' is missing", None),
-        ("rules: [{id: a, match: {rule: x}, playbook: ../../etc/passwd}]", "no such file", None),
+        ("rules: [{id: a, match: {rule: x}, playbook: ../no/such/file}]", "no such file", None),
     ],
 )
 def test_what_is_refused_and_where(text: str, message: str, hint: str | None) -> None:
