@@ -222,8 +222,7 @@ def test_an_event_of_the_engine_takes_evidence(lab: Lab, watching: Callable[...,
         "  - {id: exec, match: {source: events, rule: exec_start, labels: {watched: 'y*'}}, when: fields.detail contains 'id', playbook: evidence-only, vars: {profile: quick}, dry_run_first: false}\n",
     )
     watch = watching("--source", "events", "--engine", os.environ["DOCKER_HOST"])
-    watch.until(lambda: watch.decisions("watch-started"))
-    time.sleep(0.5)
+    watch.until((lab.home / "watch/state.json").exists)
     lab.docker("exec", other, "/bin/busybox", "id")
     lab.docker("exec", name, "/bin/busybox", "true")
     lab.docker("exec", name, "/bin/busybox", "id")
@@ -272,8 +271,7 @@ def test_killed_and_begun_anew_handles_nothing_twice(
     path = tmp_path / "alerts"
     path.touch()
     watch = watching("--file", str(path))
-    watch.until(lambda: watch.decisions("watch-started"))
-    time.sleep(0.3)
+    watch.until((lab.home / "watch/state.json").exists)
     body = alert(lab, name) + b"\n"
     with path.open("ab") as file:
         file.write(body)
@@ -303,8 +301,7 @@ def test_a_run_outlives_the_watch(lab: Lab, tmp_path: Path, watching: Callable[.
     path = tmp_path / "alerts"
     path.touch()
     watch = watching("--file", str(path))
-    watch.until(lambda: watch.decisions("watch-started"))
-    time.sleep(0.3)
+    watch.until((lab.home / "watch/state.json").exists)
     path.write_bytes(alert(lab, name) + b"\n")
     watch.until(lambda: watch.decisions("run-started"))
     assert "go on by themselves" in watch.end()

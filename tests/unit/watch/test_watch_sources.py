@@ -50,12 +50,12 @@ def running(source: Any, inbox: Inbox) -> Iterator[None]:
         yield
     finally:
         inbox.stop.set()
-        thread.join(5)
+        thread.join(20)
         assert not thread.is_alive()
 
 
 def take(inbox: Inbox) -> Any:
-    while isinstance(found := inbox.take(5.0), Begun):
+    while isinstance(found := inbox.take(20.0), Begun):
         continue
     return found
 
@@ -84,7 +84,7 @@ def test_a_file_is_followed_through_rotation_and_truncation(tmp_path: Path, fast
     path, inbox = tmp_path / "a.log", Inbox(10)
     path.write_bytes(b"old\n")
     with running(Follow("falco", path, inbox, None, once=False), inbox):
-        time.sleep(0.1)
+        assert isinstance(inbox.take(10.0), Begun)
         with path.open("ab") as file:
             file.write(b"one\ntw")
             file.flush()
@@ -108,8 +108,10 @@ def test_a_file_is_followed_through_rotation_and_truncation(tmp_path: Path, fast
 
 def test_a_file_that_is_not_there_yet(tmp_path: Path, fast: None) -> None:
     path, inbox = tmp_path / "a.log", Inbox(10)
-    with running(Follow("falco", path, inbox, None, once=False), inbox):
-        time.sleep(0.05)
+    source = Follow("falco", path, inbox, None, once=False)
+    with running(source, inbox):
+        while source._past is None:
+            time.sleep(0.01)
         path.write_bytes(b"one\n")
         assert line(inbox) == b"one"
 
@@ -232,7 +234,7 @@ def test_events_out_of_order_are_neither_lost_nor_a_gap(engine: FakeEngine, even
 def test_it_goes_on_when_the_engine_comes_back(engine: FakeEngine, events: Callable[..., Any]) -> None:
     source, inbox = events(once=False)
     with running(source, inbox):
-        time.sleep(0.1)
+        assert isinstance(inbox.take(10.0), Begun)
         event(engine, "a0", time.time_ns())
         assert actions(inbox, 1) == ["a0"]
         engine.die()
