@@ -50,8 +50,8 @@ test-matrix: venv ## the integration tests with each flavour of engine in turn; 
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with:$$failed"; exit 1; fi; echo "passed with each of: $(ENGINES)"
 
-fuzz: venv ## fuzz the loader, conditions and configuration; EXAMPLES=20000 a test
-	IRKIT_EXAMPLES=$(EXAMPLES) scripts/no-net $(PY) -m pytest -n auto --dist worksteal tests/unit/playbook/test_fuzz.py tests/unit/playbook/test_conditions.py tests/unit/test_documents.py
+fuzz: venv ## fuzz the loader, conditions, configuration and alerts; EXAMPLES=20000 a test
+	IRKIT_EXAMPLES=$(EXAMPLES) scripts/no-net $(PY) -m pytest -n auto --dist worksteal tests/unit/playbook/test_fuzz.py tests/unit/playbook/test_conditions.py tests/unit/test_documents.py tests/unit/watch/test_watch_alert.py tests/unit/watch/test_watch_sources.py
 
 kills: venv ## kill and resume RUNS=200 runs, at every journal boundary and at random times, on the private engine
 	IRKIT_KILLS=$(RUNS) scripts/with-engine --images all $(PY) -m pytest tests/integration/test_resume.py -q

@@ -194,6 +194,13 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def watch_lock() -> Iterator[None]:
+    """Hold IRKIT_HOME for one watch: two would each start what one alert asks for.  Raises ``Refused``."""
+    with _lock(private_folder(home() / "watch") / "lock", "a watch is under way here"):
+        yield
+
+
+@contextlib.contextmanager
 def drill_lock(engine_id: str) -> Iterator[None]:
     """Hold an engine for one drill, whatever home it plays in.  Raises ``Refused`` naming who holds it."""
     digest = hashlib.sha256(engine_id.encode()).hexdigest()[:16]

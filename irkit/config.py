@@ -53,16 +53,12 @@ class Signatures:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``programs``: absolute paths that the action ``run`` may start.  ``urls``: prefixes that ``http`` may ask.
-
-    ``watch``: the mapping of that name as it stands; :mod:`irkit.watch` reads it.
-    """
+    """``programs``: absolute paths that the action ``run`` may start.  ``urls``: prefixes that ``http`` may ask."""
 
     programs: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=lambda: MappingProxyType({}))
     signatures: Signatures = Signatures()
-    watch: Doc | None = None
 
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
@@ -102,9 +98,8 @@ def read_config(doc: Doc) -> Config:
     config = Config(
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
-        _signatures(doc.mapping("playbooks", None)), doc.mapping("watch") if "watch" in doc.values else None,
+        _signatures(doc.mapping("playbooks", None)),
     )  # fmt: skip
-    doc.allow("watch")
     for one in (actions, channels, doc):
         one.done()
     return config
@@ -147,6 +142,10 @@ def _channel(name: str, doc: Doc) -> Channel:
         channel = Channel(name, kind, _web(doc.text("url"), doc, "url"), doc.text("token_file", ""))
     elif kind == "smtp":
         security = doc.choice("security", SECURITY, "starttls")
+        if security == "none" and "user" in doc.values:
+            raise doc.places["user"].error(
+                "without TLS the password would be sent in plain", "security: starttls, or tls"
+            )
         channel = Channel(
             name, kind, host=doc.text("host"), port=doc.integer("port", {"tls": 465, "starttls": 587, "none": 25}[security]),
             security=security, sender=doc.text("from"), to=doc.texts("to"), user=doc.text("user", ""),

@@ -100,6 +100,9 @@ def _mail(channel: Channel, message: str, severity: str, about: Mapping[str, Any
             server.send_message(mail)
     except smtplib.SMTPConnectError as error:
         raise Unreachable(f"{channel.host}: {_reason(error)}") from error
+    except smtplib.SMTPResponseException as error:
+        said = error.smtp_error if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
+        raise IrkitError(f"{channel.host} did not take the mail: {error.smtp_code} {printable(said, 200)}") from error
     except smtplib.SMTPException as error:
         raise IrkitError(f"{channel.host} did not take the mail: {_reason(error)}") from error
     except OSError as error:

@@ -92,7 +92,7 @@ def pending(as_json: bool) -> int:
     from irkit.playbook import approval
 
     waiting = [
-        request for case in cases.list_cases() for run in case.runs for request in approval.pending(case.folder / "runs" / run)
+        request for case in cases.list_cases() for folder in approval.folders(case) for request in approval.pending(folder)
     ]  # fmt: skip
     asked = [
         one for case in cases.list_cases() for run in case.runs for one in question.open_questions(case.folder / "runs" / run)
@@ -129,13 +129,13 @@ def approve(
 
     case = cases.load_case(case_id)
     waiting = [
-        run for run in case.runs if any(one["step"] == step for one in approval.pending(case.folder / "runs" / run))
+        folder for folder in approval.folders(case) if any(one["step"] == step for one in approval.pending(folder))
     ]
     if not waiting:
         raise UsageProblem(
             f"no run of {case_id} waits for an approval of {step!r}", hint="`irkit case pending` lists what waits"
         )
-    request = case.folder / "runs" / waiting[-1] / approval.FOLDER / f"{step}.json"
+    request = waiting[-1] / approval.FOLDER / f"{step}.json"
     signer = load_signer(key, approval.USE, passphrase_source(passphrase_file, passphrase_fd))
     approval.answer(request, signer, "deny" if deny else "approve", why)
     click.echo(f"{'denied' if deny else 'approved'} {step} of {case_id} as {signer.public.name}", err=True)

@@ -24,6 +24,7 @@ COMMANDS = {
     "release": "Give a contained container its former place back.",
     "rebuild": "A clean container from a signed image in place of a compromised one.",
     "run": "Run a playbook on a container.",
+    "watch": "Start playbooks when detectors raise alerts, by your rules.",
     "resume": "Go on with a run that was killed or interrupted.",
     "report": "One HTML page from a bundle.",
     "bundle": "Make, verify and show evidence bundles.",

@@ -19,7 +19,7 @@ from irkit.cli.options import (
     show_event,
     signing_options,
 )
-from irkit.cli.running import RunConfig, run_playbook
+from irkit.cli.running import RunConfig, not_contained, run_playbook
 
 
 @click.command(
@@ -29,6 +29,13 @@ from irkit.cli.running import RunConfig, run_playbook
 @click.argument("target")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
 @click.option("--dry-run", is_flag=True, help="Only what reads is run; nothing is changed, nobody is asked.")
+@click.option(
+    "--digest",
+    default="",
+    metavar="SHA256",
+    help="Refuse unless this is the playbook's (`irkit playbook list --json`).",
+)
+@click.option("--unless-contained", is_flag=True, help="Refuse when a case holds TARGET already.")
 @click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
 @recipient_option
 @signing_options
@@ -39,6 +46,8 @@ def command(
     target: str,
     variables: tuple[str, ...],
     dry_run: bool,
+    digest: str,
+    unless_contained: bool,
     undo_containment: bool,
     recipients: tuple[str, ...],
     key: str,
@@ -55,10 +64,10 @@ def command(
     config = RunConfig(
         target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
-        undo_containment=undo_containment, dry_run=dry_run,
+        undo_containment=undo_containment, dry_run=dry_run, digest=digest,
     )  # fmt: skip
     with catching_signals() as signals:
-        finished = run_playbook(config, signals, lambda case, container: None)
+        finished = run_playbook(config, signals, not_contained if unless_contained else lambda case, container: None)
     if as_json:
         print_json(finished.to_json())
     elif finished.context.facts.sealed is not None:

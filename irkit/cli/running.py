@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ class RunConfig:
     opened: Callable[[str, str], None] = lambda case, run: None
     """Called with the case and the run as soon as there are any."""
     again: frozenset[str] = frozenset()
+    digest: str = ""
+    """What the playbook's must be, if anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
     Raises the error tree for what happens before the first step.
     """
     playbook = load_playbook(resources.find("playbooks", config.playbook))
+    if config.digest and playbook.digest != config.digest:
+        raise Refused(
+            f"{playbook.path} is not the playbook {config.digest}: it is {playbook.digest}",
+            hint="it was changed, or another one is meant",
+        )
     signed_by = signed.require(playbook, load_config().signatures)
     variables = playbook.bind(config.variables)
     playbook, profile = with_profile(playbook, variables)
@@ -192,6 +200,7 @@ class Launcher:
 
         config = replace(
             self.config,
+            digest="",
             target=target,
             playbook=playbook,
             variables=dict(variables),
@@ -199,7 +208,7 @@ class Launcher:
             sealed_off=lambda: None,
         )
         try:
-            return _told(run_playbook(config, self.signals.fork(), _not_contained))
+            return _told(run_playbook(config, self.signals.fork(), not_contained))
         except AlreadyContained as told:
             return {"case": told.case, "run": "", "status": "skipped", "quarantine": "", "bundle": ""}
 
@@ -218,7 +227,8 @@ class AlreadyContained(Refused):
     case = ""
 
 
-def _not_contained(case: Case | None, container: Container) -> None:
+def not_contained(case: Case | None, container: Container) -> None:
+    """Let a run begin only on what no case holds.  Raises ``AlreadyContained``."""
     if case is not None and case.state == "contained":
         error = AlreadyContained(f"{container.name} is contained already, by the case {case.id}")
         error.case = case.id
@@ -276,6 +286,7 @@ def _play(
         context.writer.on_full()
         _mark_case(finished, config.dry_run)
         _save(context.run_folder, finished)
+        _trace(finished)
         if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
             (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
@@ -309,6 +320,17 @@ def _save(folder: Path, finished: Finished) -> None:
         write_json(folder / "result.json", finished.to_json())
     except StorageError as error:
         finished.context.warn(f"the run's result could not be saved: {error.message}")
+
+
+def _trace(finished: Finished) -> None:
+    """OpenTelemetry, where the operator named a collector; nothing is imported for it otherwise."""
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+        return
+    from irkit import tracing
+
+    if tracing.wanted():
+        context = finished.context
+        tracing.export(finished.to_json(), context.steps, finished.outcome.exit_code, context.warn)
 
 
 def _drop_empty(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from irkit.compare import vocabulary as words
 from irkit.compare.patterns import BadPattern, Regex, fixed, glob, is_glob, joined
 from irkit.compare.vocabulary import Fact, Value
-from irkit.documents import Doc, Items, Place, suggestion
+from irkit.documents import Doc, Items, Place, closest
 
 Values = Mapping[str, Value]
 Test = Callable[[Values], bool]
@@ -69,7 +69,7 @@ def read_where(doc: Doc, kind: str) -> Where:
         if name in OWN_WORDS:
             continue
         if name not in known:
-            raise doc.places[name].error(f"unknown key {name!r}", suggestion(name, [*known, *OWN_WORDS]))
+            raise doc.places[name].error(f"unknown key {name!r}", closest(name, [*known, *OWN_WORDS]))
         conditions.append(Condition(known[name], _wanted(doc, known[name]), doc.places[name]))
     doc.allow(*doc.values)
     some = _parts(doc, "any", kind) if "any" in doc.values else ()
@@ -106,7 +106,7 @@ def _wanted(doc: Doc, fact: Fact) -> tuple[Any, ...]:
         raise place.error(f"{name!r} needs 1 to {ALTERNATIVES} values")
     for text in found if fact.words else ():
         if text not in fact.words:
-            raise place.error(f"{name!r} is never {text!r}", suggestion(text, fact.words))
+            raise place.error(f"{name!r} is never {text!r}", closest(text, fact.words))
     return found
 
 

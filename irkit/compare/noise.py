@@ -20,7 +20,7 @@ from irkit import documents, resources
 from irkit.compare.conditions import Test, Where, read_where
 from irkit.compare.rule_index import Index
 from irkit.compare.vocabulary import Value
-from irkit.documents import Doc, Place, suggestion
+from irkit.documents import Doc, Place, closest
 
 FOLDER = "forensics/noise"
 ALSO = ("symlink", "fifo", "socket", "executable", "elf", "script", "archive", "hidden", "opaque", "unread")
@@ -125,7 +125,7 @@ def noise_of(doc: Doc) -> Iterator[Group]:
         also = item.texts("also", None) if "also" in item.values else ()
         for word in also:
             if word not in ALSO:
-                raise item.places["also"].error(f"no group can fold {word!r}", suggestion(word, ALSO))
+                raise item.places["also"].error(f"no group can fold {word!r}", closest(word, ALSO))
         group = Group(
             item.text("id"),
             item.text("title"),

@@ -10,7 +10,7 @@ from typing import Any
 from irkit import documents
 from irkit.compare.rules import Facts, Rule, RuleSet
 from irkit.compare.vocabulary import ALIASES, EXACT, FLAG, KINDS, NUMBER, REGEX, TEXTS, Fact, Value
-from irkit.documents import Doc, Items, Place, suggestion
+from irkit.documents import Doc, Items, Place, closest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def read_trials(path: Path, rules: Sequence[Rule] | RuleSet) -> Iterator[Trial]:
 
 def _known(name: str, place: Place, by_id: dict[str, Rule]) -> str:
     if name not in by_id:
-        raise place.error(f"no rule {name!r}", suggestion(name, sorted(by_id)))
+        raise place.error(f"no rule {name!r}", closest(name, sorted(by_id)))
     return name
 
 
@@ -76,7 +76,7 @@ def _facts(on: str, doc: Doc) -> Facts:
     values: dict[str, Value] = {}
     for name in doc.values:
         if name not in KINDS[on]:
-            raise doc.places[name].error(f"unknown fact {name!r}", suggestion(name, list(KINDS[on])))
+            raise doc.places[name].error(f"unknown fact {name!r}", closest(name, list(KINDS[on])))
         values[name] = _value(doc, KINDS[on][name])
     doc.allow(*doc.values)
     if on == "change" and isinstance(path := values.get("path"), str):
@@ -94,7 +94,7 @@ def _value(doc: Doc, fact: Fact) -> Value:
         return doc.texts(fact.name)
     text = doc.text(fact.name)
     if fact.words and text not in fact.words:
-        raise doc.places[fact.name].error(f"{fact.name!r} is never {text!r}", suggestion(text, fact.words))
+        raise doc.places[fact.name].error(f"{fact.name!r} is never {text!r}", closest(text, fact.words))
     return text
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irkit.cases import Case
 from irkit.clock import now, rfc3339
 from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, storage_error
 from irkit.evidence import dsse
@@ -27,6 +28,8 @@ from irkit.playbook.model import Approve
 PREDICATE_TYPE = "https://irkit.dev/approval/v1"
 USE = "approval"
 FOLDER = "approvals"
+WATCH = "watch"
+"""The case's folder for what is asked before a run begins (:mod:`irkit.watch`)."""
 POLL = 0.2
 DECISIONS = ("approve", "deny")
 
@@ -49,27 +52,49 @@ def ask(
     ``bound``: what the request names (case, run, playbook's digest, target).  Raises ``Refused`` at the first denial and
     after the time that the step gives, and what ``checkpoint`` raises.
     """
-    request = {
+    path = request(folder, step, approve, bound)
+    ends = time.monotonic() + approve.timeout
+    while True:
+        checkpoint()
+        answers = decided(path, approve)
+        if len(answers) >= approve.minimum:
+            return answers
+        if time.monotonic() >= ends:
+            raise too_late(len(answers), step, approve, bound)
+        time.sleep(min(POLL, max(0.0, ends - time.monotonic())))
+
+
+def request(folder: Path, step: str, approve: Approve, bound: Mapping[str, Any]) -> Path:
+    """Write down what is asked for, in ``folder``.  Raises ``StorageError``."""
+    asked = {
         "schema": "irkit.approval/v1", "step": step, "message": approve.message, "by": list(approve.by), "min": approve.minimum,
         "asked": now(), "expires": rfc3339(time.time() + approve.timeout), "nonce": secrets.token_hex(16), **bound,
     }  # fmt: skip
     path = private_folder(folder / FOLDER) / f"{step}.json"
-    write_json(path, request)
-    ends = time.monotonic() + approve.timeout
-    while True:
-        checkpoint()
-        answers = {one.key.id: one for one in read_answers(path) if not approve.by or one.key.name in approve.by}
-        for one in answers.values():
-            if one.decision == "deny":
-                raise Refused(f"{one.key.name} denied it" + (f": {one.why}" if one.why else ""))
-        if len(answers) >= approve.minimum:
-            return tuple(answers.values())
-        if time.monotonic() >= ends:
-            raise Refused(
-                f"denied: {len(answers)} of {approve.minimum} approvals came in {approve.timeout:g} seconds",
-                hint=f"`irkit case approve {bound.get('case', 'CASE')} {step}` approves, from another terminal",
-            )
-        time.sleep(min(POLL, max(0.0, ends - time.monotonic())))
+    write_json(path, asked)
+    return path
+
+
+def decided(path: Path, approve: Approve) -> tuple[Answer, ...]:
+    """The approvals of a request so far, one a key, by those who may.  Raises ``Refused`` when one of them denied it."""
+    answers = {one.key.id: one for one in read_answers(path) if not approve.by or one.key.name in approve.by}
+    for one in answers.values():
+        if one.decision == "deny":
+            raise Refused(f"{one.key.name} denied it" + (f": {one.why}" if one.why else ""))
+    return tuple(answers.values())
+
+
+def too_late(count: int, step: str, approve: Approve, bound: Mapping[str, Any]) -> Refused:
+    """The time is over."""
+    return Refused(
+        f"denied: {count} of {approve.minimum} approvals came in {approve.timeout:g} seconds",
+        hint=f"`irkit case approve {bound.get('case', 'CASE')} {step}` approves, from another terminal",
+    )
+
+
+def folders(case: Case) -> list[Path]:
+    """Where requests about a case lie: its runs, oldest first, and what a watch asks before it starts one."""
+    return [*(case.folder / "runs" / run for run in case.runs), case.folder / WATCH]
 
 
 def read_answers(request: Path) -> Iterator[Answer]:

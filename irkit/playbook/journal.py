@@ -49,6 +49,11 @@ class Journal:
             raise storage_error(error, f"can't go on with the journal {path}") from error
         return self
 
+    @property
+    def head(self) -> str:
+        """The sha256 of its last line, 64 zeros when it has none."""
+        return self._prev
+
     def write(self, kind: str, **facts: Any) -> None:
         """One record, on the disk when this returns.  Raises ``StorageError``."""
         row = {"seq": self._seq, "time": now(), "prev": self._prev, "type": kind, **facts}

@@ -21,7 +21,6 @@ notify:
   mail: {type: smtp, host: mail.example.net, from: ir@example.net, to: [ops@example.net]}
   siem: {type: syslog, transport: tcp, host: 10.0.0.1}
 playbooks: {require_signature: true, min: 2, shipped: require}
-watch: {anything: 1}
 """
 
 
@@ -36,7 +35,6 @@ def test_all_of_it_is_read() -> None:
     assert config.channels["mail"].port == 587
     assert config.channels["siem"].port == 601
     assert config.signatures.required and config.signatures.minimum == 2 and config.signatures.shipped == "require"
-    assert config.watch is not None
 
 
 @pytest.mark.parametrize(
