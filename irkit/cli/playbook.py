@@ -8,7 +8,7 @@ import click
 
 from irkit import resources
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
-from irkit.cli.playbook_cacao import export_, import_
+from irkit.cli.playbook_cacao import cacao_sign, export_, import_
 from irkit.errors import ExitCode
 from irkit.text import printable
 
@@ -20,6 +20,7 @@ def command() -> None:
 
 command.add_command(export_)
 command.add_command(import_)
+command.add_command(cacao_sign)
 
 
 @command.command("list")
