@@ -101,6 +101,10 @@ class Interrupted(IrkitError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class ServerUnreachable(IrkitError):
+    """A server that is not the engine does not answer (a timestamp authority); it may pass."""
+
+
 class DeadlinePassed(IrkitError):
     """A step, or the run, took longer than the playbook gives it."""
 
@@ -130,6 +134,6 @@ def storage_error(error: OSError, doing: str) -> StorageError:
 
 def transient(error: IrkitError) -> bool:
     """Whether the same call may succeed a moment later: nobody answered, or the engine had a trouble of its own."""
-    if isinstance(error, EngineUnreachable):
+    if isinstance(error, EngineUnreachable | ServerUnreachable):
         return True
     return isinstance(error, EngineError) and error.status is not None and (error.status >= 500 or error.status == 429)
