@@ -30,7 +30,8 @@ class Action:
     """A verb.  ``effect``: ``read``, ``change`` or ``destroy``; ``urgent``: before isolation, so nothing slow is done for it.
 
     ``needs``: what must be there, in words.  ``undo``: the action that takes it back.  ``gives``: the fields of what it
-    registers.  ``beside``: it may run at the same time as others (``parallel``).  ``repeatable``: when nobody knows
+    registers.  ``beside``: it may run at the same time as others (``parallel``); an acquisition only
+    beside those that hand nothing on to it, and nothing but acquisitions and what leaves the evidence alone beside it.  ``repeatable``: when nobody knows
     whether it was done (the run was killed), it may be done again, because it looks at what is there first.
     ``probe``: asked then whether it was done: its result, or ``None``.
     """
@@ -49,6 +50,11 @@ class Action:
     beside: bool = False
     repeatable: bool = True
     probe: Probe | None = None
+
+    @property
+    def collects(self) -> bool:
+        """Whether it writes evidence: beside others it gets a writer of its own."""
+        return self.name.startswith("acquire.")
 
     @property
     def planned(self) -> bool:
@@ -98,18 +104,18 @@ _ALL = (
     Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release"), needs=CONTAINED, undo="quarantine.seal"),
     Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True, needs=HOST),
     Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True, needs=HOST),
-    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), _profile("standard"), needs=HOST),
-    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), _profile("full"), needs=HOST),
+    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), _profile("standard"), needs=HOST, beside=True),
+    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), _profile("full"), needs=HOST, beside=True),
     Action("acquire.checkpoint", "read", "A CRIU checkpoint by the engine, where it can; the target goes on as before.", _in("acquisition", "checkpoint"), (Param("profile", str, required=True, description="the acquisition profile"),), needs="CRIU on the engine's host"),
-    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), _profile("standard"), needs=HOST),
-    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), _profile("standard")),
+    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), _profile("standard"), needs=HOST, beside=True),
+    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), _profile("standard"), beside=True),
     Action("acquire.export", "read", "The whole file system by the engine's export, with every file's digest.", _in("storage", "export"), _profile("full")),
-    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full")),
-    Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image")),
-    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full")),
-    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard")),
-    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST),
-    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state")),
+    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full"), beside=True),
+    Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image"), beside=True),
+    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full"), beside=True),
+    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard"), beside=True),
+    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST, beside=True),
+    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state"), beside=True),
     Action(PROFILED, "read", "Each collector that a profile asks for, in its order, as a step of its own.", _in("acquisition", "profiled"), (*_profile("standard"), Param("stage", str, required=True, description="frozen or isolated", choices=("frozen", "isolated")))),
     Action("compare.findings", "read", "Match what was acquired against the rules.", _in("closing", "findings"), needs=SEALED, gives=("count", "critical", "high", "rules")),
     Action("scope.survey", "read", "Who and what the target can reach, and what it shares with whom.", _in("survey", "survey"), gives=("network", "image", "volume", "namespace", "secret", "worst", "secrets", "rows")),

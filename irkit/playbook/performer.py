@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ class Work:
     result: Result = field(default_factory=lambda: Result("failed", ""))
     error: IrkitError | None = None
     seconds: float = 0.0
+    context: Context | None = None
+    """Its own, when it runs beside others."""
 
 
 class Performer:
@@ -84,10 +87,12 @@ class Performer:
                 errors[step.id] = self._was(step, self.done.pop(step.id))
             else:
                 todo.append(self._open(step))
-        beside = [one for one in todo if one.step.action.beside]
-        threads = [
-            threading.Thread(target=self._work, args=(one, replace_step(self.context, one.step.id))) for one in beside
-        ]
+        if any(one.step.action.collects for one in todo):
+            _ = self.context.host_view  # looked for once, not by each
+        threads = []
+        for one in (one for one in todo if one.step.action.beside):
+            one.context = beside_context(self.context, one.step)
+            threads.append(threading.Thread(target=self._work, args=(one, one.context)))
         for thread in threads:
             thread.start()
         for one in todo:
@@ -163,6 +168,9 @@ class Performer:
         work.seconds = time.monotonic() - begun
 
     def _close(self, work: Work) -> IrkitError | None:
+        if work.context is not None and work.step.action.collects:
+            work.artifacts, work.gaps = len(self.context.writer.artifacts), len(self.context.writer.gaps)
+            self.context.writer.absorb(work.context.writer)
         step, row, result, error = work.step, work.row, work.result, work.error
         row.update(
             outcome=result.outcome, conclusion=conclusion(result, error, step), finished=now(), message=result.message,
@@ -324,8 +332,8 @@ class Performer:
                 self.started.append(step)
             with self.watch.limit(step.timeout, f"the step {step.id!r}"):
                 result = step.action.run(context, arguments)
-                if not step.action.urgent and not step.action.beside:
-                    self.context.writer.sync()
+                if not step.action.urgent and (step.action.collects or not step.action.beside):
+                    context.writer.sync()
         except IrkitError as error:
             return Result(outcome_of(error), error.message), error
         except Exception as error:  # a fault of irkit's own must not keep the later steps from isolating the target
@@ -398,12 +406,12 @@ class Performer:
             )
 
 
-def replace_step(context: Context, step: str) -> Context:
-    """The same context under a step's own name, for one that runs beside others."""
-    import copy
-
+def beside_context(context: Context, step: Step) -> Context:
+    """The same context under a step's own name, for one that runs beside others; a collector's with a writer of its own."""
     beside = copy.copy(context)
-    beside.step = step
+    beside.step = step.id
+    if step.action.collects:
+        beside.writer = context.writer.beside()
     return beside
 
 

@@ -104,7 +104,10 @@ def _entry(item: Doc, known: Known, included: Included) -> tuple[Step, ...]:
 
 
 def _parallel(item: Doc, known: Known) -> tuple[Step, ...]:
-    """Steps that run at the same time: any number of those that may run beside others, and one that may not."""
+    """Steps that run at the same time: any number of those that may run beside others, and one that may not.
+
+    Beside acquisitions only such as leave the evidence alone: nothing seals a bundle that is being written.
+    """
     identity = _name(item, "id")
     item.text("name", "")
     steps: list[Step] = []
@@ -122,6 +125,10 @@ def _parallel(item: Doc, known: Known) -> tuple[Step, ...]:
         raise item.places["parallel"].error(
             f"only one of these can run at a time: {', '.join(alone)}",
             f"beside it may run: {', '.join(name for name, one in ACTIONS.items() if one.beside)}",
+        )
+    if alone and (taking := [step.action.name for step in steps if step.action.collects]):
+        raise item.places["parallel"].error(
+            f"{alone[0]} can't run beside {taking[0]}: the bundle is being written", "put it before or after `parallel`"
         )
     item.done()
     return tuple(steps)
