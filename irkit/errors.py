@@ -101,6 +101,12 @@ class Interrupted(IrkitError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class Waiting(Interrupted):
+    """An approval is missing, and the run was told not to wait: it can be resumed when there is one."""
+
+    exit_code = ExitCode.WAITING
+
+
 class ServerUnreachable(IrkitError):
     """A server that is not the engine does not answer (a timestamp authority); it may pass."""
 

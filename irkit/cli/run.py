@@ -30,6 +30,11 @@ from irkit.cli.running import RunConfig, run_playbook
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the playbook.")
 @click.option("--dry-run", is_flag=True, help="Only what reads is run; nothing is changed, nobody is asked.")
 @click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Where an approval is missing end with exit code 7; `irkit resume` goes on once it is there.",
+)
 @recipient_option
 @signing_options
 @engine_option
@@ -40,6 +45,7 @@ def command(
     variables: tuple[str, ...],
     dry_run: bool,
     undo_containment: bool,
+    no_wait: bool,
     recipients: tuple[str, ...],
     key: str,
     passphrase_file: Path | None,
@@ -55,7 +61,7 @@ def command(
     config = RunConfig(
         target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
-        undo_containment=undo_containment, dry_run=dry_run,
+        undo_containment=undo_containment, dry_run=dry_run, wait=not no_wait,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, lambda case, container: None)

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from irkit.playbook.resume import Past
 
 
+PAUSED = ("interrupted", "waiting")
+"""How a run ends that can be gone on with."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """What the command line said."""
@@ -55,6 +59,7 @@ class RunConfig:
     opened: Callable[[str, str], None] = lambda case, run: None
     """Called with the case and the run as soon as there are any."""
     again: frozenset[str] = frozenset()
+    wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,7 @@ class Launcher:
     def _go_on(self, case: str, run: str) -> Mapping[str, Any]:
         """A child of a run that was killed: its end, or what there is left of it to do."""
         ended = read_json(cases.load_case(case).folder / "runs" / run / "result.json")
-        if ended is not None and ended.get("status") != "interrupted":
+        if ended is not None and ended.get("status") not in PAUSED:
             bundle = (ended.get("bundle") or {}).get("path", "")
             return {**ended, "quarantine": ended["quarantine"]["state"], "bundle": bundle}
         return _told(resume_run(self.config, self.signals.fork(), case, run))
@@ -269,6 +274,7 @@ def _play(
                 dry=dry,
                 again=config.again,
                 signed_by=signed_by,
+                wait=config.wait,
             ).run()
         finally:
             journal.close()
@@ -276,7 +282,7 @@ def _play(
         context.writer.on_full()
         _mark_case(finished, config.dry_run)
         _save(context.run_folder, finished)
-        if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
+        if outcome.status not in PAUSED:  # nobody will go on with it: the target's environment need not lie there
             (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
         _drop_empty(context.writer.folder)
@@ -285,7 +291,7 @@ def _play(
 
 def _mark_case(finished: Finished, dry: bool) -> None:
     """Whether the case holds its target now, or has let it go, whichever command and playbook did it."""
-    if dry or finished.outcome.status == "interrupted":
+    if dry or finished.outcome.status in PAUSED:
         return
     done = {one["uses"] for one in finished.context.steps if one["outcome"] in ("succeeded", "degraded")}
     if finished.context.facts.quarantine_state:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dateutil.parser import isoparse
+
 from irkit.clock import now, rfc3339
-from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, storage_error
+from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, Waiting, storage_error
 from irkit.evidence import dsse
 from irkit.evidence.keys import PublicKey, Signer, trusted_keys
-from irkit.home import private_folder, write_json
+from irkit.home import private_folder, read_json, write_json
 from irkit.playbook.model import Approve
 
 PREDICATE_TYPE = "https://irkit.dev/approval/v1"
@@ -42,20 +44,32 @@ class Answer:
 
 
 def ask(
-    folder: Path, step: str, approve: Approve, bound: Mapping[str, Any], checkpoint: Callable[[], None]
+    folder: Path,
+    step: str,
+    approve: Approve,
+    bound: Mapping[str, Any],
+    checkpoint: Callable[[], None],
+    *,
+    wait: bool = True,
 ) -> tuple[Answer, ...]:
     """Wait until enough keys approve, and return their answers.
 
-    ``bound``: what the request names (case, run, playbook's digest, target).  Raises ``Refused`` at the first denial and
-    after the time that the step gives, and what ``checkpoint`` raises.
+    ``bound``: what the request names (case, run, playbook's digest, target).  A request that a run which was cut off has
+    left open is gone on with, so that an answer given meanwhile counts; ``wait``: whether one whose time is over is made
+    anew.  Raises ``Refused`` at the first denial and after the time that the step gives, what ``checkpoint`` raises, and
+    ``Waiting`` where nobody shall wait.
     """
-    request = {
-        "schema": "irkit.approval/v1", "step": step, "message": approve.message, "by": list(approve.by), "min": approve.minimum,
-        "asked": now(), "expires": rfc3339(time.time() + approve.timeout), "nonce": secrets.token_hex(16), **bound,
-    }  # fmt: skip
     path = private_folder(folder / FOLDER) / f"{step}.json"
-    write_json(path, request)
-    ends = time.monotonic() + approve.timeout
+    asked = {
+        "schema": "irkit.approval/v1", "step": step, "message": approve.message, "by": list(approve.by), "min": approve.minimum, **bound,
+    }  # fmt: skip
+    left = _left_open(path, asked, wait)
+    if left is None:
+        left = approve.timeout
+        times = {"asked": now(), "expires": rfc3339(time.time() + left), "nonce": secrets.token_hex(16)}
+        path.with_name(f"{path.stem}.closed").unlink(missing_ok=True)
+        write_json(path, {**asked, **times})
+    ends = time.monotonic() + left
     while True:
         checkpoint()
         answers = {one.key.id: one for one in read_answers(path) if not approve.by or one.key.name in approve.by}
@@ -69,7 +83,23 @@ def ask(
                 f"denied: {len(answers)} of {approve.minimum} approvals came in {approve.timeout:g} seconds",
                 hint=f"`irkit case approve {bound.get('case', 'CASE')} {step}` approves, from another terminal",
             )
+        if not wait:
+            raise Waiting(
+                f"{step!r} waits for {approve.minimum - len(answers)} more approvals: {approve.message}",
+                hint=f"`irkit case approve {bound.get('case', 'CASE')} {step}`, then `irkit resume {bound.get('case', 'CASE')}`",
+            )
         time.sleep(min(POLL, max(0.0, ends - time.monotonic())))
+
+
+def _left_open(path: Path, asked: Mapping[str, Any], wait: bool) -> float | None:
+    """The seconds that the same request still has, if an earlier part of the run left it open."""
+    before = read_json(path)
+    if before is None or path.with_name(f"{path.stem}.closed").exists():
+        return None
+    if {name: before.get(name) for name in asked} != asked:
+        return None
+    left = isoparse(str(before["expires"])).timestamp() - time.time()
+    return max(0.0, left) if left > 0 or not wait else None
 
 
 def read_answers(request: Path) -> Iterator[Answer]:

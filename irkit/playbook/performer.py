@@ -62,6 +62,8 @@ class Performer:
         self.done: dict[str, Done] = {}
         self.cut_off: set[str] = set()
         self.again: frozenset[str] = frozenset()
+        self.wait = True
+        """Whether a step waits for its approval, or the run ends until there is one."""
         self.decided: dict[str, bool | str] = {}
         self.known: dict[str, Any] = {}
         self.watch = Stopwatch(context.checkpoint)
@@ -139,7 +141,8 @@ class Performer:
             if ended is not None:
                 break
         words = f"{len(results)} of {len(items)} done" + (f", {failed} failed" if failed else "")
-        work.result = Result("failed" if ended else "degraded" if failed else "succeeded", words, {
+        # of one that was interrupted nothing is final: a run that goes on does what is left
+        work.result = Result(outcome_of(ended) if ended else "degraded" if failed else "succeeded", words, {
             "results": results, "count": len(results), "failed": failed})  # fmt: skip
         work.error, work.seconds = ended, time.monotonic() - begun
         work.artifacts, work.gaps = len(self.context.writer.artifacts), len(self.context.writer.gaps)
@@ -373,12 +376,14 @@ class Performer:
         self._write("approval-asked", id=step.id, message=approve.message, by=list(approve.by), min=approve.minimum)
         self.context.warn(f"waiting for an approval: irkit case approve {self.context.case.id} {step.id}")
         try:
-            answers = approval.ask(self.context.run_folder, step.id, approve, bound, self.watch.check)
+            answers = approval.ask(self.context.run_folder, step.id, approve, bound, self.watch.check, wait=self.wait)
+        except Interrupted:
+            raise  # the request stays open: a run that goes on takes the answers that came meanwhile
         except IrkitError as error:
+            approval.close(self.context.run_folder, step.id)
             self._write("approval-refused", id=step.id, message=error.message)
             raise
-        finally:
-            approval.close(self.context.run_folder, step.id)
+        approval.close(self.context.run_folder, step.id)
         given = [{"key": one.key.id, "name": one.key.name, "time": one.time} for one in answers]
         self._write("approval-given", id=step.id, answers=given)
 

@@ -12,13 +12,23 @@ import pytest
 from irkit import documents
 from irkit.actions.context import Result
 from irkit.actions.registry import Action
-from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, Interrupted, IrkitError, PlaybookInvalid
+from irkit.errors import (
+    Conflict,
+    EngineError,
+    EngineUnreachable,
+    ExitCode,
+    Interrupted,
+    IrkitError,
+    PlaybookInvalid,
+    Waiting,
+)
 from irkit.evidence import keys
 from irkit.playbook import approval
 from irkit.playbook.conditions import parse
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Approve, Check, Playbook, Retry, Step, Undo
 from irkit.playbook.reader import read_playbook
+from irkit.playbook.resume import read_past
 from irkit.playbook.runner import Outcome, Runner
 from tests.unit.test_playbook import HEAD, Stub, failing, good
 
@@ -259,6 +269,71 @@ def test_what_does_not_count(stub: Stub, wrong: str) -> None:
 def test_two_keys(stub: Stub) -> None:
     answering(stub, *(keys.generate(name, uses=("approval",)) for name in ("ann", "bob")))
     assert play(stub, step("a", approve=Approve("?", ("ann", "bob"), 2, 1))).exit_code == 0
+
+
+def resumed(stub: Stub, *steps: Step, **more: Any) -> Outcome:
+    stub.steps.clear()
+    stub.checkpoint = lambda: None  # type: ignore[method-assign]
+    journal = Journal.reopen(stub.path)
+    playbook = Playbook("test", "Test", "", {}, steps, "sha256:0", Path("p"))
+    try:
+        return Runner(playbook, stub, journal, {"x": 1}, lambda: None, past=read_past(stub.path), **more).run()  # type: ignore[arg-type]
+    finally:
+        journal.close()
+
+
+def paused(stub: Stub, *steps: Step, **more: Any) -> Outcome:
+    journal = Journal(stub.path)
+    playbook = Playbook("test", "Test", "", {}, steps, "sha256:0", Path("p"), **more)
+    try:
+        return Runner(playbook, stub, journal, {"x": 1}, lambda: None, wait=False).run()  # type: ignore[arg-type]
+    finally:
+        journal.close()
+
+
+def test_without_waiting_the_run_ends_and_goes_on_once_it_is_approved(stub: Stub) -> None:
+    ran: list[str] = []
+
+    def body(_: Any, __: Mapping[str, Any]) -> Result:
+        ran.append("x")
+        return Result("succeeded", "")
+
+    steps = (step("s", body), step("a", body, "continue", approve=Approve("remove it?", timeout=60)), step("b", body))
+    said: list[str] = []
+    done = paused(stub, *steps, final=(step("z", lambda *_: said.append("z") or good(*_)),), on_exception=(step("y"),))  # type: ignore[func-returns-value]
+    assert (done.status, done.exit_code, ran, said) == ("waiting", ExitCode.WAITING, ["x"], [])
+    assert isinstance(done.error, Waiting) and "case approve" in str(done.error.hint)
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    before = request.read_bytes()
+    again = resumed(stub, *steps, wait=False)
+    assert (again.status, again.exit_code, ran) == ("waiting", 7, ["x"]) and request.read_bytes() == before
+    assert [one["step"] for one in approval.pending(stub.run_folder)] == ["a"]  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    assert resumed(stub, *steps, wait=False).exit_code == 0 and ran == ["x", "x", "x"]
+    assert not list(approval.pending(stub.run_folder))  # type: ignore[attr-defined]
+
+
+def test_without_waiting_it_is_denied_after_its_time(stub: Stub) -> None:
+    steps = (step("a", approve=Approve("?", timeout=0.05)),)
+    assert paused(stub, *steps).status == "waiting"
+    time.sleep(0.06)
+    done = resumed(stub, *steps, wait=False)
+    assert (done.status, done.exit_code) == ("aborted", 5) and "0 of 1 approvals" in done.steps[0]["message"]
+
+
+def test_an_answer_that_came_while_nobody_looked_counts(stub: Stub) -> None:
+    steps = (step("a", approve=Approve("?", timeout=30)),)
+    assert paused(stub, *steps).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "deny", "no")
+    assert "ann denied it" in resumed(stub, *steps).steps[0]["message"]
+
+
+def test_another_question_is_asked_anew(stub: Stub) -> None:
+    assert paused(stub, step("a", approve=Approve("this?", timeout=30))).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    assert resumed(stub, step("a", approve=Approve("that?", timeout=30)), wait=False).status == "waiting"
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from irkit import documents
 from irkit.actions import registry
 from irkit.actions.context import Result
 from irkit.actions.registry import ACTIONS, Action, Param
-from irkit.errors import IrkitError, PlaybookInvalid
+from irkit.errors import Interrupted, IrkitError, PlaybookInvalid
 from irkit.playbook import lint, plan
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Playbook
@@ -273,6 +273,29 @@ def test_foreach_goes_on_where_it_was(tmp_path: Path, stub: Stub, actions: list[
     stub.steps.clear()
     assert play(stub, outer, past=read_past(stub.path)).status == "succeeded"
     assert actions == [("a-2", "y"), ("a-3", "z")]
+
+
+def test_foreach_goes_on_after_a_signal(
+    tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = book(
+        tmp_path,
+        "steps: [{id: a, uses: test.fail, foreach: [x, y, z], with: {what: '${{ item }}'}, register: got, on_failure: continue}]",
+    )
+    calm, fail = ACTIONS["test.fail"], [True]
+
+    def signalled(ctx: Any, args: Mapping[str, Any]) -> Result:
+        if args["what"] == "y" and fail:
+            raise Interrupted("SIGTERM")
+        return calm.run(ctx, args)
+
+    monkeypatch.setitem(ACTIONS, "test.fail", replace(calm, run=signalled))  # type: ignore[index]
+    outer = load_playbook(outer.path)
+    assert play(stub, outer).status == "interrupted"
+    fail.clear()
+    stub.steps.clear()
+    assert play(stub, outer, past=read_past(stub.path)).status == "succeeded"
+    assert [what for _, what in actions] == ["x", "y", "z"]
 
 
 def test_parallel_goes_on_with_what_was_cut_off(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
