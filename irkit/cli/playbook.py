@@ -163,6 +163,18 @@ def actions(names: tuple[str, ...], as_markdown: bool, as_json: bool) -> int:
     return ExitCode.DONE
 
 
+@command.command("schema", epilog="\b\nExample:\n  irkit playbook schema > playbook.schema.json")
+def schema() -> int:
+    """The JSON Schema of playbooks, for editors: with every action, its parameters and what they are for.
+
+    A playbook names it in its first line: # yaml-language-server: $schema=./playbook.schema.json
+    """
+    from irkit.playbook import manual
+
+    print_json(manual.schema())
+    return ExitCode.DONE
+
+
 @command.command(
     "test",
     epilog="\b\nExamples:\n  irkit playbook test ./our-playbook.test.yaml\n  irkit playbook test tests/*.test.yaml --json",

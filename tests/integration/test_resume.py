@@ -192,3 +192,24 @@ def test_an_encrypted_run_is_refused(lab: Lab) -> None:
     argv = [sys.executable, "-c", KILLED, "5", "after", "snapshot", name, "--recipient", recipient]
     assert subprocess.run(argv, env=lab.environment, capture_output=True, check=False).returncode == -9
     assert "encrypted its evidence" in lab.irkit("resume", case_of(lab, name).name, code=5).err
+
+
+def test_a_run_that_does_not_wait_for_its_approval(lab: Lab, tmp_path: Path) -> None:
+    name = lab.run("apr", "--network", lab.network("apr"))
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "apiVersion: irkit/v1\nkind: Playbook\nid: plan\nname: Plan\nsteps:\n  - {id: freeze, uses: container.freeze}\n"
+        "  - {id: logs, uses: acquire.logs}\n  - {id: seal, uses: evidence.seal}\n  - {id: verify, uses: evidence.verify}\n"
+        "  - {id: remove, uses: container.remove, approve: {message: Remove it?, by: [ann]}}\n"
+    )
+    lab.irkit("key", "generate", "--name", "ann", "--use", "approval")
+    run = lab.irkit("run", str(plan), name, "--no-wait", "--json", code=7)
+    assert run.json["status"] == "waiting" and "irkit case approve" in run.err
+    case = run.json["case"]
+    assert lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "true"
+    assert lab.irkit("resume", case, "--no-wait", code=7).out == run.json["bundle"]["path"] + "\n"
+    lab.irkit("case", "approve", case, "remove", "--key", "ann")
+    done = lab.irkit("resume", case, "--no-wait", "--json").json
+    assert done["status"] == "succeeded" and done["bundle"] == run.json["bundle"]
+    assert not lab.docker("ps", "-aq", "--filter", f"name={name}")
+    assert "run-waiting" in lab.irkit("case", "show", case).out

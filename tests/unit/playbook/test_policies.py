@@ -105,7 +105,8 @@ def test_retry_only_what_may_pass(stub: Stub, error: Exception, tries: int) -> N
     done = play(stub, step("a", flaky, retry=Retry(3, 0.02, 2)))
     assert flaky.tries == tries and (done.exit_code == 0) == (tries == 3)
     assert time.monotonic() - began >= (0.06 if tries == 3 else 0)
-    assert sum(row["type"] == "step-retried" for row in read_journal(stub.path)) == tries - 1
+    told = [row["delay"] for row in read_journal(stub.path) if row["type"] == "step-retried"]
+    assert told == [0.02, 0.04][: tries - 1]  # `delay`, then times `backoff`
 
 
 def test_retry_gives_up(stub: Stub) -> None:
