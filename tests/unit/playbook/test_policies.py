@@ -330,6 +330,15 @@ def test_an_answer_that_came_while_nobody_looked_counts(stub: Stub) -> None:
     assert "ann denied it" in resumed(stub, *steps).steps[0]["message"]
 
 
+def test_what_was_critical_before_a_pause_still_is(stub: Stub) -> None:
+    steps = (step("c", NO, "continue", critical=True), step("a", approve=Approve("?", timeout=30)))
+    assert paused(stub, *steps).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    done = resumed(stub, *steps)
+    assert outcomes(done) == {"c": "failed", "a": "succeeded"} and (done.status, done.exit_code) == ("failed", 1)
+
+
 def test_another_question_is_asked_anew(stub: Stub) -> None:
     assert paused(stub, step("a", approve=Approve("this?", timeout=30))).status == "waiting"
     request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
