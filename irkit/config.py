@@ -54,6 +54,7 @@ class Signatures:
 @dataclass(frozen=True, slots=True)
 class Config:
     """``programs``: absolute paths that the action ``run`` may start.  ``urls``: prefixes that ``http`` may ask.
+    ``sign_keys``: names of keys with which ``image.sign`` may vouch.
 
     ``watch``: the mapping of that name as it stands; :mod:`irkit.watch` reads it.
     """
@@ -63,6 +64,7 @@ class Config:
     channels: Mapping[str, Channel] = field(default_factory=lambda: MappingProxyType({}))
     signatures: Signatures = Signatures()
     watch: Doc | None = None
+    sign_keys: tuple[str, ...] = ()
 
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
@@ -103,6 +105,7 @@ def read_config(doc: Doc) -> Config:
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
         _signatures(doc.mapping("playbooks", None)), doc.mapping("watch") if "watch" in doc.values else None,
+        _sign_keys(actions.mapping("sign", None)),
     )  # fmt: skip
     doc.allow("watch")
     for one in (actions, channels, doc):
@@ -117,6 +120,12 @@ def _programs(doc: Doc) -> tuple[str, ...]:
             raise doc.places["programs"].error(f"{one!r} must be an absolute path")
     doc.done()
     return programs
+
+
+def _sign_keys(doc: Doc) -> tuple[str, ...]:
+    keys = doc.texts("keys", ())
+    doc.done()
+    return keys
 
 
 def _urls(doc: Doc) -> tuple[str, ...]:

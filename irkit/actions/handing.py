@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from irkit.actions.context import Context, Result
-from irkit.errors import KeyProblem, Refused, UsageProblem
+from irkit.errors import Refused, UsageProblem
 from irkit.text import human_size, printable
 
 
@@ -113,13 +113,17 @@ def encrypt(ctx: Context, args: Mapping[str, Any]) -> Result:
 
 
 def sign_image(ctx: Context, args: Mapping[str, Any]) -> Result:
-    """With a key for images that needs no passphrase."""
-    from irkit.evidence.keys import KEY_NAME, load_signer
+    """With a key for images that needs no passphrase.  Raises ``Refused`` for one that the operator does not allow."""
+    from irkit.config import NAME, load_config
+    from irkit.evidence.keys import load_signer
     from irkit.trust.image import sign_image as sign
 
     name = str(args["key"])
-    if not KEY_NAME.fullmatch(name):
-        raise KeyProblem(f"not a key's name: {printable(name, 80)!r}", hint="a key that `irkit key list` shows")
+    if name not in load_config().sign_keys:
+        raise Refused(
+            f"a playbook may not sign images with the key {printable(name, 80)!r}",
+            hint=f"add it to actions.sign.keys in IRKIT_HOME/{NAME}",
+        )
     path, content = sign(ctx.engine, str(args["image"]), load_signer(name, "image", lambda _: None), None)
     return Result("succeeded", f"signed {content.config} by {name}", {"signature": str(path), "config": content.config})
 

@@ -169,13 +169,15 @@ SIGN = "  - {id: sign, uses: image.sign, with: {image: 'irkit-test/image:1', key
 def test_an_image_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     content = ImageContent("sha256:" + "1" * 64, ("sha256:" + "2" * 64,), "linux/amd64")
     monkeypatch.setattr(images, "inspect_content", lambda engine, reference: ("sha256:x", content))
-    assert play(SIGN).row("sign")["outcome"] == "failed"
     keys.generate("release", uses=("image",))
+    assert "may not sign images" in play(SIGN).row("sign")["message"]
+    text = "apiVersion: irkit/v1\nkind: Config\nactions: {sign: {keys: [release, locked, default, nobody]}}\n"
+    (home() / "config.yaml").write_text(text)
     ended = play(SIGN)
     assert Path(ended.registered("sign")["signature"]).is_file()
     good = images.verify_image(ended.context.engine, IMAGE, trusted_keys("image"))
     assert good.key_name == "release"
-    for name in ("default", "/etc/shadow", "../x"):
+    for name in ("default", "nobody", "/etc/shadow", "../x"):
         assert play(SIGN.replace("release", name)).row("sign")["outcome"] == "failed"
     keys.generate("locked", uses=("image",), passphrase=b"x")
     assert "passphrase" in play(SIGN.replace("release", "locked")).row("sign")["message"]
