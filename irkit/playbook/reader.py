@@ -32,6 +32,8 @@ from irkit.playbook.model import (
 
 API_VERSION = "irkit/v1"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}")
+"""What conditions can name; and exports put it into command lines."""
 REF = re.compile(r"(attack:T[0-9]{4}(\.[0-9]{3})?|d3fend:D3-[A-Z]+|csf:[A-Z]{2}\.[A-Z]{2}-[0-9]{2}|react:RA[0-9]{4})")
 """ATT&CK, D3FEND, NIST CSF 2.0, RE&CT."""
 EACH = ("results", "count", "failed")
@@ -216,6 +218,10 @@ def _name(doc: Doc, key: str) -> str:
 def _vars(doc: Doc) -> dict[str, Var]:
     found = {}
     for name in list(doc.values):
+        if not VARIABLE.fullmatch(name):
+            raise doc.places[name].error(
+                "a variable's name must be letters, digits, - and _, and begin with a letter or _"
+            )
         item = doc.mapping(name)
         kind = item.choice("type", tuple(VAR_TYPES))
         default = _default(item, kind)

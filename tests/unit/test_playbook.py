@@ -90,6 +90,7 @@ def test_a_variable_of_another_type_is_refused_before_anything_runs() -> None:
         (HEAD.replace("id: test", "id: ../x") + STEP, "lower-case", ":3:"),
         (HEAD + "vars: {n: {type: integer, default: x}}\n" + STEP, "'default' must be of type integer", ":5:"),
         (HEAD + "vars: {n: {type: float}}\n" + STEP, "'type' must be one of", ":5:"),
+        (HEAD + "vars: {\"x'; id; '\": {type: string}}\n" + STEP, "a variable's name must be", ":5:"),
     ],
 )  # fmt: skip
 def test_refused(text: str, said: str, place: str) -> None:
