@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -242,6 +243,16 @@ def test_approved(stub: Stub) -> None:
     assert outcomes(done) == {"a": "succeeded"}
     (given,) = [row for row in read_journal(stub.path) if row["type"] == "approval-given"]
     assert [one["name"] for one in given["answers"]] == ["ann"]
+    asked = json.loads((stub.run_folder / "approvals/a.json").read_bytes())  # type: ignore[attr-defined]
+    bound = {
+        "case": "case-1",
+        "run": "run-1",
+        "playbook": "sha256:0",
+        "target": "abc",
+        "step": "a",
+        "message": "remove it?",
+    }
+    assert {name: asked[name] for name in bound} == bound and len(asked["nonce"]) == 32
     assert any("irkit case approve case-1 a" in text for text in stub.said)  # type: ignore[attr-defined]
 
 
