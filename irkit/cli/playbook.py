@@ -120,13 +120,16 @@ def plan(name: str, variables: tuple[str, ...], as_dot: bool, as_json: bool) -> 
             }
         )
     else:
+        width = max((len(row["id"]) for row in found), default=0)
         for row in found:
             extra = [f"when {row['when']} ({row['runs']})"] if row["when"] else []
             extra += [f"needs {', '.join(row['needs'])}"] if row["needs"] else []
             extra += [f"approval: {row['approve']}"] if row["approve"] else []
+            extra += [f"for each of {row['foreach']}"] if row["foreach"] is not None else []
+            extra += [f"at the same time: {row['parallel']}"] if row["parallel"] else []
             part = "" if row["part"] == "steps" else f"{row['part']}: "
             click.echo(
-                f"  {row['effect']:<8} {row['id']:<16} {part}{printable(row['name'])}"
+                f"  {row['effect']:<8} {row['id']:<{width}} {part}{printable(row['name'])}"
                 + (f"  [{printable('; '.join(extra))}]" if extra else "")
             )
     return ExitCode.DONE
