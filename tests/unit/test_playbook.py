@@ -107,6 +107,12 @@ def test_bind() -> None:
     for given in ({}, {"image": 1}, {"image": "x", "n": "one"}, {"image": "x", "other": 1}):
         with pytest.raises(UsageProblem):
             playbook.bind(given)
+    with pytest.raises(UsageProblem, match="needs a value for 'image'"):
+        playbook.bind({})
+    few = read(HEAD + "vars: {mode: {type: string, default: careful, choices: [careful, fast]}}\n" + STEP)
+    assert few.bind({"mode": "fast"}) == {"mode": "fast"} and few.bind({}) == {"mode": "careful"}
+    with pytest.raises(UsageProblem, match="one of careful, fast"):
+        few.bind({"mode": "reckless"})
 
 
 def test_resolve() -> None:

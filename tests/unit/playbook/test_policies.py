@@ -131,10 +131,10 @@ def test_timeout_of_a_step(stub: Stub) -> None:
 
 def test_timeout_of_the_run_skips_what_is_left_but_not_finally(stub: Stub) -> None:
     def long(_: Any, __: Mapping[str, Any]) -> Result:
-        time.sleep(0.06)
+        time.sleep(0.55)
         return Result("succeeded", "")
 
-    done = play(stub, step("a", long), step("b"), step("c"), timeout=0.05, final=(step("z"),))
+    done = play(stub, step("a", long), step("b"), step("c"), timeout=0.5, final=(step("z"),))
     assert outcomes(done) == {"a": "succeeded", "b": "failed", "c": "skipped", "z": "succeeded"}
 
 
@@ -186,6 +186,12 @@ def test_finally_and_on_exception(stub: Stub, how: str) -> None:
     assert (found["z"], found["zz"]) == ("failed", "succeeded")
     assert ("x" in found, "y" in found) == ((True, True) if how == "failure" else (False, False))
     assert done.exit_code == {"success": 4, "failure": 1, "signal": 6}[how]
+
+
+def test_finally_is_not_cut_short_by_the_signal_that_ended_the_run(stub: Stub) -> None:
+    stub.signal = True  # until the run shields itself
+    done = play(stub, step("a"), step("b"), final=(step("z"),))
+    assert outcomes(done) == {"a": "interrupted", "b": "skipped", "z": "succeeded"} and done.exit_code == 6
 
 
 def test_a_signal_while_finally_runs_does_not_cut_it_short(stub: Stub) -> None:

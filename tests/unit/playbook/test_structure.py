@@ -98,6 +98,35 @@ def test_include(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     assert load_playbook(tmp_path / "outer.yaml").digest != outer.digest
 
 
+GUARDED = (
+    "vars: {ok: {type: boolean, default: true}}\npreflight: [{check: vars.ok, message: not today}]\nsteps: [{id: one, uses: test.fail, with: {what: bad}}]\n"
+    "on_exception: [{id: sorry, uses: test.main, with: {what: 1}}]\nfinally: [{id: end, uses: test.main, with: {what: 2}}]\n"
+)
+
+
+def test_what_an_included_one_says_of_failures_holds(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
+    book(tmp_path, GUARDED, "inner")
+    outer = book(
+        tmp_path,
+        "steps: [{id: a, include: ./inner.yaml}]\non_exception: [{id: own, uses: test.main, with: {what: 0}}]\n",
+    )
+    assert play(stub, outer).status == "failed"
+    assert actions == [("a-one", "bad"), ("own", 0), ("a-sorry", 1), ("a-end", 2)]
+
+
+def test_the_preflight_of_an_included_one_holds(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
+    book(tmp_path, GUARDED, "inner")
+    done = play(
+        stub,
+        book(
+            tmp_path,
+            "steps: [{id: f, uses: test.main, with: {what: 0}}, {id: a, include: ./inner.yaml, with: {ok: false}}]\n",
+        ),
+    )
+    assert done.exit_code == 5 and done.error is not None and done.error.message == "not today"
+    assert actions == [("a-sorry", 1), ("a-end", 2)]  # the run is over, and nothing was done
+
+
 def test_an_include_is_decided_once(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     book(tmp_path, INNER, "inner")
     outer = book(tmp_path, "steps:\n  - {id: a, include: ./inner.yaml, with: {word: x}, when: run.gaps > 5}\n")
@@ -296,6 +325,21 @@ def test_foreach_goes_on_after_a_signal(
     stub.steps.clear()
     assert play(stub, outer, past=read_past(stub.path)).status == "succeeded"
     assert [what for _, what in actions] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_step_may_say_that_it_may_be_done_again(
+    tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    params = (Param("what", object, required=True), Param("again", bool, False))
+    monkeypatch.setitem(ACTIONS, "test.once", replace(ACTIONS["test.once"], params=params))  # type: ignore[index]
+    outer = book(tmp_path, ONCE.replace("what: 2", f"what: 2, again: {str(again).lower()}"))
+    play(stub, outer)
+    cut(stub, "b")
+    actions.clear()
+    stub.steps.clear()
+    play(stub, outer, past=read_past(stub.path))
+    assert actions == ([("b", 2), ("c", 3)] if again else [("c", 3)])
 
 
 def test_parallel_goes_on_with_what_was_cut_off(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
