@@ -232,14 +232,23 @@ def test_a_timeout_in_parallel_is_that_step_s_alone(
     stub: Stub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def slow(ctx: Any, args: Mapping[str, Any]) -> Result:
-        for _ in range(args["what"]):
-            time.sleep(0.02)
-            ctx.checkpoint()
+    late, seen = threading.Event(), threading.Event()
+
+    def one(ctx: Any, args: Mapping[str, Any]) -> Result:
+        time.sleep(0.1)
+        late.set()  # its own time is over, and it has not looked yet
+        seen.wait(10)
+        ctx.checkpoint()
         return Result("succeeded", "", {})
 
-    for name in ("test.say", "test.main"):
-        monkeypatch.setitem(ACTIONS, name, replace(ACTIONS[name], run=slow))  # type: ignore[index]
+    def other(ctx: Any, args: Mapping[str, Any]) -> Result:
+        late.wait(10)
+        ctx.checkpoint()
+        seen.set()
+        return Result("succeeded", "", {})
+
+    for name, body in (("test.say", one), ("test.main", other)):
+        monkeypatch.setitem(ACTIONS, name, replace(ACTIONS[name], run=body))  # type: ignore[index]
     outer = book(
         tmp_path,
         "steps:\n  - id: all\n    parallel:\n      - {id: a, uses: test.say, with: {what: 100}, timeout: 0.05, on_failure: continue}\n"
