@@ -53,12 +53,15 @@ class Signatures:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``programs``: absolute paths that the action ``run`` may start.  ``urls``: prefixes that ``http`` may ask."""
+    """``programs``: absolute paths that the action ``run`` may start.  ``urls``: prefixes that ``http`` may ask.
+    ``sign_keys``: names of keys with which ``image.sign`` may vouch.
+    """
 
     programs: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=lambda: MappingProxyType({}))
     signatures: Signatures = Signatures()
+    sign_keys: tuple[str, ...] = ()
 
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
@@ -98,7 +101,7 @@ def read_config(doc: Doc) -> Config:
     config = Config(
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
-        _signatures(doc.mapping("playbooks", None)),
+        _signatures(doc.mapping("playbooks", None)), _sign_keys(actions.mapping("sign", None)),
     )  # fmt: skip
     for one in (actions, channels, doc):
         one.done()
@@ -112,6 +115,12 @@ def _programs(doc: Doc) -> tuple[str, ...]:
             raise doc.places["programs"].error(f"{one!r} must be an absolute path")
     doc.done()
     return programs
+
+
+def _sign_keys(doc: Doc) -> tuple[str, ...]:
+    keys = doc.texts("keys", ())
+    doc.done()
+    return keys
 
 
 def _urls(doc: Doc) -> tuple[str, ...]:

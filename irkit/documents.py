@@ -19,6 +19,7 @@ from irkit.errors import PlaybookInvalid
 
 SIZE_LIMIT = 512 * 1024
 DEPTH_LIMIT = 32
+CHOICES_SHOWN = 12
 REQUIRED = object()
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
@@ -104,7 +105,8 @@ class Doc:
         """One of a few words."""
         value = self.text(key, default)
         if key in self.values and value not in choices:
-            raise self.places[key].error(f"{key!r} must be one of {', '.join(choices)}", closest(value, choices))
+            few = choices if len(choices) <= CHOICES_SHOWN else (*choices[:3], f"… ({len(choices)} in all)")
+            raise self.places[key].error(f"{key!r} must be one of {', '.join(few)}", closest(value, choices))
         return value
 
     def mapping(self, key: str, default: Any = REQUIRED) -> Doc:

@@ -101,6 +101,16 @@ class Interrupted(IrkitError):
     exit_code = ExitCode.INTERRUPTED
 
 
+class Waiting(Interrupted):
+    """An approval is missing, and the run was told not to wait: it can be resumed when there is one."""
+
+    exit_code = ExitCode.WAITING
+
+
+class ServerUnreachable(IrkitError):
+    """A server that is not the engine does not answer (a timestamp authority); it may pass."""
+
+
 class DeadlinePassed(IrkitError):
     """A step, or the run, took longer than the playbook gives it."""
 
@@ -130,6 +140,6 @@ def storage_error(error: OSError, doing: str) -> StorageError:
 
 def transient(error: IrkitError) -> bool:
     """Whether the same call may succeed a moment later: nobody answered, or the engine had a trouble of its own."""
-    if isinstance(error, EngineUnreachable):
+    if isinstance(error, EngineUnreachable | ServerUnreachable):
         return True
     return isinstance(error, EngineError) and error.status is not None and (error.status >= 500 or error.status == 429)

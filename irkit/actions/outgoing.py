@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from irkit.actions.context import Context, Result
 from irkit.config import NAME, load_config
-from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem
+from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, Waiting
 from irkit.text import printable
 
 OUTPUT_LIMIT = 64 * 1024
@@ -147,6 +147,10 @@ def run_playbook(ctx: Context, args: Mapping[str, Any]) -> Result:
     told = ctx.launch(str(args["playbook"]), str(args["target"]), args["vars"] or {})
     words = f"{args['playbook']} on {printable(str(args['target']), 80)}: {told['status']}, case {told['case']}"
     data = {name: told.get(name) for name in ("case", "run", "status", "quarantine", "bundle")}
+    if told["status"] == "waiting":
+        raise Waiting(
+            f"{words}: {told.get('message', '')}", hint=f"`irkit case pending`; then `irkit resume {ctx.case.id}`"
+        )
     if told["status"] in ("failed", "aborted", "interrupted"):
         raise CheckFailed(f"{words}: {told.get('message', '')}", hint=f"`irkit case show {told['case']}`")
     outcome = {"succeeded": "succeeded", "skipped": "skipped"}.get(str(told["status"]), "degraded")

@@ -30,7 +30,8 @@ class Action:
     """A verb.  ``effect``: ``read``, ``change`` or ``destroy``; ``urgent``: before isolation, so nothing slow is done for it.
 
     ``needs``: what must be there, in words.  ``undo``: the action that takes it back.  ``gives``: the fields of what it
-    registers.  ``beside``: it may run at the same time as others (``parallel``).  ``repeatable``: when nobody knows
+    registers.  ``beside``: it may run at the same time as others (``parallel``); an acquisition only
+    beside those that hand nothing on to it, and nothing but acquisitions and what leaves the evidence alone beside it.  ``repeatable``: when nobody knows
     whether it was done (the run was killed), it may be done again, because it looks at what is there first.
     ``probe``: asked then whether it was done: its result, or ``None``.
     """
@@ -49,6 +50,11 @@ class Action:
     beside: bool = False
     repeatable: bool = True
     probe: Probe | None = None
+
+    @property
+    def collects(self) -> bool:
+        """Whether it writes evidence: beside others it gets a writer of its own."""
+        return self.name.startswith("acquire.")
 
     @property
     def planned(self) -> bool:
@@ -98,24 +104,30 @@ _ALL = (
     Action("quarantine.release", "change", "Give the target its former networks back.", _in("containment", "release"), needs=CONTAINED, undo="quarantine.seal"),
     Action("acquire.processes", "read", "Processes from the host's /proc.", _in("acquisition", "processes"), urgent=True, needs=HOST),
     Action("acquire.network", "read", "Sockets, routes and neighbours from the host's /proc.", _in("acquisition", "network"), urgent=True, needs=HOST),
-    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), _profile("standard"), needs=HOST),
-    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), _profile("full"), needs=HOST),
+    Action("acquire.mapped", "read", "A digest of every mapped executable, and the bytes of those that no disk keeps.", _in("acquisition", "mapped"), _profile("standard"), needs=HOST, beside=True),
+    Action("acquire.memory", "read", "Memory as ELF core files, as the profile asks.", _in("acquisition", "memory"), _profile("full"), needs=HOST, beside=True),
     Action("acquire.checkpoint", "read", "A CRIU checkpoint by the engine, where it can; the target goes on as before.", _in("acquisition", "checkpoint"), (Param("profile", str, required=True, description="the acquisition profile"),), needs="CRIU on the engine's host"),
-    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), _profile("standard"), needs=HOST),
-    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), _profile("standard")),
+    Action("acquire.tmpfs", "read", "The contents of tmpfs mounts.", _in("acquisition", "tmpfs"), _profile("standard"), needs=HOST, beside=True),
+    Action("acquire.filesystem", "read", "Changed files as an OCI layer, with a list of changes.", _in("acquisition", "filesystem"), _profile("standard"), beside=True),
     Action("acquire.export", "read", "The whole file system by the engine's export, with every file's digest.", _in("storage", "export"), _profile("full")),
-    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full")),
-    Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image")),
-    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full")),
-    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard")),
-    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST),
-    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state")),
+    Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full"), beside=True),
+    Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image"), beside=True),
+    Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full"), beside=True),
+    Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard"), beside=True),
+    Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST, beside=True),
+    Action("acquire.engine", "read", "What the engine knows: inspect, image, history, networks, volumes, events.", _in("acquisition", "engine_state"), beside=True),
     Action(PROFILED, "read", "Each collector that a profile asks for, in its order, as a step of its own.", _in("acquisition", "profiled"), (*_profile("standard"), Param("stage", str, required=True, description="frozen or isolated", choices=("frozen", "isolated")))),
     Action("compare.findings", "read", "Match what was acquired against the rules.", _in("closing", "findings"), needs=SEALED, gives=("count", "critical", "high", "rules")),
     Action("scope.survey", "read", "Who and what the target can reach, and what it shares with whom.", _in("survey", "survey"), gives=("network", "image", "volume", "namespace", "secret", "worst", "secrets", "rows")),
     Action("evidence.seal", "read", "Sign the bundle.", _in("closing", "seal"), gives=("digest", "path")),
     Action("evidence.verify", "read", "Read the sealed bundle back and check every byte.", _in("closing", "verify"), needs=SEALED, gives=("files",)),
     Action("evidence.review", "read", "Check every byte of every sealed bundle of the case.", _in("survey", "review_case"), gives=("bundles",)),
+    Action("evidence.timestamp", "change", "Have an RFC 3161 authority state when the bundle was sealed at the latest.", _in("handing", "timestamp"), (Param("tsa", str, required=True, description="the authority's URL"),), needs=f"{SEALED}; the address below one of `actions.http.allow` of the operator's configuration", gives=("time",), probe=_probe("handing", "was_stamped")),
+    Action("evidence.handover", "change", "Sign a hand-over of the bundle, one more line of its chain of custody.", _in("handing", "hand_over"), (Param("to", str, required=True, description="who receives it"), Param("why", str, required=True, description="what for; case, run and step are added"), Param("from", str, "", description="who hands it over; none: who opened the case")), needs=SEALED, gives=("head", "seq"), probe=_probe("handing", "was_handed_over")),
+    Action("evidence.pack", "change", "Write the bundle as one tar file, its seal as it is, into the case's `exports`.", _in("handing", "pack"), needs=SEALED, gives=("path", "digest")),
+    Action("evidence.encrypt", "change", "Encrypt the bundle with age as one tar file in the case's `exports`; the plain one stays.", _in("handing", "encrypt"), (Param("recipients", list, required=True, description="age recipients (`age1…`) and ssh public keys"),), needs=SEALED, gives=("path", "digest")),
+    Action("compare.changes", "read", "Count what was added, changed and deleted since the image, without taking it.", _in("comparison", "changes"), (Param("container", str, "", description="which container; none: the target"),), gives=("added", "changed", "deleted", "unseen")),
+    Action("image.sign", "change", "Sign what an image contains now, with a key for images.", _in("handing", "sign_image"), (Param("image", str, required=True, description="the image's name"), Param("key", str, required=True, description="the name of a key for images that has no passphrase")), needs="the key in `actions.sign.keys` of the operator's configuration", gives=("signature", "config")),
     Action("report.write", "read", "Write the report of the case's last sealed bundle, as HTML, into the case.", _in("survey", "write_report"), gives=("path",), rehearsed=False),
     Action("image.verify", "read", "Check that an image is signed by a trusted key, byte by byte.", _in("recovery", "verify_image"), (Param("image", str, required=True, description="the image's name"), Param("signature", str, "", description="the signature's file")), gives=("image_id",)),
     Action("recover.rebuild", "change", "Make the container anew from a verified image; keep the old one under another name.", _in("recovery", "rebuild"), (Param("image", str, required=True, description="the clean image's name"), Param("image_id", str, required=True, description="its verified id"), Param("health_timeout", int, 60, description="seconds to become healthy")), needs=f"{CONTAINED} with sealed evidence", gives=("id",), probe=_probe("recovery", "was_rebuilt")),

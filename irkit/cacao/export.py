@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from irkit.clock import now
+from irkit.errors import UsageProblem
 from irkit.playbook.conditions import Condition, Every, Literal, Name, Node, Not, Test
 from irkit.playbook.model import Playbook, Reference, Step
 
@@ -35,14 +37,19 @@ ACTIVITIES = {
 }  # fmt: skip
 
 
-def export(playbook: Playbook, source: bytes, profile: str = "full", author: str = "irkit") -> tuple[Json, list[str]]:
+def export(
+    playbook: Playbook, source: bytes, profile: str = "full", author: str = "irkit", host: str = ""
+) -> tuple[Json, list[str]]:
     """The CACAO document, and what it can't say in CACAO's own words (it is in the extension).
 
-    ``source``: the bytes of the playbook's file.
+    ``source``: the bytes of the playbook's file.  ``host``: for ``soarca``, the IPv4 address of the host that irkit runs
+    on.  Raises ``UsageProblem`` where that is missing or none.
     """
     builder = _Builder(playbook)
     if profile == "soarca":
-        builder.by_ssh()
+        builder.by_ssh(_address(host))
+    elif host:
+        raise UsageProblem("a host is for the profile soarca")
     else:
         builder.steps()
     time = now()[:23] + "Z"
@@ -56,6 +63,7 @@ def export(playbook: Playbook, source: bytes, profile: str = "full", author: str
     }  # fmt: skip
     if builder.targets:
         document["target_definitions"] = builder.targets
+        document["authentication_info_definitions"] = builder.logins
     if builder.exception:
         document["workflow_exception"] = builder.exception
     if found := _references(ref for step in playbook.every_step for ref in step.refs):
@@ -76,9 +84,20 @@ def export(playbook: Playbook, source: bytes, profile: str = "full", author: str
     return document, builder.lost
 
 
+def _address(host: str) -> str:
+    """SOARCA's ssh capability dials ``ipv4[0]`` alone, and the schema that it holds documents against wants digits there."""
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError as error:
+        raise UsageProblem(
+            f"not an IPv4 address: {host!r}",
+            hint="--host 10.0.0.5: the host that irkit runs on; SOARCA takes no name there",
+        ) from error
+
+
 def digest(document: Mapping[str, Any]) -> str:
-    """The sha256 of a document without its ``playbook_extensions``: whether it was changed since its export."""
-    bare = {name: value for name, value in document.items() if name != "playbook_extensions"}
+    """The sha256 of a document without its extensions and signatures: whether it was changed since its export."""
+    bare = {name: value for name, value in document.items() if name not in ("playbook_extensions", "signatures")}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -90,6 +109,7 @@ class _Builder:
         self.playbook = playbook
         self.workflow: Json = {}
         self.targets: Json = {}
+        self.logins: Json = {}
         self.lost: list[str] = []
         self.exception = ""
         self.start = self.id("start", "")
@@ -97,8 +117,9 @@ class _Builder:
         self.agents: Json = {self.agent: {"type": "individual", "name": "the responder, with irkit"}}
 
     def id(self, kind: str, name: str) -> str:
-        """The same playbook has the same identifiers each time."""
-        return f"{kind}--{uuid.uuid5(SPACE, f'{self.playbook.id}/{kind}/{name}')}"
+        """The same playbook has the same identifiers each time; of the form of version 4, as CACAO wants it of steps."""
+        seed = hashlib.sha256(f"{SPACE}/{self.playbook.id}/{kind}/{name}".encode()).digest()
+        return f"{kind}--{uuid.UUID(bytes=seed[:16], version=4)}"
 
     def variables(self, profile: str) -> Json:
         """Global variables; lists and mappings as texts of JSON, as CACAO has only texts for values."""
@@ -109,35 +130,42 @@ class _Builder:
             }
             for name, var in self.playbook.vars.items()
         }  # fmt: skip
-        names = ["target", "irkit_host"] if profile == "soarca" else ["target"]
-        words = {"target": "the container", "irkit_host": "the host that irkit runs on"}
+        words = {"target": "the container"}
+        if profile == "soarca":
+            words |= {"irkit_user": "who logs in on irkit's host", "irkit_password": "with which password"}
+            known = [f"__{name}__" for name in words if name in self.playbook.vars]
+            if known:
+                raise UsageProblem(f"the playbook has a variable of a name that SOARCA's profile needs: {known[0]}")
         return {
             **found,
-            **{f"__{name}__": {"type": "string", "description": words[name], "external": True} for name in names},
+            **{
+                f"__{name}__": {"type": "string", "description": said, "external": True} for name, said in words.items()
+            },
         }
 
-    def by_ssh(self) -> None:
-        """One action: the whole playbook, by one command line."""
+    def by_ssh(self, host: str) -> None:
+        """One action: the whole playbook, by one command line.  SOARCA puts values into it as they are: see docs/cacao.md."""
         action, end = self.id("action", "run"), self.id("end", "")
-        agent, target = self.id("soarca", "ssh"), self.id("ssh", "host")
-        words = "".join(f" --var {name}=__{name}__:value" for name, var in self.playbook.vars.items() if var.required)
+        agent, target, login = self.id("soarca", "ssh"), self.id("ssh", "host"), self.id("user-auth", "host")
+        words = "".join(f" --var '{name}=__{name}__:value'" for name, var in self.playbook.vars.items() if var.required)
+        command = f"irkit run {self.playbook.id} '__target__:value' --json{words}"
         self.workflow = {
             self.start: {"type": "start", "name": "start", "on_completion": action},
             action: {
                 "type": "action", "name": self.playbook.name, "on_completion": end, "agent": agent, "targets": [target],
-                "commands": [{"type": "ssh", "command": f"irkit run {self.playbook.id} __target__:value --json{words}"}],
+                "commands": [{"type": "ssh", "command": command}],
             },
             end: {"type": "end", "name": "end"},
         }  # fmt: skip
         self.agents = {agent: {"type": "soarca", "name": "soarca-ssh"}}
         self.targets = {
-            target: {
-                "type": "ssh",
-                "name": "irkit's host",
-                "address": {"dname": ["__irkit_host__:value"]},
-                "port": "22",
+            target: {"type": "ssh", "name": "irkit's host", "address": {"ipv4": [host]}, "port": "22", "authentication_info": login}
+        }  # fmt: skip
+        self.logins = {
+            login: {
+                "type": "user-auth", "name": "on irkit's host", "username": "__irkit_user__:value", "password": "__irkit_password__:value",
             }
-        }
+        }  # fmt: skip
 
     def steps(self) -> None:
         """Every step, the steps of a failure, and the last ones."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli.bundle_common import as_written, is_free, key_option, verified
+from irkit.cli.bundle_common import is_free, key_option
 from irkit.cli.options import identity_option, json_option, passphrase_source, print_json, signing_options
 from irkit.errors import ExitCode, UsageProblem
 from irkit.text import human_size
@@ -41,30 +39,14 @@ def encrypt(
 
     Anybody can verify the new bundle without being able to read it. The bundle at PATH stays: remove it yourself.
     """
-    from irkit.evidence import age
+    from irkit.evidence import age, handling
     from irkit.evidence.keys import load_signer, trusted_keys
-    from irkit.evidence.store import open_store
-    from irkit.evidence.tar import write_tar
-    from irkit.evidence.verify import verify_bundle
 
     is_free(output)
     to = age.recipients_from(recipients)
     signer = load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd))
-    store, known = open_store(path), [*trusted_keys("evidence"), signer.public]
-    found = verified(verify_bundle(path, known), "encrypted")
-    if age.is_encrypted(store):
-        raise UsageProblem(f"{path} is encrypted already")
-    if output.suffix == ".tar":
-        folder = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
-        try:
-            sealed = age.encrypt_bundle(store, found, folder, to, signer)
-            write_tar(open_store(folder), output, sealed.digest.removeprefix("sha256:"))
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    else:
-        age.encrypt_bundle(store, found, output, to, signer)
-    written = as_written(verify_bundle(output, [signer.public]))
-    return _done("irkit.encrypted/v1", output, written, as_json, {"recipients": len(to), "plain_digest": found.digest})
+    digest, written = handling.encrypt(path, output, to, signer, trusted_keys("evidence"))
+    return _done("irkit.encrypted/v1", output, written, as_json, {"recipients": len(to), "plain_digest": digest})
 
 
 @click.command("decrypt", epilog="\b\nExample:\n  irkit bundle decrypt encrypted.tar --identity ann.key -o plain")
@@ -76,6 +58,7 @@ def encrypt(
 def decrypt(path: Path, output: Path, key: Path | None, identity: tuple[Path, ...], as_json: bool) -> int:
     """Give the plain bundle back, to the byte, out of the encrypted one at PATH; both are verified."""
     from irkit.evidence import age
+    from irkit.evidence.handling import as_written, verified
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.store import open_store
     from irkit.evidence.verify import verify_bundle

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irkit.cli.bundle_common import as_written, is_free, verified
+from irkit.cli.bundle_common import is_free
 from irkit.cli.options import (
     json_option,
     parse_recipients,
@@ -103,15 +103,10 @@ def _sealed_one(sources: tuple[Path, ...]) -> Path | None:
 
 
 def _pack(bundle: Path, output: Path) -> dict[str, Any]:
+    from irkit.evidence import handling
     from irkit.evidence.keys import trusted_keys
-    from irkit.evidence.store import open_store
-    from irkit.evidence.tar import write_tar
-    from irkit.evidence.verify import verify_bundle
 
-    keys = list(trusted_keys("evidence"))
-    found = verified(verify_bundle(bundle, keys), "packed")
-    write_tar(open_store(bundle), output, found.digest.removeprefix("sha256:"))
-    written = as_written(verify_bundle(output, keys))
+    written = handling.pack(bundle, output, trusted_keys("evidence"))
     return {"files": written.files, "size": written.size, "status": written.status, "digest": written.digest}
 
 
@@ -121,6 +116,7 @@ def _collect(
     from irkit.cases import whoami
     from irkit.evidence.age_writer import EncryptedWriter
     from irkit.evidence.collect import collect_files
+    from irkit.evidence.handling import as_written
     from irkit.evidence.seal import seal_bundle
     from irkit.evidence.store import open_store
     from irkit.evidence.tar import write_tar

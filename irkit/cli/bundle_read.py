@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irkit.cli.bundle_common import verified
 from irkit.cli.options import identity_option, json_option, print_json
 from irkit.errors import EvidenceAltered, ExitCode, UsageProblem, storage_error
 from irkit.text import human_size, printable
@@ -148,6 +147,7 @@ def extract(
     Tar files of the container's own files stay tar files: nothing of the container is unpacked.
     """
     from irkit.evidence.age import identities_from
+    from irkit.evidence.handling import verified
     from irkit.evidence.keys import public_from_file, trusted_keys
     from irkit.evidence.reader import BundleReader
     from irkit.evidence.verify import verify_bundle

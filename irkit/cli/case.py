@@ -77,8 +77,9 @@ def _show_run(row: dict[str, object]) -> None:
             click.echo(
                 f"            {record['outcome']:<11} {record['id']:<14} {printable(str(record['message']), 140)}"
             )
-        ended = ended or record["type"] in ("run-finished", "run-interrupted")
-        if record["type"] in ("run-finished", "run-interrupted"):
+        last = record["type"] in ("run-finished", "run-interrupted", "run-waiting")
+        ended = (ended or last) and record["type"] != "run-resumed"
+        if last:
             click.echo(f"            {record['type']} {record['time']} {record.get('status', '')}")
     if not ended:
         click.echo("            it never ended: irkit was killed, or is still at it")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from irkit.cli.bundle_common import verified
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
 from irkit.errors import ExitCode
 from irkit.text import printable
@@ -35,6 +34,7 @@ def add(
     Write the head down elsewhere: a chain that is cut at its end can be told by it alone.
     """
     from irkit.evidence.custody import hand_over
+    from irkit.evidence.handling import verified
     from irkit.evidence.keys import load_signer, trusted_keys
     from irkit.evidence.verify import verify_bundle
 

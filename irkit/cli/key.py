@@ -151,7 +151,7 @@ def list_(pem: str | None, as_json: bool) -> int:
 @click.option(
     "--use",
     "uses",
-    type=click.Choice(["evidence", "image", "approval", "tsa"]),
+    type=click.Choice([*USES.choices, "tsa"]),
     multiple=True,
     required=True,
     help="What it may vouch for; tsa: FILE is a timestamp authority's certificate.",

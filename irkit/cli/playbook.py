@@ -8,7 +8,7 @@ import click
 
 from irkit import resources
 from irkit.cli.options import json_option, passphrase_source, print_json, signing_options
-from irkit.cli.playbook_cacao import export_, import_
+from irkit.cli.playbook_cacao import cacao_sign, export_, import_
 from irkit.errors import ExitCode
 from irkit.text import printable
 
@@ -20,6 +20,7 @@ def command() -> None:
 
 command.add_command(export_)
 command.add_command(import_)
+command.add_command(cacao_sign)
 
 
 @command.command("list")
@@ -119,13 +120,16 @@ def plan(name: str, variables: tuple[str, ...], as_dot: bool, as_json: bool) -> 
             }
         )
     else:
+        width = max((len(row["id"]) for row in found), default=0)
         for row in found:
             extra = [f"when {row['when']} ({row['runs']})"] if row["when"] else []
             extra += [f"needs {', '.join(row['needs'])}"] if row["needs"] else []
             extra += [f"approval: {row['approve']}"] if row["approve"] else []
+            extra += [f"for each of {row['foreach']}"] if row["foreach"] is not None else []
+            extra += [f"at the same time: {row['parallel']}"] if row["parallel"] else []
             part = "" if row["part"] == "steps" else f"{row['part']}: "
             click.echo(
-                f"  {row['effect']:<8} {row['id']:<16} {part}{printable(row['name'])}"
+                f"  {row['effect']:<8} {row['id']:<{width}} {part}{printable(row['name'])}"
                 + (f"  [{printable('; '.join(extra))}]" if extra else "")
             )
     return ExitCode.DONE
@@ -159,6 +163,18 @@ def actions(names: tuple[str, ...], as_markdown: bool, as_json: bool) -> int:
         for what in ("needs", "undo", "gives") if names else ():
             if row[what]:
                 click.echo(f"           {what + ':':<16} {', '.join(row[what]) if what == 'gives' else row[what]}")
+    return ExitCode.DONE
+
+
+@command.command("schema", epilog="\b\nExample:\n  irkit playbook schema > playbook.schema.json")
+def schema() -> int:
+    """The JSON Schema of playbooks, for editors: with every action, its parameters and what they are for.
+
+    A playbook names it in its first line: # yaml-language-server: $schema=./playbook.schema.json
+    """
+    from irkit.playbook import manual
+
+    print_json(manual.schema())
     return ExitCode.DONE
 
 

@@ -24,14 +24,19 @@ from irkit.cli.running import RunConfig, resume_run
 @click.option("--run", "run_id", default="", help="Which run.  [default: the last one]")
 @click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
 @click.option("--again", multiple=True, metavar="STEP", help="Do this step again, although it may have been done.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Where an approval is missing end with exit code 7; `irkit resume` goes on once it is there.",
+)
 @signing_options
 @engine_option
 @json_option
 def command(
     case_id: str, run_id: str, undo_containment: bool, key: str, passphrase_file: Path | None, passphrase_fd: int | None,
-    engine: str | None, as_json: bool, again: tuple[str, ...],
+    engine: str | None, as_json: bool, again: tuple[str, ...], no_wait: bool,
 ) -> int:  # fmt: skip
-    """Go on with a run of CASE that was killed or interrupted.
+    """Go on with a run of CASE that was killed or interrupted, or waits for an approval.
 
     What its journal says is done is not done again; the step that was under way is looked at and done again.  Refused
     when the playbook, its profile or the target is not what it was.
@@ -39,7 +44,7 @@ def command(
     config = RunConfig(
         "", "", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, {},
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), undo_containment=undo_containment,
-        again=frozenset(again),
+        again=frozenset(again), wait=not no_wait,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = resume_run(config, signals, case_id, run_id)

@@ -37,6 +37,11 @@ from irkit.cli.running import RunConfig, not_contained, run_playbook
 )
 @click.option("--unless-contained", is_flag=True, help="Refuse when a case holds TARGET already.")
 @click.option("--undo-containment", is_flag=True, help="A rollback may thaw and release the target, too.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Where an approval is missing end with exit code 7; `irkit resume` goes on once it is there.",
+)
 @recipient_option
 @signing_options
 @engine_option
@@ -49,6 +54,7 @@ def command(
     digest: str,
     unless_contained: bool,
     undo_containment: bool,
+    no_wait: bool,
     recipients: tuple[str, ...],
     key: str,
     passphrase_file: Path | None,
@@ -64,7 +70,7 @@ def command(
     config = RunConfig(
         target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
-        undo_containment=undo_containment, dry_run=dry_run, digest=digest,
+        undo_containment=undo_containment, dry_run=dry_run, digest=digest, wait=not no_wait,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, not_contained if unless_contained else lambda case, container: None)

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from irkit.playbook.resume import Past
 
 
+PAUSED = ("interrupted", "waiting")
+"""How a run ends that can be gone on with."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """What the command line said."""
@@ -58,6 +62,7 @@ class RunConfig:
     again: frozenset[str] = frozenset()
     digest: str = ""
     """What the playbook's must be, if anything."""
+    wait: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +220,7 @@ class Launcher:
     def _go_on(self, case: str, run: str) -> Mapping[str, Any]:
         """A child of a run that was killed: its end, or what there is left of it to do."""
         ended = read_json(cases.load_case(case).folder / "runs" / run / "result.json")
-        if ended is not None and ended.get("status") != "interrupted":
+        if ended is not None and ended.get("status") not in PAUSED:
             bundle = (ended.get("bundle") or {}).get("path", "")
             return {**ended, "quarantine": ended["quarantine"]["state"], "bundle": bundle}
         return _told(resume_run(self.config, self.signals.fork(), case, run))
@@ -279,6 +284,7 @@ def _play(
                 dry=dry,
                 again=config.again,
                 signed_by=signed_by,
+                wait=config.wait,
             ).run()
         finally:
             journal.close()
@@ -287,7 +293,7 @@ def _play(
         _mark_case(finished, config.dry_run)
         _save(context.run_folder, finished)
         _trace(finished)
-        if outcome.status != "interrupted":  # nobody will go on with it: the target's environment need not lie there
+        if outcome.status not in PAUSED:  # nobody will go on with it: the target's environment need not lie there
             (context.run_folder / "before.json").unlink(missing_ok=True)
     finally:
         _drop_empty(context.writer.folder)
@@ -296,7 +302,7 @@ def _play(
 
 def _mark_case(finished: Finished, dry: bool) -> None:
     """Whether the case holds its target now, or has let it go, whichever command and playbook did it."""
-    if dry or finished.outcome.status == "interrupted":
+    if dry or finished.outcome.status in PAUSED:
         return
     done = {one["uses"] for one in finished.context.steps if one["outcome"] in ("succeeded", "degraded")}
     if finished.context.facts.quarantine_state:

@@ -114,6 +114,9 @@ def _gaps(finished: Finished, say: Say) -> None:
 def _next(finished: Finished, say: Say) -> None:
     name, facts = finished.context.target.name, finished.context.facts
     say("  next")
+    if finished.outcome.status == "waiting":
+        say(f"              irkit case pending, irkit case approve; then irkit resume {finished.context.case.id}")
+        return
     if finished.outcome.status == "interrupted":
         say(f"              irkit contain {name}          go on in the same case: it stays as it is now until then")
         return

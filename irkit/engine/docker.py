@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ class DockerEngine(DockerEvidence):
         self._endpoint = endpoint
         self._calls = CallLog()
         self._client: APIClient | None = None
+        self._making = threading.Lock()
         self._tls = tls
         self._wire = Wire(endpoint.removeprefix("unix://"), self._calls) if use_wire and self.local else None
 
@@ -117,17 +119,20 @@ class DockerEngine(DockerEvidence):
             response.close()
 
     def _sdk(self) -> APIClient:
-        if self._client is None:
-            from docker import APIClient
-            from docker.errors import DockerException
+        """Made once, also when several collectors ask at the same time."""
+        with self._making:
+            if self._client is None:
+                self._client = self._made()
+            return self._client
 
-            try:
-                self._client = APIClient(
-                    base_url=self._endpoint, version="auto", timeout=int(TIMEOUT), tls=self._tls or False
-                )
-            except DockerException as error:
-                raise _unreachable(self._endpoint, error) from error
-        return self._client
+    def _made(self) -> APIClient:
+        from docker import APIClient
+        from docker.errors import DockerException
+
+        try:
+            return APIClient(base_url=self._endpoint, version="auto", timeout=int(TIMEOUT), tls=self._tls or False)
+        except DockerException as error:
+            raise _unreachable(self._endpoint, error) from error
 
     # -- the engine -------------------------------------------------------------------------------------------
 

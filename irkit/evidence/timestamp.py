@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from irkit.clock import rfc3339
-from irkit.errors import CheckFailed, IrkitError, KeyProblem, UsageProblem
+from irkit.errors import CheckFailed, IrkitError, KeyProblem, ServerUnreachable, UsageProblem
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -144,18 +144,29 @@ def _post(url: str, body: bytes) -> bytes:
 
     request = urllib.request.Request(url, body, {"Content-Type": "application/timestamp-query"})  # noqa: S310 - checked
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+        with _opener().open(request, timeout=TIMEOUT) as answer:
             data: bytes = answer.read(TOKEN_LIMIT + 1)
     except urllib.error.HTTPError as error:
         raise IrkitError(f"the timestamp authority at {_shown(url)} answered {error.code}") from error
     except (OSError, ValueError) as error:
-        raise IrkitError(
+        raise ServerUnreachable(
             f"no timestamp: {_shown(url)} can't be reached: {getattr(error, 'reason', error)}",
             hint="the bundle is as it was, and valid; ask again later",
         ) from error
     if len(data) > TOKEN_LIMIT:
         raise IrkitError(f"the answer of {_shown(url)} is too large to be a timestamp")
     return data
+
+
+def _opener() -> Any:
+    """Follows no redirect: an operator allows an address, not where it leads."""
+    import urllib.request
+
+    class Here(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    return urllib.request.build_opener(Here())
 
 
 def _shown(url: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,7 @@ class BundleWriter:
         self.lost: list[str] = []
         self.about: dict[str, Any] = {}
         self._unsynced: list[str] = []
+        self._earlier: Sequence[Artifact] = ()
         self.identities: list[Any] = []
         """What reads an encrypted bundle back; none for a plain one."""
 
@@ -184,6 +186,23 @@ class BundleWriter:
         """The writer of a bundle around this one, which has just been sealed; ``None`` for a plain one."""
         return None
 
+    def beside(self) -> BundleWriter:
+        """A writer into the same bundle for one of several collectors at the same time, each in its own thread.
+
+        What it writes and misses is its own until :meth:`absorb`; until then this writer must write nothing itself.
+        """
+        made = copy.copy(self)
+        made._earlier = self.artifacts
+        made.artifacts, made.gaps, made.lost, made._unsynced = [], [], [], []
+        return made
+
+    def absorb(self, beside: BundleWriter) -> None:
+        """Take over what a writer made by :meth:`beside` has written, once its collector has ended."""
+        self.artifacts += beside.artifacts
+        self.gaps += beside.gaps
+        self.lost += beside.lost
+        self._unsynced += beside._unsynced
+
     def gap(self, collector: str, what: str, why: str) -> None:
         """Record what could not be captured."""
         self.gaps.append(Gap(collector, what, why))
@@ -197,7 +216,7 @@ class BundleWriter:
         The bytes are on the disk after :meth:`sync`, which a run calls as soon as the target is isolated.
         """
         path = f"data/{name}.zst" if compress else f"data/{name}"
-        if not names.is_payload(path) or any(one.path == path for one in self.artifacts):
+        if not names.is_payload(path) or any(one.path == path for one in (*self._earlier, *self.artifacts)):
             raise IrkitError(f"not a new artifact name: {path}")
         private_folder(self.place(path).parent)
         started = now()

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dateutil.parser import isoparse
+
 from irkit.cases import Case
 from irkit.clock import now, rfc3339
-from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, storage_error
+from irkit.errors import CheckFailed, IrkitError, Refused, UsageProblem, Waiting, storage_error
 from irkit.evidence import dsse
 from irkit.evidence.keys import PublicKey, Signer, trusted_keys
-from irkit.home import private_folder, write_json
+from irkit.home import private_folder, read_json, write_json
 from irkit.playbook.model import Approve
 
 PREDICATE_TYPE = "https://irkit.dev/approval/v1"
@@ -45,15 +47,23 @@ class Answer:
 
 
 def ask(
-    folder: Path, step: str, approve: Approve, bound: Mapping[str, Any], checkpoint: Callable[[], None]
+    folder: Path,
+    step: str,
+    approve: Approve,
+    bound: Mapping[str, Any],
+    checkpoint: Callable[[], None],
+    *,
+    wait: bool = True,
 ) -> tuple[Answer, ...]:
     """Wait until enough keys approve, and return their answers.
 
-    ``bound``: what the request names (case, run, playbook's digest, target).  Raises ``Refused`` at the first denial and
-    after the time that the step gives, and what ``checkpoint`` raises.
+    ``bound``: what the request names (case, run, playbook's digest, target).  A request that a run which was cut off has
+    left open is gone on with, so that an answer given meanwhile counts; ``wait``: whether one whose time is over is made
+    anew.  Raises ``Refused`` at the first denial and after the time that the step gives, what ``checkpoint`` raises, and
+    ``Waiting`` where nobody shall wait.
     """
-    path = request(folder, step, approve, bound)
-    ends = time.monotonic() + approve.timeout
+    path, left = request(folder, step, approve, bound, wait=wait)
+    ends = time.monotonic() + left
     while True:
         checkpoint()
         answers = decided(path, approve)
@@ -61,18 +71,30 @@ def ask(
             return answers
         if time.monotonic() >= ends:
             raise too_late(len(answers), step, approve, bound)
+        if not wait:
+            raise Waiting(
+                f"{step!r} waits for {approve.minimum - len(answers)} more approvals: {approve.message}",
+                hint=f"`irkit case approve {bound.get('case', 'CASE')} {step}`, then `irkit resume {bound.get('case', 'CASE')}`",
+            )
         time.sleep(min(POLL, max(0.0, ends - time.monotonic())))
 
 
-def request(folder: Path, step: str, approve: Approve, bound: Mapping[str, Any]) -> Path:
-    """Write down what is asked for, in ``folder``.  Raises ``StorageError``."""
-    asked = {
-        "schema": "irkit.approval/v1", "step": step, "message": approve.message, "by": list(approve.by), "min": approve.minimum,
-        "asked": now(), "expires": rfc3339(time.time() + approve.timeout), "nonce": secrets.token_hex(16), **bound,
-    }  # fmt: skip
+def request(folder: Path, step: str, approve: Approve, bound: Mapping[str, Any], *, wait: bool = True) -> tuple[Path, float]:
+    """Write down what is asked for, in ``folder``, or go on with what is open there; and the seconds that it has.
+
+    Raises ``StorageError``.
+    """
     path = private_folder(folder / FOLDER) / f"{step}.json"
-    write_json(path, asked)
-    return path
+    asked = {
+        "schema": "irkit.approval/v1", "step": step, "message": approve.message, "by": list(approve.by), "min": approve.minimum, **bound,
+    }  # fmt: skip
+    left = _left_open(path, asked, wait)
+    if left is None:
+        left = approve.timeout
+        times = {"asked": now(), "expires": rfc3339(time.time() + left), "nonce": secrets.token_hex(16)}
+        path.with_name(f"{path.stem}.closed").unlink(missing_ok=True)
+        write_json(path, {**asked, **times})
+    return path, left
 
 
 def decided(path: Path, approve: Approve) -> tuple[Answer, ...]:
@@ -95,6 +117,17 @@ def too_late(count: int, step: str, approve: Approve, bound: Mapping[str, Any]) 
 def folders(case: Case) -> list[Path]:
     """Where requests about a case lie: its runs, oldest first, and what a watch asks before it starts one."""
     return [*(case.folder / "runs" / run for run in case.runs), case.folder / WATCH]
+
+
+def _left_open(path: Path, asked: Mapping[str, Any], wait: bool) -> float | None:
+    """The seconds that the same request still has, if an earlier part of the run left it open."""
+    before = read_json(path)
+    if before is None or path.with_name(f"{path.stem}.closed").exists():
+        return None
+    if {name: before.get(name) for name in asked} != asked:
+        return None
+    left = isoparse(str(before["expires"])).timestamp() - time.time()
+    return max(0.0, left) if left > 0 or not wait else None
 
 
 def read_answers(request: Path) -> Iterator[Answer]:

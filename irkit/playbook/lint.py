@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from irkit.actions.registry import SEALED
 from irkit.playbook.conditions import Condition
 from irkit.playbook.model import Playbook, Reference, Step
 
 SEAL = "evidence.seal"
 VERIFY = "evidence.verify"
+VOUCH = "image.sign"
 SAFE = 2
 
 
@@ -176,14 +178,22 @@ def _changes(playbook: Playbook) -> Iterator[Remark]:
 
 def _approvals(playbook: Playbook) -> Iterator[Remark]:
     for step in playbook.every_step:
-        if step.action.effect == "destroy" and step.approve is None:
-            yield Remark("warning", "no-approval", step.id, "it destroys, and nobody is asked: give it `approve`")
+        vouches = step.action.name == VOUCH
+        if (step.action.effect == "destroy" or vouches) and step.approve is None:
+            what = "it vouches for an image" if vouches else "it destroys"
+            yield Remark("warning", "no-approval", step.id, f"{what}, and nobody is asked: give it `approve`")
 
 
 def _evidence(playbook: Playbook) -> Iterator[Remark]:
     names = [step.action.name for step in playbook.every_step]
     if any(name.startswith("acquire.") for name in names) and SEAL not in names:
         yield Remark("error", "never-sealed", "", "it acquires evidence and never seals it: add evidence.seal")
+    sealed = names.index(SEAL) if SEAL in names else len(names)
+    for step in playbook.every_step[:sealed]:
+        if step.action.needs.startswith(SEALED) and step.action.effect != "destroy":
+            yield Remark(
+                "error", "not-sealed", step.id, "it needs a sealed bundle of this run: put evidence.seal before it"
+            )
     if SEAL in names and VERIFY not in names[names.index(SEAL) :]:
         yield Remark(
             "warning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from irkit import schemas
 from irkit.actions.registry import ACTIONS, Action, Param
 
 TYPES: Mapping[type, str] = {
@@ -44,6 +45,41 @@ def _param(one: Param) -> dict[str, Any]:
     return {
         "name": one.name, "type": TYPES[one.type], "required": one.required, "default": None if one.required else default,
         "choices": list(one.choices), "description": one.description,
+    }  # fmt: skip
+
+
+JSON_TYPES: Mapping[type, str] = {
+    str: "string", int: "integer", bool: "boolean", list: "array", dict: "object", float: "number",
+}  # fmt: skip
+REFERENCE: Mapping[str, str] = {"type": "string", "pattern": r"^\$\{\{.*\}\}$"}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of playbooks for editors: the published one, with each action's parameters and their descriptions."""
+    found = schemas.load("playbook")
+    step = found["$defs"]["step"]
+    step["properties"]["uses"]["description"] = "; ".join(
+        f"{name}: {ACTIONS[name].summary}" for name in sorted(ACTIONS)
+    )
+    step["allOf"] = [
+        {"if": {"properties": {"uses": {"const": name}}, "required": ["uses"]}, "then": _with(ACTIONS[name])}
+        for name in sorted(ACTIONS)
+    ]
+    return found
+
+
+def _with(action: Action) -> dict[str, Any]:
+    properties = {one.name: _property(one) for one in action.params}
+    required = [one.name for one in action.params if one.required]
+    given = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"properties": {"with": given}, **({"required": ["with"]} if required else {})}
+
+
+def _property(one: Param) -> dict[str, Any]:
+    plain: dict[str, Any] = {"enum": list(one.choices)} if one.choices else {"type": JSON_TYPES[one.type]}
+    default = list(one.default) if isinstance(one.default, tuple) else one.default
+    return {
+        "description": one.description, "anyOf": [plain, dict(REFERENCE)], **({} if one.required or default is None else {"default": default}),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ class Work:
     result: Result = field(default_factory=lambda: Result("failed", ""))
     error: IrkitError | None = None
     seconds: float = 0.0
+    context: Context | None = None
+    """Its own, when it runs beside others."""
 
 
 class Performer:
@@ -59,6 +62,8 @@ class Performer:
         self.done: dict[str, Done] = {}
         self.cut_off: set[str] = set()
         self.again: frozenset[str] = frozenset()
+        self.wait = True
+        """Whether a step waits for its approval, or the run ends until there is one."""
         self.decided: dict[str, bool | str] = {}
         self.known: dict[str, Any] = {}
         self.watch = Stopwatch(context.checkpoint)
@@ -84,10 +89,12 @@ class Performer:
                 errors[step.id] = self._was(step, self.done.pop(step.id))
             else:
                 todo.append(self._open(step))
-        beside = [one for one in todo if one.step.action.beside]
-        threads = [
-            threading.Thread(target=self._work, args=(one, replace_step(self.context, one.step.id))) for one in beside
-        ]
+        if any(one.step.action.collects for one in todo):
+            _ = self.context.host_view  # looked for once, not by each
+        threads = []
+        for one in (one for one in todo if one.step.action.beside):
+            one.context = beside_context(self.context, one.step)
+            threads.append(threading.Thread(target=self._work, args=(one, one.context)))
         for thread in threads:
             thread.start()
         for one in todo:
@@ -134,7 +141,8 @@ class Performer:
             if ended is not None:
                 break
         words = f"{len(results)} of {len(items)} done" + (f", {failed} failed" if failed else "")
-        work.result = Result("failed" if ended else "degraded" if failed else "succeeded", words, {
+        # of one that was interrupted nothing is final: a run that goes on does what is left
+        work.result = Result(outcome_of(ended) if ended else "degraded" if failed else "succeeded", words, {
             "results": results, "count": len(results), "failed": failed})  # fmt: skip
         work.error, work.seconds = ended, time.monotonic() - begun
         work.artifacts, work.gaps = len(self.context.writer.artifacts), len(self.context.writer.gaps)
@@ -163,6 +171,9 @@ class Performer:
         work.seconds = time.monotonic() - begun
 
     def _close(self, work: Work) -> IrkitError | None:
+        if work.context is not None and work.step.action.collects:
+            work.artifacts, work.gaps = len(self.context.writer.artifacts), len(self.context.writer.gaps)
+            self.context.writer.absorb(work.context.writer)
         step, row, result, error = work.step, work.row, work.result, work.error
         row.update(
             outcome=result.outcome, conclusion=conclusion(result, error, step), finished=now(), message=result.message,
@@ -324,8 +335,8 @@ class Performer:
                 self.started.append(step)
             with self.watch.limit(step.timeout, f"the step {step.id!r}"):
                 result = step.action.run(context, arguments)
-                if not step.action.urgent and not step.action.beside:
-                    self.context.writer.sync()
+                if not step.action.urgent and (step.action.collects or not step.action.beside):
+                    context.writer.sync()
         except IrkitError as error:
             return Result(outcome_of(error), error.message), error
         except Exception as error:  # a fault of irkit's own must not keep the later steps from isolating the target
@@ -365,12 +376,14 @@ class Performer:
         self._write("approval-asked", id=step.id, message=approve.message, by=list(approve.by), min=approve.minimum)
         self.context.warn(f"waiting for an approval: irkit case approve {self.context.case.id} {step.id}")
         try:
-            answers = approval.ask(self.context.run_folder, step.id, approve, bound, self.watch.check)
+            answers = approval.ask(self.context.run_folder, step.id, approve, bound, self.watch.check, wait=self.wait)
+        except Interrupted:
+            raise  # the request stays open: a run that goes on takes the answers that came meanwhile
         except IrkitError as error:
+            approval.close(self.context.run_folder, step.id)
             self._write("approval-refused", id=step.id, message=error.message)
             raise
-        finally:
-            approval.close(self.context.run_folder, step.id)
+        approval.close(self.context.run_folder, step.id)
         given = [{"key": one.key.id, "name": one.key.name, "time": one.time} for one in answers]
         self._write("approval-given", id=step.id, answers=given)
 
@@ -398,12 +411,12 @@ class Performer:
             )
 
 
-def replace_step(context: Context, step: str) -> Context:
-    """The same context under a step's own name, for one that runs beside others."""
-    import copy
-
+def beside_context(context: Context, step: Step) -> Context:
+    """The same context under a step's own name, for one that runs beside others; a collector's with a writer of its own."""
     beside = copy.copy(context)
-    beside.step = step
+    beside.step = step.id
+    if step.action.collects:
+        beside.writer = context.writer.beside()
     return beside
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from irkit.errors import UsageProblem
@@ -11,6 +11,7 @@ from irkit.playbook.conditions import Unknown
 from irkit.playbook.model import Playbook, Reference, Step, resolve, visible
 from irkit.text import printable
 
+PARTS = ("steps", "on_exception", "finally")
 NOT_YET = "decided when it runs"
 
 
@@ -19,7 +20,7 @@ def rows(playbook: Playbook, variables: Mapping[str, Any]) -> list[dict[str, Any
 
     ``runs``: ``yes``, ``no``, or that it is decided when the playbook runs.
     """
-    parts = (("steps", playbook.steps), ("on_exception", playbook.on_exception), ("finally", playbook.final))
+    parts = zip(PARTS, (playbook.steps, playbook.on_exception, playbook.final), strict=True)
     return [_row(part, step, playbook, {"vars": variables}) for part, steps in parts for step in steps]
 
 
@@ -69,18 +70,25 @@ def dot(playbook: Playbook, variables: Mapping[str, Any]) -> str:
         label += "\\napproval needed" if row["approve"] else ""
         style = ', style="rounded,filled,dashed"' if row["runs"] == "no" else ""
         lines.append(f' {_quoted(row["id"])} [label={_quoted(label)}, fillcolor="{COLOURS[row["effect"]]}"{style}];')
-    steps = [row for row in found if row["part"] == "steps"]
-    for one, after in pairwise(steps):
-        lines.append(f" {_quoted(one['id'])} -> {_quoted(after['id'])};")
+    groups = [_together([row for row in found if row["part"] == part]) for part in PARTS]
+    for part in groups:
+        for before, after in pairwise(part):
+            lines += [f" {_quoted(one)} -> {_quoted(other)};" for one in before for other in after]
     for step in playbook.steps:
         if step.goto:
             lines.append(f' {_quoted(step.id)} -> {_quoted(step.goto)} [style=dashed, label="on failure"];')
         lines += [f' {_quoted(one)} -> {_quoted(step.id)} [style=dotted, label="needed"];' for one in step.needs]
-    last = steps[-1]["id"] if steps else ""
-    for row in found:
-        if row["part"] != "steps":
-            lines.append(f" {_quoted(last)} -> {_quoted(row['id'])} [style=dashed, label={_quoted(row['part'])}];")
+    for name, part in (("on_exception", groups[1]), ("finally", groups[2])):
+        for first in part[0] if part else ():
+            lines.append(f" {_quoted(groups[0][-1][-1])} -> {_quoted(first)} [style=dashed, label={_quoted(name)}];")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _together(found: list[dict[str, Any]]) -> list[list[str]]:
+    """The ids of a part's steps in their order; those that run at the same time together."""
+    return [
+        [row["id"] for row in rows] for _, rows in groupby(found, key=lambda row: row["parallel"] or f"/{row['id']}")
+    ]  # fmt: skip
 
 
 def _quoted(text: str) -> str:

@@ -32,6 +32,8 @@ from irkit.playbook.model import (
 
 API_VERSION = "irkit/v1"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,62}")
+"""What conditions can name; and exports put it into command lines."""
 REF = re.compile(r"(attack:T[0-9]{4}(\.[0-9]{3})?|d3fend:D3-[A-Z]+|csf:[A-Z]{2}\.[A-Z]{2}-[0-9]{2}|react:RA[0-9]{4})")
 """ATT&CK, D3FEND, NIST CSF 2.0, RE&CT."""
 EACH = ("results", "count", "failed")
@@ -104,7 +106,10 @@ def _entry(item: Doc, known: Known, included: Included) -> tuple[Step, ...]:
 
 
 def _parallel(item: Doc, known: Known) -> tuple[Step, ...]:
-    """Steps that run at the same time: any number of those that may run beside others, and one that may not."""
+    """Steps that run at the same time: any number of those that may run beside others, and one that may not.
+
+    Beside acquisitions only such as leave the evidence alone: nothing seals a bundle that is being written.
+    """
     identity = _name(item, "id")
     item.text("name", "")
     steps: list[Step] = []
@@ -122,6 +127,10 @@ def _parallel(item: Doc, known: Known) -> tuple[Step, ...]:
         raise item.places["parallel"].error(
             f"only one of these can run at a time: {', '.join(alone)}",
             f"beside it may run: {', '.join(name for name, one in ACTIONS.items() if one.beside)}",
+        )
+    if alone and (taking := [step.action.name for step in steps if step.action.collects]):
+        raise item.places["parallel"].error(
+            f"{alone[0]} can't run beside {taking[0]}: the bundle is being written", "put it before or after `parallel`"
         )
     item.done()
     return tuple(steps)
@@ -209,6 +218,10 @@ def _name(doc: Doc, key: str) -> str:
 def _vars(doc: Doc) -> dict[str, Var]:
     found = {}
     for name in list(doc.values):
+        if not VARIABLE.fullmatch(name):
+            raise doc.places[name].error(
+                "a variable's name must be letters, digits, - and _, and begin with a letter or _"
+            )
         item = doc.mapping(name)
         kind = item.choice("type", tuple(VAR_TYPES))
         default = _default(item, kind)

@@ -59,10 +59,10 @@ class Past:
 
 
 def read_past(path: Path) -> Past:
-    """The past of a run.  Raises ``EvidenceAltered`` for a journal that was tampered with, ``Refused`` for an empty one."""
+    """The past of a run.  Raises ``EvidenceAltered`` for a journal that was tampered with, ``Refused`` for an empty or missing one."""
     past: Past | None = None
     opened: dict[str, str] = {}
-    for row in read_journal(path):
+    for row in read_journal(path) if path.exists() else ():
         kind = row["type"]
         if kind == "run-started":
             past = Past(row)

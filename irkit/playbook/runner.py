@@ -9,7 +9,7 @@ from typing import Any
 from irkit.actions import closing
 from irkit.actions.context import Context
 from irkit.cases import whoami
-from irkit.errors import ExitCode, Interrupted, IrkitError, Refused
+from irkit.errors import ExitCode, Interrupted, IrkitError, Refused, Waiting
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, Step
 from irkit.playbook.performer import UNDECIDED, Performer
@@ -44,13 +44,14 @@ class Runner:
         past: Past | None = None,
         dry: bool = False,
         again: frozenset[str] = frozenset(),
+        wait: bool = True,
         signed_by: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.playbook = playbook
         self.context = context
         self.journal = journal
         self.steps = Performer(playbook, context, journal, variables, dry=dry)
-        self.steps.again = again
+        self.steps.again, self.steps.wait = again, wait
         self.signed_by = dict(signed_by or {})
         self.release = release
         self._shield = shield
@@ -67,11 +68,15 @@ class Runner:
             self._begin()
         with self.steps.watch.limit(self.playbook.timeout, "the run", shared=True):
             error = (self._preflight() if not self.steps.started else None) or self._steps()
+        if isinstance(error, Waiting):
+            return self._wait(error)
         if error is not None:
             self._shield()
             if not isinstance(error, Interrupted):
                 self._aftermath(self.playbook.on_exception)
         error = self._aftermath(self.playbook.final) or error
+        if isinstance(error, Waiting):
+            return self._wait(error)
         outcome = self._conclude(error or self.steps.critical)
         self.context.mark("finished")
         self.journal.write(
@@ -187,6 +192,11 @@ class Runner:
             status = "aborted" if error.exit_code == ExitCode.REFUSED else "failed"
             return Outcome(status, error.exit_code, error, steps)
         return self._judge(steps)
+
+    def _wait(self, error: Waiting) -> Outcome:
+        """Until somebody approves nothing ends: neither ``finally`` runs nor is the evidence sealed; resume goes on."""
+        self.journal.write("run-waiting", message=error.message)
+        return Outcome("waiting", ExitCode.WAITING, error, self.context.steps)
 
     def _judge(self, steps: list[dict[str, Any]]) -> Outcome:
         """All steps have run: was it all that a responder would hope for?"""

@@ -90,6 +90,7 @@ def test_a_variable_of_another_type_is_refused_before_anything_runs() -> None:
         (HEAD.replace("id: test", "id: ../x") + STEP, "lower-case", ":3:"),
         (HEAD + "vars: {n: {type: integer, default: x}}\n" + STEP, "'default' must be of type integer", ":5:"),
         (HEAD + "vars: {n: {type: float}}\n" + STEP, "'type' must be one of", ":5:"),
+        (HEAD + "vars: {\"x'; id; '\": {type: string}}\n" + STEP, "a variable's name must be", ":5:"),
     ],
 )  # fmt: skip
 def test_refused(text: str, said: str, place: str) -> None:
@@ -106,6 +107,12 @@ def test_bind() -> None:
     for given in ({}, {"image": 1}, {"image": "x", "n": "one"}, {"image": "x", "other": 1}):
         with pytest.raises(UsageProblem):
             playbook.bind(given)
+    with pytest.raises(UsageProblem, match="needs a value for 'image'"):
+        playbook.bind({})
+    few = read(HEAD + "vars: {mode: {type: string, default: careful, choices: [careful, fast]}}\n" + STEP)
+    assert few.bind({"mode": "fast"}) == {"mode": "fast"} and few.bind({}) == {"mode": "careful"}
+    with pytest.raises(UsageProblem, match="one of careful, fast"):
+        few.bind({"mode": "reckless"})
 
 
 def test_resolve() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from irkit.cacao.check import check
 from irkit.cacao.export import EXTENSION, export
 from irkit.cacao.imported import import_, parse
 from irkit.cli.main import cli
-from irkit.errors import PlaybookInvalid
+from irkit.errors import PlaybookInvalid, UsageProblem
 from irkit.playbook.model import Playbook
 from irkit.playbook.reader import read_playbook
 
@@ -68,12 +69,32 @@ def test_shipped_ones_hold_and_come_back(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_for_soarca(path: Path) -> None:
-    document, lost = export(read_playbook(*documents.load(path), path), path.read_bytes(), "soarca")
-    assert list(check(document)) == [] and lost
+    playbook = read_playbook(*documents.load(path), path)
+    document, lost = export(playbook, path.read_bytes(), "soarca", host="10.0.0.5")
+    assert list(check(document)) == [] and lost and problems(json.loads(json.dumps(document))) == []
     (action,) = [step for step in document["workflow"].values() if step["type"] == "action"]
-    assert action["commands"][0]["command"].startswith(f"irkit run {path.stem} __target__:value --json")
+    assert action["commands"][0]["command"].startswith(f"irkit run {path.stem} '__target__:value' --json")
     assert list(document["agent_definitions"].values()) == [{"type": "soarca", "name": "soarca-ssh"}]
+    (target,) = document["target_definitions"].values()
+    login = document["authentication_info_definitions"][target["authentication_info"]]
+    assert target["address"] == {"ipv4": ["10.0.0.5"]} and login["type"] == "user-auth" and len(login) == 4
+    assert {"__target__", "__irkit_user__", "__irkit_password__"} <= set(document["playbook_variables"])
     assert "playbook_extensions" not in document
+
+
+@pytest.mark.parametrize(
+    ("profile", "host", "said"),
+    [("soarca", "", "no|not an IPv4"), ("soarca", "irkit.example", "not an IPv4"), ("soarca", "::1", "not an IPv4"), ("full", "10.0.0.5", "soarca")],
+)  # fmt: skip
+def test_soarca_takes_an_address_alone(profile: str, host: str, said: str) -> None:
+    with pytest.raises(UsageProblem, match=said):
+        exported(FLOW, profile=profile, host=host)
+
+
+def test_soarca_names_its_own_variables() -> None:
+    taken = HEAD + "vars: {irkit_password: {type: string}}\nsteps: [{id: a, uses: wait_for}]\n"
+    with pytest.raises(UsageProblem, match="__irkit_password__"):
+        exported(taken, profile="soarca", host="10.0.0.5")
 
 
 FLOW = (
@@ -118,6 +139,7 @@ def test_the_flow() -> None:
 
 def test_the_same_playbook_has_the_same_identifiers() -> None:
     assert set(exported(FLOW)["workflow"]) == set(exported(FLOW)["workflow"])
+    assert {uuid.UUID(name.partition("--")[2]).version for name in exported(FLOW)["workflow"]} == {4}
 
 
 def test_one_that_was_changed_is_read_from_its_steps() -> None:

@@ -32,6 +32,20 @@ def test_rows_and_graph() -> None:
     assert graph.count("{") == graph.count("}")
 
 
+def test_what_runs_at_the_same_time_is_drawn_so() -> None:
+    text = HEAD + (
+        "steps:\n  - {id: a, uses: wait_for}\n  - {id: p, parallel: [{id: x, uses: wait_for}, {id: y, uses: acquire.logs}]}\n  - {id: b, uses: evidence.seal}\n"
+        "on_exception: [{id: e, uses: wait_for}]\nfinally: [{id: f, uses: wait_for}, {id: g, uses: wait_for}]\n"
+    )
+    playbook = read_playbook(documents.parse(text.encode(), "p"), "sha256:0", Path("p"))
+    edges = {
+        tuple(line.strip(" ;").split(" [")[0].replace('"', "").split(" -> "))
+        for line in dot(playbook, {}).splitlines()
+        if " -> " in line
+    }
+    assert edges == {("a", "x"), ("a", "y"), ("x", "b"), ("y", "b"), ("b", "e"), ("b", "f"), ("f", "g")}
+
+
 @pytest.mark.parametrize("path", sorted(resources.shipped("playbooks").glob("*.yaml")), ids=lambda path: path.stem)
 def test_of_every_shipped_one(path: Path) -> None:
     more = ["--var", "image=x"] if path.stem.startswith("rebuild") else []

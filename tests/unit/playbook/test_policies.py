@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +13,23 @@ import pytest
 from irkit import documents
 from irkit.actions.context import Result
 from irkit.actions.registry import Action
-from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, Interrupted, IrkitError, PlaybookInvalid
+from irkit.errors import (
+    Conflict,
+    EngineError,
+    EngineUnreachable,
+    ExitCode,
+    Interrupted,
+    IrkitError,
+    PlaybookInvalid,
+    Waiting,
+)
 from irkit.evidence import keys
 from irkit.playbook import approval
 from irkit.playbook.conditions import parse
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Approve, Check, Playbook, Retry, Step, Undo
 from irkit.playbook.reader import read_playbook
+from irkit.playbook.resume import read_past
 from irkit.playbook.runner import Outcome, Runner
 from tests.unit.test_playbook import HEAD, Stub, failing, good
 
@@ -95,7 +106,8 @@ def test_retry_only_what_may_pass(stub: Stub, error: Exception, tries: int) -> N
     done = play(stub, step("a", flaky, retry=Retry(3, 0.02, 2)))
     assert flaky.tries == tries and (done.exit_code == 0) == (tries == 3)
     assert time.monotonic() - began >= (0.06 if tries == 3 else 0)
-    assert sum(row["type"] == "step-retried" for row in read_journal(stub.path)) == tries - 1
+    told = [row["delay"] for row in read_journal(stub.path) if row["type"] == "step-retried"]
+    assert told == [0.02, 0.04][: tries - 1]  # `delay`, then times `backoff`
 
 
 def test_retry_gives_up(stub: Stub) -> None:
@@ -119,10 +131,10 @@ def test_timeout_of_a_step(stub: Stub) -> None:
 
 def test_timeout_of_the_run_skips_what_is_left_but_not_finally(stub: Stub) -> None:
     def long(_: Any, __: Mapping[str, Any]) -> Result:
-        time.sleep(0.06)
+        time.sleep(0.55)
         return Result("succeeded", "")
 
-    done = play(stub, step("a", long), step("b"), step("c"), timeout=0.05, final=(step("z"),))
+    done = play(stub, step("a", long), step("b"), step("c"), timeout=0.5, final=(step("z"),))
     assert outcomes(done) == {"a": "succeeded", "b": "failed", "c": "skipped", "z": "succeeded"}
 
 
@@ -174,6 +186,12 @@ def test_finally_and_on_exception(stub: Stub, how: str) -> None:
     assert (found["z"], found["zz"]) == ("failed", "succeeded")
     assert ("x" in found, "y" in found) == ((True, True) if how == "failure" else (False, False))
     assert done.exit_code == {"success": 4, "failure": 1, "signal": 6}[how]
+
+
+def test_finally_is_not_cut_short_by_the_signal_that_ended_the_run(stub: Stub) -> None:
+    stub.signal = True  # until the run shields itself
+    done = play(stub, step("a"), step("b"), final=(step("z"),))
+    assert outcomes(done) == {"a": "interrupted", "b": "skipped", "z": "succeeded"} and done.exit_code == 6
 
 
 def test_a_signal_while_finally_runs_does_not_cut_it_short(stub: Stub) -> None:
@@ -231,6 +249,16 @@ def test_approved(stub: Stub) -> None:
     assert outcomes(done) == {"a": "succeeded"}
     (given,) = [row for row in read_journal(stub.path) if row["type"] == "approval-given"]
     assert [one["name"] for one in given["answers"]] == ["ann"]
+    asked = json.loads((stub.run_folder / "approvals/a.json").read_bytes())  # type: ignore[attr-defined]
+    bound = {
+        "case": "case-1",
+        "run": "run-1",
+        "playbook": "sha256:0",
+        "target": "abc",
+        "step": "a",
+        "message": "remove it?",
+    }
+    assert {name: asked[name] for name in bound} == bound and len(asked["nonce"]) == 32
     assert any("irkit case approve case-1 a" in text for text in stub.said)  # type: ignore[attr-defined]
 
 
@@ -259,6 +287,80 @@ def test_what_does_not_count(stub: Stub, wrong: str) -> None:
 def test_two_keys(stub: Stub) -> None:
     answering(stub, *(keys.generate(name, uses=("approval",)) for name in ("ann", "bob")))
     assert play(stub, step("a", approve=Approve("?", ("ann", "bob"), 2, 1))).exit_code == 0
+
+
+def resumed(stub: Stub, *steps: Step, **more: Any) -> Outcome:
+    stub.steps.clear()
+    stub.checkpoint = lambda: None  # type: ignore[method-assign]
+    journal = Journal.reopen(stub.path)
+    playbook = Playbook("test", "Test", "", {}, steps, "sha256:0", Path("p"))
+    try:
+        return Runner(playbook, stub, journal, {"x": 1}, lambda: None, past=read_past(stub.path), **more).run()  # type: ignore[arg-type]
+    finally:
+        journal.close()
+
+
+def paused(stub: Stub, *steps: Step, **more: Any) -> Outcome:
+    journal = Journal(stub.path)
+    playbook = Playbook("test", "Test", "", {}, steps, "sha256:0", Path("p"), **more)
+    try:
+        return Runner(playbook, stub, journal, {"x": 1}, lambda: None, wait=False).run()  # type: ignore[arg-type]
+    finally:
+        journal.close()
+
+
+def test_without_waiting_the_run_ends_and_goes_on_once_it_is_approved(stub: Stub) -> None:
+    ran: list[str] = []
+
+    def body(_: Any, __: Mapping[str, Any]) -> Result:
+        ran.append("x")
+        return Result("succeeded", "")
+
+    steps = (step("s", body), step("a", body, "continue", approve=Approve("remove it?", timeout=60)), step("b", body))
+    said: list[str] = []
+    done = paused(stub, *steps, final=(step("z", lambda *_: said.append("z") or good(*_)),), on_exception=(step("y"),))  # type: ignore[func-returns-value]
+    assert (done.status, done.exit_code, ran, said) == ("waiting", ExitCode.WAITING, ["x"], [])
+    assert isinstance(done.error, Waiting) and "case approve" in str(done.error.hint)
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    before = request.read_bytes()
+    again = resumed(stub, *steps, wait=False)
+    assert (again.status, again.exit_code, ran) == ("waiting", 7, ["x"]) and request.read_bytes() == before
+    assert [one["step"] for one in approval.pending(stub.run_folder)] == ["a"]  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    assert resumed(stub, *steps, wait=False).exit_code == 0 and ran == ["x", "x", "x"]
+    assert not list(approval.pending(stub.run_folder))  # type: ignore[attr-defined]
+
+
+def test_without_waiting_it_is_denied_after_its_time(stub: Stub) -> None:
+    steps = (step("a", approve=Approve("?", timeout=0.05)),)
+    assert paused(stub, *steps).status == "waiting"
+    time.sleep(0.06)
+    done = resumed(stub, *steps, wait=False)
+    assert (done.status, done.exit_code) == ("aborted", 5) and "0 of 1 approvals" in done.steps[0]["message"]
+
+
+def test_an_answer_that_came_while_nobody_looked_counts(stub: Stub) -> None:
+    steps = (step("a", approve=Approve("?", timeout=30)),)
+    assert paused(stub, *steps).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "deny", "no")
+    assert "ann denied it" in resumed(stub, *steps).steps[0]["message"]
+
+
+def test_what_was_critical_before_a_pause_still_is(stub: Stub) -> None:
+    steps = (step("c", NO, "continue", critical=True), step("a", approve=Approve("?", timeout=30)))
+    assert paused(stub, *steps).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    done = resumed(stub, *steps)
+    assert outcomes(done) == {"c": "failed", "a": "succeeded"} and (done.status, done.exit_code) == ("failed", 1)
+
+
+def test_another_question_is_asked_anew(stub: Stub) -> None:
+    assert paused(stub, step("a", approve=Approve("this?", timeout=30))).status == "waiting"
+    request = stub.run_folder / "approvals/a.json"  # type: ignore[attr-defined]
+    approval.answer(request, keys.generate("ann", uses=("approval",)), "approve")
+    assert resumed(stub, step("a", approve=Approve("that?", timeout=30)), wait=False).status == "waiting"
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from irkit import documents
 from irkit.actions import registry
 from irkit.actions.context import Result
 from irkit.actions.registry import ACTIONS, Action, Param
-from irkit.errors import IrkitError, PlaybookInvalid
+from irkit.errors import Interrupted, IrkitError, PlaybookInvalid
 from irkit.playbook import lint, plan
 from irkit.playbook.journal import Journal, read_journal
 from irkit.playbook.model import Playbook
@@ -96,6 +96,35 @@ def test_include(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     changed = (tmp_path / "inner.yaml").read_text().replace("quiet", "still")
     (tmp_path / "inner.yaml").write_text(changed)
     assert load_playbook(tmp_path / "outer.yaml").digest != outer.digest
+
+
+GUARDED = (
+    "vars: {ok: {type: boolean, default: true}}\npreflight: [{check: vars.ok, message: not today}]\nsteps: [{id: one, uses: test.fail, with: {what: bad}}]\n"
+    "on_exception: [{id: sorry, uses: test.main, with: {what: 1}}]\nfinally: [{id: end, uses: test.main, with: {what: 2}}]\n"
+)
+
+
+def test_what_an_included_one_says_of_failures_holds(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
+    book(tmp_path, GUARDED, "inner")
+    outer = book(
+        tmp_path,
+        "steps: [{id: a, include: ./inner.yaml}]\non_exception: [{id: own, uses: test.main, with: {what: 0}}]\n",
+    )
+    assert play(stub, outer).status == "failed"
+    assert actions == [("a-one", "bad"), ("own", 0), ("a-sorry", 1), ("a-end", 2)]
+
+
+def test_the_preflight_of_an_included_one_holds(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
+    book(tmp_path, GUARDED, "inner")
+    done = play(
+        stub,
+        book(
+            tmp_path,
+            "steps: [{id: f, uses: test.main, with: {what: 0}}, {id: a, include: ./inner.yaml, with: {ok: false}}]\n",
+        ),
+    )
+    assert done.exit_code == 5 and done.error is not None and done.error.message == "not today"
+    assert actions == [("a-sorry", 1), ("a-end", 2)]  # the run is over, and nothing was done
 
 
 def test_an_include_is_decided_once(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
@@ -203,14 +232,23 @@ def test_a_timeout_in_parallel_is_that_step_s_alone(
     stub: Stub,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def slow(ctx: Any, args: Mapping[str, Any]) -> Result:
-        for _ in range(args["what"]):
-            time.sleep(0.02)
-            ctx.checkpoint()
+    late, seen = threading.Event(), threading.Event()
+
+    def one(ctx: Any, args: Mapping[str, Any]) -> Result:
+        time.sleep(0.1)
+        late.set()  # its own time is over, and it has not looked yet
+        seen.wait(10)
+        ctx.checkpoint()
         return Result("succeeded", "", {})
 
-    for name in ("test.say", "test.main"):
-        monkeypatch.setitem(ACTIONS, name, replace(ACTIONS[name], run=slow))  # type: ignore[index]
+    def other(ctx: Any, args: Mapping[str, Any]) -> Result:
+        late.wait(10)
+        ctx.checkpoint()
+        seen.set()
+        return Result("succeeded", "", {})
+
+    for name, body in (("test.say", one), ("test.main", other)):
+        monkeypatch.setitem(ACTIONS, name, replace(ACTIONS[name], run=body))  # type: ignore[index]
     outer = book(
         tmp_path,
         "steps:\n  - id: all\n    parallel:\n      - {id: a, uses: test.say, with: {what: 100}, timeout: 0.05, on_failure: continue}\n"
@@ -273,6 +311,44 @@ def test_foreach_goes_on_where_it_was(tmp_path: Path, stub: Stub, actions: list[
     stub.steps.clear()
     assert play(stub, outer, past=read_past(stub.path)).status == "succeeded"
     assert actions == [("a-2", "y"), ("a-3", "z")]
+
+
+def test_foreach_goes_on_after_a_signal(
+    tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = book(
+        tmp_path,
+        "steps: [{id: a, uses: test.fail, foreach: [x, y, z], with: {what: '${{ item }}'}, register: got, on_failure: continue}]",
+    )
+    calm, fail = ACTIONS["test.fail"], [True]
+
+    def signalled(ctx: Any, args: Mapping[str, Any]) -> Result:
+        if args["what"] == "y" and fail:
+            raise Interrupted("SIGTERM")
+        return calm.run(ctx, args)
+
+    monkeypatch.setitem(ACTIONS, "test.fail", replace(calm, run=signalled))  # type: ignore[index]
+    outer = load_playbook(outer.path)
+    assert play(stub, outer).status == "interrupted"
+    fail.clear()
+    stub.steps.clear()
+    assert play(stub, outer, past=read_past(stub.path)).status == "succeeded"
+    assert [what for _, what in actions] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_step_may_say_that_it_may_be_done_again(
+    tmp_path: Path, stub: Stub, actions: list[Any], monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    params = (Param("what", object, required=True), Param("again", bool, False))
+    monkeypatch.setitem(ACTIONS, "test.once", replace(ACTIONS["test.once"], params=params))  # type: ignore[index]
+    outer = book(tmp_path, ONCE.replace("what: 2", f"what: 2, again: {str(again).lower()}"))
+    play(stub, outer)
+    cut(stub, "b")
+    actions.clear()
+    stub.steps.clear()
+    play(stub, outer, past=read_past(stub.path))
+    assert actions == ([("b", 2), ("c", 3)] if again else [("c", 3)])
 
 
 def test_parallel_goes_on_with_what_was_cut_off(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
