@@ -104,7 +104,7 @@ class Doc:
         """One of a few words."""
         value = self.text(key, default)
         if key in self.values and value not in choices:
-            raise self.places[key].error(f"{key!r} must be one of {', '.join(choices)}", _closest(value, choices))
+            raise self.places[key].error(f"{key!r} must be one of {', '.join(choices)}", closest(value, choices))
         return value
 
     def mapping(self, key: str, default: Any = REQUIRED) -> Doc:
@@ -138,7 +138,7 @@ class Doc:
         """Refuse keys that nobody asked for.  Raises ``PlaybookInvalid``."""
         for key in self.values:
             if key not in self._asked:
-                raise self.places[key].error(f"unknown key {key!r}", _closest(key, sorted(self._asked)))
+                raise self.places[key].error(f"unknown key {key!r}", closest(key, sorted(self._asked)))
 
     def plain(self) -> dict[str, Any]:
         """As plain Python data, all keys counted as asked for."""
@@ -153,7 +153,8 @@ def plain(value: Value) -> Any:
     return [plain(one) for one in value.values] if isinstance(value, Items) else value
 
 
-def _closest(word: str, words: Sequence[str]) -> str | None:
+def closest(word: str, words: Sequence[str]) -> str | None:
+    """A hint: the word that was probably meant, or all known ones."""
     import difflib
 
     near = difflib.get_close_matches(word, words, 1)
