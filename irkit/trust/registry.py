@@ -69,14 +69,20 @@ class Registry:
         self.web = Web(Deadline(seconds), settings.ca)
         self._authorization = ""
         self._supports_signatures = False
+        self._seen: dict[str, Manifest] = {}
+        self._referrers: dict[str, tuple[str, list[str]]] = {}
 
     # -- what is asked for ------------------------------------------------------------------------------------
 
     def manifest(self, wanted: str) -> Manifest:
-        """A manifest by tag or digest.  Raises ``RegistryProblem``."""
+        """A manifest by tag or digest.  What has its digest for a name is asked for once.  Raises ``RegistryProblem``."""
+        if wanted in self._seen:
+            return self._seen[wanted]
         answer = self._get(f"{self.base}/manifests/{wanted}", {"Accept": ", ".join(KNOWN)}, MANIFEST_LIMIT)
         digest = self._checked(answer, wanted if DIGEST.fullmatch(wanted) else "")
-        return read_manifest(answer.body, digest, answer.headers.get("content-type", ""))
+        found = read_manifest(answer.body, digest, answer.headers.get("content-type", ""))
+        self._seen[digest] = found
+        return found
 
     def blob(self, digest: str, limit: int) -> bytes:
         """A blob.  It may be fetched from elsewhere: its digest is what counts.  Raises ``RegistryProblem``."""
@@ -90,6 +96,11 @@ class Registry:
 
         At most :data:`REFERRERS`.  What the list itself says of them (types, annotations) is not used.
         """
+        if digest not in self._referrers:
+            self._referrers[digest] = self._list_referrers(digest)
+        return self._referrers[digest]
+
+    def _list_referrers(self, digest: str) -> tuple[str, list[str]]:
         try:
             answer = self._get(f"{self.base}/referrers/{digest}", {"Accept": OCI_INDEX}, MANIFEST_LIMIT)
         except RegistryProblem as error:

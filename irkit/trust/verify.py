@@ -225,10 +225,10 @@ class _Check:
         reasons = [f"{one.where}: {one.reason}" for one in self.tried if not one.accepted]
         why = "; ".join(reasons[:REASONS]) + (f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else "")
         self.hint = "`irkit image sign IMAGE --key NAME` signs, `irkit key trust` trusts a key for images"
-        over = targets[0] if targets else config
-        raise NotTrusted(
-            f"signed by {len(good)} of {rule.threshold} keys needed: {why or f'there is no signature over {over}'}"
-        )
+        if not why:
+            over = targets[0] if targets else config
+            why = "no other key signed" if good else f"there is no signature over {over or 'it'}"
+        raise NotTrusted(f"signed by {len(good)} of {rule.threshold} keys needed: {why}")
 
     def _not_denied(self, rule: Rule, digests: tuple[str, ...]) -> None:
         self.step, before = "denied", self.step
