@@ -85,7 +85,7 @@ def opened(blob: bytes, keyring: Path, fingerprint: str) -> bytes:
             "--trust-model", "always", "--status-fd", "1",
         ]  # fmt: skip
         imported = _run(
-            [*base, "--import-options", "import-minimal,no-repair-pks-subkey-sig", "--import", str(keyring.absolute())]
+            [*base, "--import-options", "import-minimal", "--import", str(keyring.absolute())]
         )
         if imported.returncode != 0:
             raise KeyProblem(f"gpg can't read the key {keyring}")

@@ -82,6 +82,7 @@ class Web:
             connection.request("GET", path or "/", headers={**_OWN, **headers})
             response = connection.getresponse()
             body = self._read(response, limit, what)
+            self.deadline.left(what)  # what the watchdog cut off looks like an end
             return Answer(response.status, _joined(response), body, url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.deadline.left(what)

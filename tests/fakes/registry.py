@@ -207,11 +207,10 @@ def _proxy(registry: Registry) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.headers.get("Transfer-Encoding") == "chunked":
                 body = self._chunks()
-            kept = {
-                k: v
-                for k, v in self.headers.items()
-                if k.lower() not in ("connection", "transfer-encoding", "content-length")
-            }
+            kept: dict[str, str] = {}
+            for name, value in self.headers.items():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    kept[name] = f"{kept[name]}, {value}" if name in kept else value  # skopeo sends Accept many times
             connection = http.client.HTTPConnection(registry.direct, timeout=20)
             connection.request(self.command, self.path, body or None, kept)
             answer = connection.getresponse()
