@@ -7,6 +7,7 @@ copy → its tag → the reference once more → the container.  The first link 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from irkit.documents import Place
@@ -78,7 +79,7 @@ class _Check:
         self.resolved: Resolved | None = None
         self.image: Image | None = None
         self.content: ImageContent | None = None
-        self.hint = ""
+        self.hint = self.unanswered = ""
 
     def run(self, rule: Rule | None) -> Verdict:
         try:
@@ -88,7 +89,7 @@ class _Check:
         except NotTrusted as error:
             self.hint = error.hint or self.hint
             self._link(BROKEN, "", error.message)
-            return self._verdict(False, error.message)
+            return self._verdict(False, error.message + self.unanswered)
         return self._verdict(
             True, "every link holds" if self.engine else "signed as the policy asks; no engine was asked"
         )
@@ -99,7 +100,7 @@ class _Check:
             self._not_denied(rule, self.resolved.digests)
         elif self.engine is None:
             raise NotTrusted("there is neither a registry's signature nor an engine's image to go by")
-        if self.resolved is None or (self.engine is not None and "statement" in rule.accept):
+        if self.resolved is None:
             self._local(rule)
         self._signatures(rule, reference, registry)
         self._requirements(rule)
@@ -160,6 +161,7 @@ class _Check:
             if "statement" not in rule.accept or self.engine is None:
                 raise
             self._link(UNCHECKED, "", error.message)
+            self.unanswered = f"; the registry could not be asked: {error.message}"
             return None
         found = self.resolved
         self._link(HELD, found.root.digest, f"{reference} at {reference.registry}")
@@ -209,8 +211,11 @@ class _Check:
         config = self.content.config if self.content else ""
         scene = Scene(reference or Reference("", ""), rule.keys, registry, self.resolved, targets, self.content)
         good: dict[str, Tried] = {}
-        for kind in rule.accept:
+        for kind in sorted(rule.accept, key=lambda one: one == "statement"):  # it may mean to read the whole image
             self.say(f"looking for {kind} signatures")
+            if kind == "statement" and self.content is None and self.engine is not None:
+                scene = self._with_content(rule, scene)
+                config = self.content.config if self.content else ""
             for found in self.verifiers[kind].find(scene):
                 tried = judge(found, rule, reference, (config,) if kind == "statement" else targets)
                 self.tried.append(tried)
@@ -222,13 +227,22 @@ class _Check:
                         HELD, next(iter(good.values())).over, f"signed by {len(good)} of {rule.threshold} keys: {names}"
                     )
                     return
-        reasons = [f"{one.where}: {one.reason}" for one in self.tried if not one.accepted]
+        reasons = [f"{one.where or one.kind}: {one.reason}" for one in self.tried if not one.accepted]
         why = "; ".join(reasons[:REASONS]) + (f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else "")
         self.hint = "`irkit image sign IMAGE --key NAME` signs, `irkit key trust` trusts a key for images"
         if not why:
             over = targets[0] if targets else config
             why = "no other key signed" if good else f"there is no signature over {over or 'it'}"
         raise NotTrusted(f"signed by {len(good)} of {rule.threshold} keys needed: {why}")
+
+    def _with_content(self, rule: Rule, scene: Scene) -> Scene:
+        """For statements: what the engine's copy holds, if it has one.  Without one there is no statement over it."""
+        try:
+            self._local(rule)
+        except NotTrusted as error:
+            self.tried.append(Tried("statement", "", "", "", "", False, error.message))
+        self.step = "signatures"
+        return replace(scene, content=self.content)
 
     def _not_denied(self, rule: Rule, digests: tuple[str, ...]) -> None:
         self.step, before = "denied", self.step
