@@ -202,6 +202,13 @@ def _proxy(registry: Registry) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             pass
 
+        def parse_request(self) -> bool:
+            if self.raw_requestline[:1] == b"\x16":  # TLS: say no as Go's servers do, so that engines try without
+                self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n")
+                self.close_connection = True
+                return False
+            return super().parse_request()
+
         def _serve(self) -> None:
             registry.asked.append(f"{self.command} {self.path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
