@@ -127,7 +127,10 @@ def test_a_poisoned_local_tag(shop: Shop) -> None:
     shop.pull(f"{shop.name}:1")
     shop.lab.docker("tag", "irkit-dev/busybox:1", f"{shop.name}:1")
     found = shop.verify(f"{shop.name}:1", code=3)
-    assert found["links"][-1]["name"] in ("tag", "local")  # with containerd's store the image is gone with its last name
+    assert found["links"][-1]["name"] in (
+        "tag",
+        "local",
+    )  # with containerd's store the image is gone with its last name
     assert "leads to another image" in found["reason"] or "does not have this image" in found["reason"]
 
 

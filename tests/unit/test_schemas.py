@@ -15,8 +15,12 @@ from irkit.playbook.reader import load_playbook, read_playbook
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key"]
-)
+    "name",
+    [
+        "run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key", "trust-policy", "image", "policy",
+        "policy-lint", "denied",
+    ],
+)  # fmt: skip
 def test_schemas_are_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas.load(name))
 
