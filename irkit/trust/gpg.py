@@ -84,9 +84,7 @@ def opened(blob: bytes, keyring: Path, fingerprint: str) -> bytes:
             program, "--homedir", folder, "--batch", "--no-tty", "--no-options", "--no-autostart", "--no-auto-key-retrieve",
             "--trust-model", "always", "--status-fd", "1",
         ]  # fmt: skip
-        imported = _run(
-            [*base, "--import-options", "import-minimal", "--import", str(keyring.absolute())]
-        )
+        imported = _run([*base, "--import-options", "import-minimal", "--import", str(keyring.absolute())])
         if imported.returncode != 0:
             raise KeyProblem(f"gpg can't read the key {keyring}")
         message, payload = Path(folder) / "message", Path(folder) / "payload"

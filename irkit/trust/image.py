@@ -48,9 +48,7 @@ def _known(repo_digests: tuple[str, ...], reference: Reference) -> tuple[str, ..
 
 def _asked(engine: Engine, reference: Reference, content: ImageContent, policy: Policy | None) -> tuple[str, ...]:
     settings = policy.registry(reference.registry) if policy else RegistrySettings(reference.registry)
-    info = engine.info().raw
-    platform = resolve.engine_platform(str(info.get("OSType") or ""), str(info.get("Architecture") or ""))
-    found = resolve.resolve(Registry(reference, settings), platform)
+    found = resolve.resolve(Registry(reference, settings), resolve.platform_of(engine.info()))
     if found.config.digest != content.config:
         raise NotTrusted(
             f"the registry's {reference} is another image ({found.config.digest}) than the engine's ({content.config})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from irkit.engine.interface import EngineInfo
 from irkit.errors import NotTrusted
 from irkit.text import printable
 from irkit.trust import strict
@@ -45,8 +46,14 @@ class Resolved:
 
 
 def engine_platform(os_type: str, architecture: str) -> str:
-    """``linux/amd64`` from what an engine says of itself (``OSType``, ``Architecture``)."""
+    """``linux/amd64`` from what an engine or a machine says of itself, in Go's names or uname's."""
     return f"{os_type or 'linux'}/{_ARCHITECTURES.get(architecture, architecture)}"
+
+
+def platform_of(info: EngineInfo) -> str:
+    """An engine's own platform."""
+    system = str(info.raw.get("OSType") or info.version_raw.get("Os") or "")
+    return engine_platform(system, str(info.version_raw.get("Arch") or info.raw.get("Architecture") or ""))
 
 
 def child(index: Manifest, platform: str) -> tuple[str, int]:

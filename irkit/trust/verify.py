@@ -179,8 +179,7 @@ class _Check:
             import platform
 
             return resolve.engine_platform("linux", platform.machine())
-        info = self.engine.info().raw
-        return resolve.engine_platform(str(info.get("OSType") or ""), str(info.get("Architecture") or ""))
+        return resolve.platform_of(self.engine.info())
 
     def _local(self, rule: Rule) -> None:
         """The engine's copy, by digest; without a registry's word by its name, and then by what it holds."""

@@ -45,12 +45,12 @@ EVERYTHING = """\
 apiVersion: irkit/v1
 kind: TrustPolicy
 description: all there is
-revoked: {keys: [old], digests: ["sha256:%(zero)s"]}
+revoked: {keys: [old], digests: ["sha256:ZERO"]}
 keys:
   a: {public_key: a.pub, valid_from: 2026-01-01, valid_until: "2099-01-01T00:00:00Z", description: x}
   ring: {key_ring: b}
   old: {public_key: b.pub, revoked_at: 2026-02-01, why: stolen}
-  hub: {notary_root: "%(zero)s"}
+  hub: {notary_root: "ZERO"}
 registries:
   "registry.example:5000": {plain_http: true, auth: "https://auth.example", lookaside: sigs, notary: "https://notary.example:4443"}
 repositories:
@@ -63,14 +63,14 @@ repositories:
     identity: exact
     without_repository: accept
     annotations: {env: prod}
-    digests: ["sha256:%(zero)s"]
-    revoked_digests: ["sha256:%(one)s"]
+    digests: ["sha256:ZERO"]
+    revoked_digests: ["sha256:ONE"]
     minimum_version: 1.4.2
     version_label: version
   - match: "**"
     action: deny
     why: only the shop
-""" % {"zero": "0" * 64, "one": "1" * 64}
+""".replace("ZERO", "0" * 64).replace("ONE", "1" * 64)
 
 
 def test_everything_is_read(folder: Path) -> None:
