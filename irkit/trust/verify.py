@@ -17,6 +17,7 @@ from irkit.evidence.keys import PublicKey, trusted_keys
 from irkit.text import printable
 from irkit.trust import denied, local, resolve, versions
 from irkit.trust.content import ImageContent
+from irkit.trust.content_trust import ContentTrust
 from irkit.trust.gpg import Gpg
 from irkit.trust.model import BROKEN, HELD, NAMELESS, UNCHECKED, Found, Link, Tried, TrustKey, Verdict
 from irkit.trust.notation import Notation
@@ -47,11 +48,8 @@ def verify(
     An image that is not trusted is a verdict, not an error.  Raises ``UsageProblem``, ``EngineError``, ``StorageError``.
     """
     check = _Check(text, policy, engine, container, platform, seconds, say)
-    check.verifiers = {one.kind: one for one in (Cosign(), Bundle(), Gpg(), Notation(), Statement(signature))}
-    if policy is not None and any("content-trust" in rule.accept for rule in policy.rules):
-        from irkit.trust.content_trust import ContentTrust
-
-        check.verifiers["content-trust"] = ContentTrust()
+    made: tuple[Verifier, ...] = (Cosign(), Bundle(), Gpg(), Notation(), Statement(signature), ContentTrust())
+    check.verifiers = {one.kind: one for one in made}
     return check.run(_key_ring_rule(key) if policy is None or key is not None else None)
 
 

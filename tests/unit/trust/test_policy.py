@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from irkit.trust.policy import Policy, load_policy
 from irkit.trust.policy_lint import lint
 from irkit.trust.policy_reader import read_file
 from irkit.trust.reference import parse_reference
+from tests.fakes import signers
+
+ROOT = Path(__file__).parents[3]
 
 HEAD = "apiVersion: irkit/v1\nkind: TrustPolicy\nkeys:\n  a: {public_key: a.pub}\n  b: {public_key: b.pub}\nrepositories:\n"
 
@@ -258,3 +262,19 @@ def test_versions_in_order() -> None:
     assert [versions.sort_key(one) for one in ("", "newest", "1.", "1.2.3.4.5.6.7.8.9", "1 ", "1.2-é", "-1")] == [
         None
     ] * 7
+
+
+def test_the_documented_policy_is_one(tmp_path: Path) -> None:
+    """The example of docs/trust.md, with keys of its names."""
+    text = re.search(r"```yaml\n(apiVersion.*?)```", (ROOT / "docs" / "trust.md").read_text(), re.DOTALL)
+    assert text is not None
+    (tmp_path / "release.pub").write_bytes(keys.generate("release", uses=("image",)).public.pem)
+    keys.generate("backup", uses=("image",))
+    ca = signers.issue(tmp_path / "ca").ca.read_text()
+    for name in ("ops.asc", "corp-ca.pem", "registry-ca.pem"):
+        (tmp_path / name).write_text(ca)
+    found = read(tmp_path, text[1])
+    assert [one.level for one in lint(found)].count("error") == 0
+    documented = (ROOT / "docs" / "trust.md").read_text()
+    for field in (*schemas.load("trust-policy")["properties"]["repositories"]["items"]["properties"], *schemas.load("trust-policy")["properties"]["keys"]["additionalProperties"]["properties"]):  # fmt: skip
+        assert field == "description" or f"`{field}`" in documented, field
