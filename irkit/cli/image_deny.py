@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from irkit.cli.options import json_option, print_json
-from irkit.errors import ExitCode
+from irkit.errors import ExitCode, UsageProblem
 from irkit.text import printable
 
 
@@ -21,6 +21,8 @@ def deny(digests: tuple[str, ...], why: str, remove: bool, as_json: bool) -> int
     """Never trust an image again that has DIGEST as its index, manifest, configuration or a layer; without one, list them."""
     from irkit.trust import denied
 
+    if remove and not digests:
+        raise UsageProblem("which digests?", hint="`irkit image deny` lists them")
     if remove:
         rows = denied.remove(digests)
     elif digests:

@@ -76,6 +76,8 @@ def verify(
     container = None if found is None else _container(found, image)
     if container is not None:
         image = reference or container.image_ref
+    elif reference:
+        raise UsageProblem("--reference goes with a container", hint=f"{CONTAINER}NAME")
     verdict = check(
         image, load_policy(policy_file), found, container=container, signature=signature,
         key=public_from_file(key, "image") if key else None, platform=platform, seconds=timeout,

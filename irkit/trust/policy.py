@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,11 +92,11 @@ def default_path() -> Path:
 
 
 def load_policy(path: Path | None = None) -> Policy | None:
-    """The policy; ``None`` when none is named and there is no default one.
+    """The policy; ``None`` when none is named and there is no default one.  A link that leads nowhere is no absence.
 
     Raises ``PlaybookInvalid`` naming line and column, and ``KeyProblem`` for a key that can't be read.
     """
-    if path is None and not default_path().exists():
+    if path is None and not os.path.lexists(default_path()):
         return None
     from irkit.trust.policy_reader import read_file
 

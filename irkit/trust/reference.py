@@ -14,6 +14,8 @@ from irkit.text import printable
 
 HUB = "docker.io"
 NAME_LIMIT = 255
+TEXT_LIMIT = NAME_LIMIT + 1 + 128 + 1 + 71
+"""A name, a tag and a digest: what is longer is not looked at."""
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _PORT = r":[1-9][0-9]{0,4}"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?:{_PORT})?")
@@ -65,6 +67,8 @@ def parse_reference(text: str) -> Reference:
 
 def parse_plain(text: str) -> Reference:
     """The same, without a tag put in.  Raises ``UsageProblem``."""
+    if len(text) > TEXT_LIMIT:
+        raise _bad(text, "it is too long")
     name, at, digest = text.partition("@")
     if at and not DIGEST.fullmatch(digest):
         raise _bad(text, "its digest is not sha256: and 64 digits")

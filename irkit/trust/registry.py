@@ -32,7 +32,8 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES = (OCI_INDEX, DOCKER_LIST)
 KNOWN = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
-_CHALLENGE = re.compile(r'\s*,?\s*([A-Za-z]+)="((?:[^"\\]|\\.)*)"')
+CHALLENGE_LIMIT = 4096
+_CHALLENGE = re.compile(r'([A-Za-z]+)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class Registry:
         self._supports_signatures = False
         self._seen: dict[str, Manifest] = {}
         self._referrers: dict[str, tuple[str, list[str]]] = {}
+
+    def fresh(self, seconds: float) -> None:
+        """A new deadline: something else has taken time meanwhile."""
+        self.web.deadline = Deadline(seconds)
 
     # -- what is asked for ------------------------------------------------------------------------------------
 
@@ -187,7 +192,7 @@ class Registry:
 
     def _authorize(self, challenge: str) -> str:
         """An ``Authorization`` header after a 401 (distribution spec, token authentication), empty when there is none."""
-        scheme, _, rest = challenge.partition(" ")
+        scheme, _, rest = challenge[:CHALLENGE_LIMIT].partition(" ")
         who = credentials.find(self.reference.registry)
         if scheme.lower() == "basic":
             return who.basic

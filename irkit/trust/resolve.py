@@ -68,7 +68,8 @@ def child(index: Manifest, platform: str) -> tuple[str, int]:
             continue
         if (found.get("os"), found.get("architecture")) == (wanted_os, architecture):
             fits.append((str(found.get("variant") or ""), row))
-    exact = [one for one in fits if one[0] == variant] if len(fits) > 1 else fits
+    # Of several the engine would choose for itself; only an arm's variant leaves no choice.
+    exact = [one for one in fits if one[0] == variant and variant] if len(fits) > 1 else fits
     if len(exact) != 1:
         raise NotTrusted(
             f"{what} has {len(exact) or len(fits) or 'no'} manifests for {printable(platform, 60)}: one is needed"

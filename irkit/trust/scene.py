@@ -49,7 +49,12 @@ class Verifier(Protocol):
 
 def attempt(kind: str, where: str, check: Callable[[], Found]) -> Found:
     """One signature's check; an error is the reason why it does not count."""
+    where = printable(where, 200)
     try:
         return check()
     except IrkitError as error:
-        return Found(kind, printable(where, 200), problem=error.message)
+        return Found(kind, where, problem=error.message)
+    except (
+        Exception
+    ) as error:  # parsers of certificates have errors of many families; what they can't read is no signature
+        return Found(kind, where, problem=f"it can't be read: {type(error).__name__}")

@@ -6,6 +6,7 @@ user says.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from irkit.home import home, private_folder, write_file
 from irkit.trust import strict
 from irkit.trust.content import ImageContent
 from irkit.trust.model import Found, TrustKey
-from irkit.trust.reference import is_id, parse_reference
+from irkit.trust.reference import is_id, parse_plain, parse_reference, same_repository
 from irkit.trust.scene import TRIES, Scene, attempt
 
 PREDICATE_TYPE = "https://irkit.dev/image-signature/v1"
@@ -97,9 +98,18 @@ def _check(path: Path, scene: Scene, content: ImageContent, keys: tuple[TrustKey
         raise NotTrusted("it is over another image")
     _check_manifests(predicate.get("manifests") or [], scene)
     return Found(
-        "statement", str(path), content.config, publics[signed_by.id], repository,
+        "statement", str(path), content.config, publics[signed_by.id], _name(repository, predicate.get("reference")),
         strict.words(predicate.get("annotations")), time=str(predicate.get("signed", "")),
     )  # fmt: skip
+
+
+def _name(repository: str, reference: object) -> str:
+    """What it names: with the tag, where that was signed too and is of the same repository."""
+    if isinstance(reference, str) and not is_id(reference):
+        with contextlib.suppress(UsageProblem):
+            if same_repository(repository, parse_plain(reference)):
+                return reference
+    return repository
 
 
 def _check_manifests(signed: Any, scene: Scene) -> None:

@@ -165,7 +165,7 @@ class _Check:
         self._link(HELD, found.root.digest, f"{reference} at {reference.registry}")
         self.step = "platform"
         if found.root.is_index:
-            self._link(HELD, found.manifest.digest, f"the index's manifest for {found.config.platform}")
+            self._link(HELD, found.manifest.digest, f"the index's manifest for {printable(found.config.platform, 60)}")
         self.step = "config"
         self._link(HELD, found.config.digest, f"the manifest's configuration, {len(found.blobs)} layers")
         return registry
@@ -280,6 +280,7 @@ class _Check:
         self.step = "unmoved"
         if registry is None or reference is None or self.resolved is None or reference.digest:
             return
+        registry.fresh(self.seconds)  # reading the image may have taken long
         again = registry.manifest(reference.tag)
         if again.digest != self.resolved.root.digest:
             raise NotTrusted(f"the tag moved while it was checked: from {self.resolved.root.digest} to {again.digest}")

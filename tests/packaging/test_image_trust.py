@@ -999,6 +999,23 @@ def test_the_table_is_long_enough() -> None:
     assert sum(row.good for row in ROWS.values()) >= 15
 
 
+def test_the_command(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    case.signed()
+    case.asked()
+    words = ["image", "verify", case.reference, "--registry-only", "--policy", str(case.folder / "trust.yaml")]
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "TRUSTED" in said.out and "alice" in said.out and "asking" in said.err and "\x1b" not in said.out
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    case.image("1", text="evil")
+    assert run(words) == 3
+    assert "NOT TRUSTED" in capsys.readouterr().out
+    assert run([*words, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert run([*words, "--reference", "x"]) == 2
+
+
 # -- helpers --------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import ssl
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,17 @@ def test_a_redirected_blob_is_asked_for_without_the_token(docker_config: Path) -
                 asked.registry().blob(sha256(b"other"), 100)
             with pytest.raises(RegistryProblem, match="not followed"):
                 asked.registry().manifest("1")
+
+
+@pytest.mark.parametrize("challenge", ["Bearer " + " " * 60_000, "Bearer " + "a" * 60_000, "Bearer " + 'a="' * 20_000, "Bearer", "", "Digest x", 'Bearer realm="file:///etc/passwd"', 'Bearer realm=""'])  # fmt: skip
+def test_challenges_that_lead_nowhere(challenge: str) -> None:
+    began = time.monotonic()
+    with (
+        server(lambda path, headers: (401, {"WWW-Authenticate": challenge}, b"")) as asked,
+        pytest.raises(RegistryProblem),
+    ):
+        asked.registry().manifest("1")
+    assert time.monotonic() - began < 2
 
 
 def test_redirects_end() -> None:

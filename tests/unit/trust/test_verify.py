@@ -289,6 +289,21 @@ def test_a_lying_registry_is_not_made_up_for_by_a_statement(shop: Shop) -> None:
     assert "the registry says that its manifest" in shop.ask().reason
 
 
+def test_a_statement_names_its_tag(shop: Shop) -> None:
+    sign_image(shop.engine, shop.reference, shop.signer)
+    shop.policy(accept=["statement"], identity="exact")
+    assert shop.ask().accepted
+    shop.image.tag = f"{shop.name}:2"
+    assert "it is for" in shop.ask(f"{shop.name}:2").reason
+
+
+def test_a_policy_that_leads_nowhere_is_no_absence(shop: Shop, irkit_home: Path) -> None:
+    irkit_home.mkdir(exist_ok=True)
+    (irkit_home / "trust.yaml").symlink_to(irkit_home / "gone.yaml")
+    with pytest.raises(UsageProblem, match="can't read"):
+        load_policy()
+
+
 def test_without_a_policy(shop: Shop) -> None:
     verdict = verify(shop.reference, None, shop.engine)
     assert not verdict.accepted and "there is no signature over" in verdict.reason
