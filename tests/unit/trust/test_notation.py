@@ -107,7 +107,7 @@ BAD = {
 @pytest.mark.parametrize("name", list(BAD))
 def test_bad_chains(name: str) -> None:
     made, reason = BAD[name]
-    with pytest.raises(NotTrusted, match=reason):
+    with pytest.raises(NotTrusted, match=reason or None):
         check_chain(chain(*made), chain(ROOT), ())
 
 
