@@ -229,6 +229,24 @@ def test_older_targets_under_newer_snapshots(signed: Signed) -> None:
         assert "targets of the trust data is not the one" in signed.ask(url).reason
 
 
+def test_an_older_root_under_a_newer_snapshot(signed: Signed) -> None:
+    old = signed.notary.data(signed.gun)
+    signed.notary.run("key", "rotate", signed.gun, "targets")
+    assert signed.ask().accepted
+    with lying(signed, lambda data: data | {"root": old["root"]}) as url:
+        assert not signed.ask(url).accepted
+
+
+def test_a_key_under_another_s_name(signed: Signed) -> None:
+    def swap(document: dict[str, Any]) -> None:
+        rows = document["signed"]["keys"]
+        first, second = list(rows)[:2]
+        rows[first], rows[second] = rows[second], rows[first]
+
+    with lying(signed, altered("root", swap)) as url:
+        assert "another name" in signed.ask(url).reason
+
+
 def test_another_repository_s_data(signed: Signed) -> None:
     other = f"{signed.registry.address}/team/other{secrets.token_hex(3)}"
     signed.notary.run("init", other, "-p")

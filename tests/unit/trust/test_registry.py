@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -181,6 +183,43 @@ def test_tls_by_the_policy_s_authority(certificate: tuple[Path, ssl.SSLContext])
         strange.base = strange.base.replace("http:", "https:")
         with pytest.raises(RegistryProblem, match="certificate is not trusted"):
             strange.manifest("1")
+
+
+def test_credentials_go_only_where_the_policy_says(
+    docker_config: Path, certificate: tuple[Path, ssl.SSLContext]
+) -> None:
+    """Over TLS, too, a registry alone can't have its password sent to another server."""
+    ca, context = certificate
+    with server(lambda path, headers: (200, {}, b'{"token": "T"}'), context) as elsewhere:
+        url = f"https://127.0.0.1:{elsewhere.port}"
+
+        def answer(path: str, headers: dict[str, str]) -> Answer:
+            return (
+                good(path, headers)
+                if "authorization" in headers
+                else (401, {"WWW-Authenticate": f'Bearer realm="{url}/t"'}, b"")
+            )
+
+        with server(answer, context) as asked:
+            login(docker_config, f"127.0.0.1:{asked.port}")
+            asked.registry(ca=ca).manifest("1")
+            assert [row[1] for row in elsewhere.rows] == [""], "an anonymous token"
+            asked.registry(ca=ca, auth=url).manifest("1")
+            assert elsewhere.rows[-1][1].startswith("Basic ")
+
+
+def test_an_answer_that_breaks_off() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        client.recv(4096)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+        client.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with listener, pytest.raises(RegistryProblem, match="broke off|as it should"):
+        Web(Deadline(5)).get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, 1000)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from irkit import schemas
 from irkit.cli.main import run
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
+from irkit.engine.interface import Image
 from irkit.errors import NotTrusted, StorageError, UsageProblem
 from irkit.evidence import keys
 from irkit.trust import denied
@@ -243,6 +244,33 @@ def test_an_index(shop: Shop) -> None:
         assert why in shop.ask().reason
 
 
+def test_manifests_that_contradict_their_configuration(shop: Shop) -> None:
+    config = {"mediaType": CONFIG, **shop.blob(shop.image.document)}
+    layer = {"mediaType": LAYER, **shop.blob(gzip.compress(shop.image.layer, mtime=0))}
+    bare = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": ["x"]}}).encode()
+    for document, why in (
+        ({"config": {**config, "mediaType": "application/vnd.cncf.helm.config.v1+json"}, "layers": [layer]}, "is no image's"),
+        ({"config": {**config, "size": 1}, "layers": [layer]}, "another size than it says"), ({"config": config, "layers": []}, "has 0 layers"),
+        ({"config": config, "layers": [layer, layer]}, "has 2 layers"), ({"config": {**config, "digest": "sha256:x"}, "layers": [layer]}, "a digest that is none"),
+        ({"config": {"mediaType": CONFIG, **shop.blob(bare)}, "layers": [layer]}, "names no layers"), ({"config": [], "layers": [layer]}, "is no object"),
+        ({"config": config, "layers": [layer] * 1001}, "more than 1000"), ({"config": config, "layers": {}}, "no list"),
+    ):  # fmt: skip
+        shop.sign(shop.manifest({"mediaType": OCI, **document}, "1"))
+        assert why in shop.ask().reason
+
+
+def test_an_engine_that_answers_with_another_image(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.sign()
+    evil = Held("evil:1", tree=b"evil")
+    found = shop.engine.image
+    monkeypatch.setattr(shop.engine, "image", lambda ref: Image(evil.raw()) if ref == shop.image.id else found(ref))
+    assert "the engine answers" in shop.ask().reason
+    monkeypatch.setattr(
+        shop.engine, "image", lambda ref: Image(shop.image.raw() | {"RootFS": {"Layers": [sha256(b"x")]}})
+    )
+    assert "describes other layers" in shop.ask().reason
+
+
 def test_versions_count_by_signed_labels(shop: Shop) -> None:
     shop.sign()
     shop.policy(minimum_version="1.4.2")
@@ -357,8 +385,10 @@ def test_denied(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["image", "deny", "--remove", digest]) == 0
     assert shop.ask().accepted
     assert run(["image", "deny", "--remove", shop.digest]) == 2 and run(["image", "deny", "sha256:0"]) == 2
-    denied.add([shop.image.id], "miner")
-    assert "miner" in verify(shop.reference, None, shop.engine).reason or not list(keys.trusted_keys("image"))
+    sign_image(shop.engine, shop.reference, shop.signer)
+    assert verify(shop.reference, None, shop.engine).accepted
+    denied.add([sha256(shop.image.layer)], "miner")
+    assert "miner" in verify(shop.reference, None, shop.engine).reason, "without a registry and a policy, too"
 
 
 def test_a_list_that_can_t_be_read_denies_everything(shop: Shop) -> None:
@@ -402,6 +432,15 @@ def test_archives_that_contradict_themselves(files: dict[str, bytes]) -> None:
     image = Held("x", tree=b"clean")
     with pytest.raises(NotTrusted):
         read_content(iter([archive({"c.json": image.document, "l.tar": image.layer, **files})]))
+
+
+def test_an_archive_with_a_name_twice() -> None:
+    """The engine's own reader may take the other one."""
+    image = Held("x", tree=b"clean")
+    evil = archive({"c.json": image.document, "l.tar": b"evil"}).rstrip(b"\0")
+    whole = evil + b"\0" * (-len(evil) % 512) + archive({"c.json": image.document, "l.tar": image.layer})
+    with pytest.raises(NotTrusted, match="one name twice"):
+        read_content(iter([whole]))
 
 
 def test_a_packed_bomb_takes_no_memory() -> None:
