@@ -218,7 +218,7 @@ def test_an_answer_that_breaks_off() -> None:
         client.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    with listener, pytest.raises(RegistryProblem, match="broke off|as it should"):
+    with listener, pytest.raises(RegistryProblem, match=r"broke off|as it should"):
         Web(Deadline(5)).get(f"http://127.0.0.1:{listener.getsockname()[1]}/", {}, 1000)
 
 
