@@ -122,6 +122,19 @@ def test_a_container_by_its_own_image_name(shop: Shop) -> None:
     assert shop.verify(name)["by_name"]["container"] == "held"
 
 
+def test_an_image_that_the_engine_pushed(shop: Shop) -> None:
+    """By Docker's own manifest types, and with the words that a person reads."""
+    shop.lab.docker("tag", "irkit-dev/busybox:1", f"{shop.name}:pushed")
+    shop.lab.docker("push", "-q", f"{shop.name}:pushed")
+    refused = shop.lab.irkit("image", "verify", f"{shop.name}:pushed", code=3)
+    assert "NOT TRUSTED" in refused.out and "there is no signature over" in refused.out
+    shop.cosign.sign(f"{shop.name}:pushed")
+    good = shop.lab.irkit("image", "verify", f"{shop.name}:pushed")
+    assert (
+        "NOT" not in good.out and "TRUSTED" in good.out and "create from sha256:" in good.out and "asking" in good.err
+    )
+
+
 def test_a_poisoned_local_tag(shop: Shop) -> None:
     shop.signed("1")
     shop.pull(f"{shop.name}:1")
