@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,11 +39,19 @@ class Remark:
 
 def lint(policy: Policy) -> list[Remark]:
     """All remarks, by line."""
-    found = [*_keys(policy), *_patterns(policy)]
+    found = [*_file(policy), *_keys(policy), *_patterns(policy)]
     for rule in policy.rules:
         if not rule.deny:
             found += _rule(rule)
     return sorted(found, key=lambda one: (one.place.line, one.place.column, one.rule))
+
+
+def _file(policy: Policy) -> Iterator[Remark]:
+    with contextlib.suppress(OSError):
+        if policy.path.stat().st_mode & 0o022:
+            yield Remark(
+                "error", "writable", Place(str(policy.path), 1, 1), "others may write to the policy: chmod go-w"
+            )
 
 
 def _keys(policy: Policy) -> Iterator[Remark]:

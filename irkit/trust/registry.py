@@ -25,6 +25,7 @@ SIGNATURE_LIMIT = 1024 * 1024
 TOKEN_LIMIT = 64 * 1024
 REDIRECTS = 5
 REFERRERS = 100
+PAGES = 20
 SECONDS = 120.0
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -33,6 +34,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEXES = (OCI_INDEX, DOCKER_LIST)
 KNOWN = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
 CHALLENGE_LIMIT = 4096
+_NEXT = re.compile(r'<([^<>]{1,4096})>; *rel="?next"?')
 _CHALLENGE = re.compile(r'([A-Za-z]+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -112,7 +114,7 @@ class Registry:
             if error.status != 404:
                 raise
         else:
-            return "referrers", _listed(answer.body)
+            return "referrers", self._pages(answer)
         tag = digest.replace(":", "-")
         try:
             index = self.manifest(tag)
@@ -121,6 +123,20 @@ class Registry:
                 raise
             return tag, []
         return tag, _descriptors(index.document) if index.is_index else []
+
+    def _pages(self, answer: Answer) -> list[str]:
+        """All pages of a list (distribution spec, "Listing Referrers": ``Link``), on the same server."""
+        found = _listed(answer.body)
+        for _ in range(PAGES):
+            following = _NEXT.match(answer.headers.get("link", ""))
+            if following is None or len(found) > REFERRERS:
+                break
+            url = urljoin(answer.url, following[1])
+            if origin(url) != origin(self.base):
+                raise NotTrusted(f"the registry goes on with its list elsewhere: {printable(url, 200)}")
+            answer = self._get(url, {"Accept": OCI_INDEX}, MANIFEST_LIMIT)
+            found += _listed(answer.body)
+        return list(dict.fromkeys(found))[: REFERRERS + 1]
 
     def extension_signatures(self, digest: str) -> list[dict[str, Any]]:
         """GPG signatures by the ``X-Registry-Supports-Signatures`` extension (OpenShift); none where it is not offered."""

@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def read(folder: Path, text: str) -> Policy:
     path = folder / "trust.yaml"
     path.write_text(text)
+    path.chmod(0o600)
     try:
         jsonschema.validate(documents.load(path)[0].plain(), schemas.load("trust-policy"))
     except jsonschema.ValidationError as error:
@@ -203,6 +204,12 @@ def test_lint(folder: Path, rules: str, remarks: set[str]) -> None:
     assert {one.rule for one in found} == remarks
     errors = any(one.level == "error" for one in found)
     assert run(["image", "policy", "lint", "--policy", str(folder / "trust.yaml")]) == (3 if errors else 0)
+
+
+def test_lint_knows_who_may_write(folder: Path) -> None:
+    found = read(folder, HEAD + "  - {match: registry.example/web, keys: [a, b], minimum_version: '1'}\n")
+    found.path.chmod(0o664)
+    assert [one.rule for one in lint(found)] == ["writable"]
 
 
 def test_lint_knows_dead_keys(folder: Path) -> None:

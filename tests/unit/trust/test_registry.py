@@ -124,6 +124,32 @@ def test_challenges_that_lead_nowhere(challenge: str) -> None:
     assert time.monotonic() - began < 2
 
 
+def test_pages_of_referrers() -> None:
+    """Every page is read, on the same server, and not for ever."""
+    digest = sha256(b"x")
+    pages = {"": ["a", "b"], "?page=2": ["c"], "?page=3": ["d"]}
+
+    def answer(path: str, headers: dict[str, str]) -> Answer:
+        query = path.partition("/referrers/")[2].removeprefix(digest)
+        names = pages.get(query, ["z"])
+        following = {"": "?page=2", "?page=2": f"/v2/team/web/referrers/{digest}?page=3"}.get(query, endless)
+        body = json.dumps({"manifests": [{"digest": sha256(name.encode())} for name in names]}).encode()
+        return (
+            200,
+            {"Content-Type": "application/json", **({"Link": f'<{following}>; rel="next"'} if following else {})},
+            body,
+        )
+
+    with server(answer) as asked:
+        endless = ""
+        assert asked.registry().referrers(digest) == ("referrers", [sha256(one) for one in (b"a", b"b", b"c", b"d")])
+        endless = "?page=4"
+        assert len(asked.registry().referrers(digest)[1]) == 5 and len(asked.rows) < 40
+        endless = "http://127.0.0.2/v2/"
+        with pytest.raises(NotTrusted, match="elsewhere"):
+            asked.registry().referrers(digest)
+
+
 def test_redirects_end() -> None:
     with server(lambda path, headers: (307, {"Location": path + "x"}, b"")) as asked:
         with pytest.raises(RegistryProblem, match="not followed"):
