@@ -39,6 +39,9 @@ def command() -> None:
 @click.option(
     "--registry", "at_registry", is_flag=True, help="Ask the registry for the manifest's digest, and sign it too."
 )
+@click.option(
+    "--push", is_flag=True, help="Put a signature that cosign verifies beside the image in its registry, too."
+)
 @signing_options
 @engine_option
 @json_option
@@ -47,6 +50,7 @@ def sign(
     output: Path | None,
     annotations: tuple[str, ...],
     at_registry: bool,
+    push: bool,
     key: str,
     passphrase_file: Path | None,
     passphrase_fd: int | None,
@@ -58,12 +62,15 @@ def sign(
     from irkit.evidence.keys import load_signer
     from irkit.trust.image import sign_image
     from irkit.trust.policy import load_policy
+    from irkit.trust.push import push_signature
 
+    at_registry = at_registry or push
     signer = load_signer(key, "image", passphrase_source(passphrase_file, passphrase_fd))
+    found, policy, notes = open_engine(engine), load_policy() if at_registry else None, parse_vars(annotations)
     path, content, manifests = sign_image(
-        open_engine(engine), image, signer, output, annotations=parse_vars(annotations), at_registry=at_registry,
-        policy=load_policy() if at_registry else None,
-    )  # fmt: skip
+        found, image, signer, output, annotations=notes, at_registry=at_registry, policy=policy
+    )
+    pushed = push_signature(found, image, content, signer, notes, policy) if push else ""
     if as_json:
         print_json(
             {
@@ -72,6 +79,7 @@ def sign(
                 "config": content.config,
                 "layers": list(content.layers),
                 "manifests": list(manifests),
+                "pushed": pushed,
                 "key": signer.public.id,
             }
         )

@@ -61,8 +61,11 @@ def sha256(data: bytes) -> str:
 class Registry:
     """One repository of one registry, within one deadline."""
 
-    def __init__(self, reference: Reference, settings: RegistrySettings, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, reference: Reference, settings: RegistrySettings, seconds: float = SECONDS, *, scope: str = "pull"
+    ) -> None:
         self.reference = reference
+        self.scope = scope
         self.settings = settings
         host = "registry-1.docker.io" if reference.registry == HUB else reference.registry
         name = host.removeprefix("[").partition("]")[0] if host.startswith("[") else host.partition(":")[0]
@@ -151,6 +154,23 @@ class Registry:
             strict.load_object(answer.body, "the list of signatures"), "signatures", "the list", REFERRERS
         )
 
+    def put(self, method: str, url: str, body: bytes, media_type: str) -> Answer:
+        """A request that changes something, on the registry's own origin.  Raises ``RegistryProblem`` unless it is accepted."""
+        if origin(url) != origin(self.base):
+            raise NotTrusted(f"the registry sends irkit elsewhere to write: {printable(url, 200)}")
+        for last in (False, True):
+            headers = {"Content-Type": media_type, "Content-Length": str(len(body))}
+            if self._authorization:
+                headers["Authorization"] = self._authorization
+            answer = self.web.send(method, url, headers, TOKEN_LIMIT, body=body, loopback_only=self._loopback)
+            if answer.status == 401 and not last:  # reading may be for everybody
+                self._authorization = self._authorize(answer.headers.get("www-authenticate", ""))
+                continue
+            break
+        if answer.status not in (201, 202):
+            raise self._failed(answer, url)
+        return answer
+
     # -- how --------------------------------------------------------------------------------------------------
 
     def _get(
@@ -219,7 +239,7 @@ class Registry:
         asked, mine = origin(realm), origin(self.base)
         if asked[0] != "https" and asked != mine:
             raise RegistryProblem(f"{mine[1]} wants a token from {printable(realm, 200)}, which is without TLS")
-        query = {"scope": f"repository:{self.reference.repository}:pull"}
+        query = {"scope": f"repository:{self.reference.repository}:{self.scope}"}
         if "service" in fields:
             query["service"] = fields["service"]
         headers = {"Authorization": who.basic} if who.basic and self._may_know(asked) else {}

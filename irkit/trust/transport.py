@@ -64,7 +64,14 @@ class Web:
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
 
     def get(self, url: str, headers: Mapping[str, str], limit: int, *, loopback_only: bool = False) -> Answer:
-        """One GET.  Raises ``RegistryProblem`` when nobody answers, or with more than ``limit`` bytes.
+        """One GET: :meth:`send`."""
+        return self.send("GET", url, headers, limit, loopback_only=loopback_only)
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], limit: int, *, body: bytes | None = None,
+        loopback_only: bool = False,
+    ) -> Answer:  # fmt: skip
+        """One request.  Raises ``RegistryProblem`` when nobody answers, or with more than ``limit`` bytes.
 
         ``loopback_only``: refuse when the name leads to an address of another machine.
         """
@@ -79,11 +86,11 @@ class Web:
             if loopback_only and not _is_loopback(connection.sock):
                 raise RegistryProblem(f"{what} is no address of this machine: without TLS nothing is asked there")
             path = parts.path + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", path or "/", headers={**_OWN, **headers})
+            connection.request(method, path or "/", body, headers={**_OWN, **headers})
             response = connection.getresponse()
-            body = self._read(response, limit, what)
+            found = self._read(response, limit, what)
             self.deadline.left(what)  # what the watchdog cut off looks like an end
-            return Answer(response.status, _joined(response), body, url)
+            return Answer(response.status, _joined(response), found, url)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.deadline.left(what)
             raise RegistryProblem(f"{what} does not answer as it should: {_why(error)}") from error

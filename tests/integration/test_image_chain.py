@@ -135,6 +135,32 @@ def test_an_image_that_the_engine_pushed(shop: Shop) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["p256", "ed25519"])
+def test_a_signature_pushed_by_irkit(shop: Shop, kind: str) -> None:
+    """cosign verifies it, beside one by cosign itself that stays."""
+    digest = shop.signed("1")
+    shop.lab.irkit("key", "generate", "--name", "rel", "--type", kind, "--use", "image")
+    refused = shop.lab.irkit("image", "sign", f"{shop.name}:1", "--key", "rel", "--push", code=None)
+    assert refused.code != 0, "the engine does not have it"
+    shop.pull(f"{shop.name}:1")
+    told = shop.lab.irkit("image", "sign", f"{shop.name}:1", "--key", "rel", "--push", "-a", "env=prod", "--json").json
+    assert told["pushed"] == digest
+    pub = shop.cosign.folder / f"rel-{shop.lab.token}.pub"
+    pub.write_bytes((shop.home / "keys" / "rel.pub").read_bytes())
+    assert shop.cosign.verifies(f"{shop.name}:1", pub.stem, "-a", "env=prod") and shop.cosign.verifies(
+        f"{shop.name}:1", "alice"
+    )
+    assert not shop.cosign.verifies(f"{shop.name}:1", pub.stem, "-a", "env=test")
+    document = json.loads((shop.home / "trust.yaml").read_text())
+    document["keys"]["rel"] = {"key_ring": "rel"}
+    document["repositories"][0] |= {"keys": ["alice", "rel"], "threshold": 2, "accept": ["cosign"]}
+    (shop.home / "trust.yaml").write_text(json.dumps(document))
+    assert {one["name"] for one in shop.verify(f"{shop.name}:1")["keys"]} == {"alice", "rel"}
+    shop.image("1", labels={"other": "image"})
+    refused = shop.lab.irkit("image", "sign", f"{shop.name}:1", "--key", "rel", "--push", code=3)
+    assert "is another image" in refused.err
+
+
 def test_a_poisoned_local_tag(shop: Shop) -> None:
     shop.signed("1")
     shop.pull(f"{shop.name}:1")
