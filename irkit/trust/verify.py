@@ -184,20 +184,21 @@ class _Check:
         assert self.engine is not None  # noqa: S101
         self.step = "local"
         try:
-            self.image = local.by_digest(self.engine, self.resolved) if self.resolved else self.engine.image(self.text)
+            image = local.by_digest(self.engine, self.resolved) if self.resolved else self.engine.image(self.text)
         except NotFound as error:
             raise NotTrusted(f"the engine does not have {printable(self.text, 200)}: {error.message}") from error
         except NotTrusted as error:
             wanted = parse_plain(self.text)
             name = f"{wanted.name}@{self.resolved.root.digest}" if self.resolved else self.text
             raise NotTrusted(error.message, hint=f"`docker pull {name}`") from error
-        self.say(f"reading every byte of {self.image.id}")
-        wanted_config = self.resolved.config if self.resolved else None
-        self.content = local.read_through(self.engine, self.image, wanted_config.digest if wanted_config else "")
-        if wanted_config and (self.content.config, self.content.layers) != (wanted_config.digest, wanted_config.layers):
-            raise NotTrusted(f"the engine's copy of {self.image.id} holds another image than was signed")
-        self._link(HELD, self.image.id, f"the engine's copy: {len(self.content.layers)} layers read and hashed")
-        self._not_denied(rule, (self.image.id, self.content.config, *self.content.layers))
+        self.say(f"reading every byte of {image.id}")
+        signed = self.resolved.config if self.resolved else None
+        content = local.read_through(self.engine, image, signed.digest if signed else "")
+        if signed and (content.config, content.layers) != (signed.digest, signed.layers):
+            raise NotTrusted(f"the engine's copy of {image.id} holds another image than was signed")
+        self._not_denied(rule, (image.id, content.config, *content.layers))
+        self._link(HELD, image.id, f"the engine's copy: {len(content.layers)} layers read and hashed")
+        self.image, self.content = image, content  # not before: what did not pass must not be gone on with
 
     def _signatures(self, rule: Rule, reference: Reference | None, registry: Registry | None) -> None:
         self.step = "signatures"

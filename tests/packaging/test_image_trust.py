@@ -6,10 +6,15 @@ something else, the table says why.
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import re
 import secrets
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -261,8 +266,6 @@ def by_gpg(case: Case) -> Verdict:
 
 @honest(cosign=False, why=OTHER_KIND)
 def by_gpg_through_the_extension(case: Case) -> Verdict:
-    import base64
-
     gpg, fingerprint = _gpg(case)
     digest = case.image()
     blob = gpg.sign(fingerprint, json.dumps(simple(digest, f"{case.name}:1", "atomic container signature")).encode())
@@ -288,9 +291,6 @@ def by_skopeo_with_gpg(case: Case) -> Verdict:
     digest = case.image()
     body = case.registry.call("GET", f"/v2/{case.repo}/manifests/{digest}", Accept=OCI).body
     (case.folder / "manifest.json").write_bytes(body)
-    import os
-    import subprocess
-
     done = subprocess.run(
         [signers.tool("skopeo"), "standalone-sign", case.folder / "manifest.json", f"{case.name}:1", fingerprint, "-o", case.folder / "sig"],
         env=os.environ | {"GNUPGHOME": str(gpg.folder)}, capture_output=True, text=True, check=False, timeout=60,
@@ -1044,8 +1044,7 @@ def _ask_notation(case: Case, issued: signers.Issued, identity: str = "C=US,O=Ex
 
 
 def _gpg(case: Case) -> tuple[signers.Gpg, str]:
-    folder = Path("/tmp") / f"g{secrets.token_hex(4)}"  # gpg-agent's socket: a short path
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix="g"))  # gpg-agent's socket wants a short path
     gpg = signers.Gpg(folder)
     return gpg, gpg.key("ops")
 
@@ -1059,17 +1058,11 @@ def _ask_gpg(
     try:
         return case.asked(keys={"ops": {"gpg": str(gpg.folder / f"{key}.asc"), "fingerprint": fingerprint}})
     finally:
-        import shutil
-        import subprocess
-
         subprocess.run(["gpgconf", "--homedir", str(gpg.folder), "--kill", "all"], capture_output=True, check=False)
         shutil.rmtree(gpg.folder, ignore_errors=True)
 
 
 def _skopeo(case: Case, key: str) -> None:
-    import os
-    import subprocess
-
     (case.folder / "registries.d").mkdir()
     (case.folder / "registries.d" / "x.yaml").write_text(
         f"docker:\n  {case.registry.address}:\n    use-sigstore-attachments: true\n"

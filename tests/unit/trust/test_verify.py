@@ -334,6 +334,18 @@ def test_a_policy_that_leads_nowhere_is_no_absence(shop: Shop, irkit_home: Path)
         load_policy()
 
 
+def test_a_statement_over_what_the_engine_only_pretends_to_have(shop: Shop) -> None:
+    """The registry has a new image, unsigned. The engine holds an old one, well signed, under the new one's id."""
+    old = Held(shop.reference, tree=b"old")
+    shop.engine._images = [old]
+    sign_image(shop.engine, shop.reference, shop.signer)
+    old.own_id = shop.image.id
+    shop.policy(accept=["cosign", "statement"])
+    assert "holds another image than was signed" in shop.ask().reason
+    denied.add([sha256(old.layer)], "miner")
+    assert not shop.ask().accepted
+
+
 def test_without_a_policy(shop: Shop) -> None:
     verdict = verify(shop.reference, None, shop.engine)
     assert not verdict.accepted and "there is no signature over" in verdict.reason
