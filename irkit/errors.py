@@ -89,6 +89,17 @@ class NotTrusted(CheckFailed):
     """An image has no good signature by a trusted key."""
 
 
+class RegistryProblem(NotTrusted):
+    """A registry does not answer, or not as it should: what can't be asked for can't be trusted.
+
+    ``status``: of its answer; 0 when there was none.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 class Refused(IrkitError):
     """irkit will not do this now (a case is running, evidence is not sealed, the user said no)."""
 

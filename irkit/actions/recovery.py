@@ -11,17 +11,18 @@ from irkit.errors import NotFound, Refused
 
 
 def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
-    """The image must be signed by a key that is trusted for images."""
-    from irkit.evidence.keys import trusted_keys
-    from irkit.trust.image import verify_image as check
+    """The image must be trusted: by the trust policy where there is one, else by a key that is trusted for images."""
+    from irkit.trust.policy import load_policy
+    from irkit.trust.verify import verify
 
     signature = Path(str(args["signature"])) if args["signature"] else None
-    good = check(ctx.engine, str(args["image"]), trusted_keys("image"), signature)
-    ctx.facts.result["image"] = good.to_json()
+    verdict = verify(str(args["image"]), load_policy(), ctx.engine, signature=signature)
+    ctx.facts.result["image"] = verdict.to_json()
+    verdict.require()
     return Result(
         "succeeded",
-        f"signed by {good.key_name} for this repository; {len(good.content.layers)} layers read and as signed",
-        {"image_id": good.image_id},
+        f"signed by {', '.join(one.key for one in verdict.keys)} for this repository; {len(verdict.layers)} layers read and as signed",
+        {"image_id": verdict.image_id},
     )
 
 

@@ -17,7 +17,7 @@ from irkit.errors import ExitCode, Refused
     "--image",
     required=True,
     metavar="REF",
-    help="The clean image; it needs a good signature by a key trusted for images.",
+    help="The clean image; the trust policy, or a key trusted for images, must vouch for it.",
 )
 @click.option(
     "--signature",

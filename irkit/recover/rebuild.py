@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from irkit.engine.interface import Container, Engine
-from irkit.errors import EngineError, IrkitError, NotFound
+from irkit.errors import EngineError, IrkitError, NotFound, NotTrusted
 from irkit.recover.config import Recipe
 from irkit.text import printable
 
@@ -38,6 +38,7 @@ def rebuild(
         if old.name != aside:
             engine.rename(old.id, aside)
         new_id = engine.create(plan.body, name)
+        _made_from(engine, new_id, str(plan.body["Image"]))
         for endpoint in plan.networks:
             engine.connect(endpoint.network, new_id, endpoint)
         engine.start(new_id)
@@ -50,6 +51,13 @@ def rebuild(
             error.args = (error.message,)
         raise
     return Rebuilt(new_id, name, aside, health)
+
+
+def _made_from(engine: Engine, container: str, image: str) -> None:
+    """The last link of the chain: the container is of the image that was verified.  Raises ``NotTrusted``."""
+    made = engine.container(container).image_id
+    if made not in (image, engine.image(image).id):
+        raise NotTrusted(f"the engine made the container from {made}, not from the verified image {image}")
 
 
 def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Callable[[], None]) -> str:

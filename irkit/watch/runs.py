@@ -184,8 +184,8 @@ class Runs:
             "case": case.id, "run": job.run, "playbook": job.digest, "target": job.target, "vars": job.vars, "alert": job.alert,
             "rule": job.rule, "reasons": job.reasons, "plan": job.plan,
         }  # fmt: skip
-        path, _ = approval.request(case.folder / approval.WATCH, self._step(job), asked, bound)
-        job.request, job.phase, job.expires = str(path), WAITING, time.time() + asked.timeout
+        path, left = approval.request(case.folder / approval.WATCH, self._step(job), asked, bound)
+        job.request, job.phase, job.expires = str(path), WAITING, time.time() + left
         self._commit("asked", job, "; ".join(job.reasons), step=self._step(job))
         self.say(f"waiting for an approval: irkit case approve {case.id} {self._step(job)}   ({asked.message})")
 

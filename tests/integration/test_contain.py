@@ -100,7 +100,7 @@ def test_contain_to_rebuild(lab: Lab) -> None:
     assert "<script" not in page.read_text() and "setuid" in page.read_text().lower()
 
     refused = lab.irkit("rebuild", name, "--image", "irkit-dev/web:1", code=3)
-    assert "no signature" in refused.err and inspect(lab, name)["Id"] == before["Id"]
+    assert "no key is trusted for images" in refused.err and inspect(lab, name)["Id"] == before["Id"]
     lab.irkit("key", "generate", "--name", "rel", "--use", "image")
     lab.irkit("image", "sign", "irkit-dev/web:1", "--key", "rel")
     lab.irkit("rebuild", name, "--image", "irkit-dev/web:1")

@@ -17,8 +17,11 @@ from irkit.playbook.reader import load_playbook, read_playbook
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key", "watch", "decision"],
-)
+    [
+        "run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key", "watch", "decision", "trust-policy",
+        "image", "policy", "policy-lint", "denied",
+    ],
+)  # fmt: skip
 def test_schemas_are_valid(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schemas.load(name))
 
