@@ -62,6 +62,8 @@ class Config:
     urls: tuple[str, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=lambda: MappingProxyType({}))
     signatures: Signatures = Signatures()
+    helper_image: str = ""
+    """``probes.image``: the signed image whose containers probe where irkit can't; by name."""
     watch: Doc | None = None
 
     def allows(self, url: str) -> bool:
@@ -102,12 +104,18 @@ def read_config(doc: Doc) -> Config:
     config = Config(
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
-        _signatures(doc.mapping("playbooks", None)), doc.mapping("watch") if "watch" in doc.values else None,
+        _signatures(doc.mapping("playbooks", None)), _probes(doc.mapping("probes", None)), doc.mapping("watch") if "watch" in doc.values else None,
     )  # fmt: skip
     doc.allow("watch")
     for one in (actions, channels, doc):
         one.done()
     return config
+
+
+def _probes(doc: Doc) -> str:
+    image = doc.text("image", "")
+    doc.done()
+    return image
 
 
 def _programs(doc: Doc) -> tuple[str, ...]:
