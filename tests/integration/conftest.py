@@ -107,8 +107,9 @@ def engine() -> DockerEngine:
 def lab(tmp_path: Path, engine: DockerEngine) -> Iterator[Lab]:
     made = Lab(tmp_path / "home", f"t{secrets.token_hex(3)}")
     yield made
-    for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
-        made.docker("rm", "-f", container, check=False)
+    for _ in range(2):  # Podman removes no container whose namespace another one shares
+        for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
+            made.docker("rm", "-f", container, check=False)
     for network in made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split():
         made.docker("network", "rm", network, check=False)
     made.irkit("release", "--leftovers", code=None)

@@ -270,7 +270,8 @@ def test_siblings_keep_answering(lab: Lab) -> None:
             except OSError as error:
                 failed.append(f"host: {error}")
 
-    loop = f"while :; do wget -q -O /dev/null http://{sibling}:8080/ && echo ok || echo failed; done"
+    address = inspect(lab, sibling)["NetworkSettings"]["Networks"][net]["IPAddress"]
+    loop = f"while :; do wget -q -O /dev/null http://{address}:8080/ && echo ok || echo failed; done"
     with subprocess.Popen(["docker", "exec", client, "sh", "-c", loop], stdout=subprocess.PIPE, text=True) as process:
         threading.Thread(target=by_host, daemon=True).start()
         time.sleep(1)
