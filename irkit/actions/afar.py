@@ -26,7 +26,7 @@ POWERS = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "BPF"})
 """Capabilities that can drop irkit's probes and not the target's own traffic (capabilities(7))."""
 NOT_TRIED = (
     "firewall rules that the engine's host, or a process started by a privileged exec, has put into the target's namespace",
-    "the host's own firewall and its connection tracking",
+    "the firewalls of the host and of the peers, and connection tracking",
     "processes of the target in other network namespaces than the container's",
     "roads into the engine's host from elsewhere: published ports were tried from the host's own network",
 )
@@ -73,9 +73,12 @@ def prove_by_helpers(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -
 
 def _trusted(ctx: Context, reference: str) -> Verified:
     """Raises ``NotTrusted``, and ``EngineError`` when there is no such image."""
+    if ctx.facts.helper is not None and ctx.facts.helper.reference == reference:
+        return ctx.facts.helper
     image = verify_image(ctx.engine, reference, trusted_keys("image"))
     if ctx.engine.image(image.image_id).config.get("Volumes"):
         raise NotTrusted("it declares volumes; a helper has no mounts", hint="take an image without VOLUME")
+    ctx.facts.helper = image
     return image
 
 

@@ -14,7 +14,7 @@ from irkit.actions.context import Context, Result
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
 from irkit.engine.interface import Container, Member, Network
-from irkit.errors import NotFound
+from irkit.errors import EngineError, EngineUnreachable, NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
 from irkit.quarantine.own_rules import OwnRules, Reading
@@ -70,9 +70,16 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
 def _take_off(ctx: Context, saved: SavedState) -> bool:
     """On another host irkit can put up no firewall: off the quarantine network too, so that there is no network at all."""
     endpoints = ctx.engine.container(saved.holder_id).endpoints
-    for one in endpoints:
-        leave(ctx.engine, one.network_id or one.network, saved.holder_id)
-    if endpoints:
+    try:
+        for one in endpoints:
+            leave(ctx.engine, one.network_id or one.network, saved.holder_id)
+    except EngineUnreachable:
+        raise
+    except EngineError as error:  # what was found open must be told all the same
+        ctx.warn(f"a road is open, and the target could not be taken off its last network: {error.message}")
+        return False
+    if endpoints and not ctx.engine.container(saved.holder_id).endpoints:
+        ctx.facts.quarantine_network, ctx.facts.bridge = "", ""
         ctx.facts.quarantine_note = "it was taken off the quarantine network too: it has no network at all"
         ctx.warn(f"a road was open: {ctx.facts.quarantine_note}")
     return bool(endpoints)

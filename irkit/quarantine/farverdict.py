@@ -96,9 +96,10 @@ def verdict(road: Road) -> tuple[str, str]:
         if road.refused == "blocked":
             return "blocked", "nobody listens there any more"
         return "reached", "an answer came back: connection refused"
-    if told.outcome == "error" and told.name in REASONS and (told.at != "setup" or told.name in SETUP):
+    known = told.outcome == "error" and told.name in REASONS
+    if known and (told.at == "send" or (told.at == "setup" and told.name in SETUP)):
         return "blocked", REASONS[told.name]
-    if told.outcome in ("silent", "sent"):
+    if told.outcome in ("silent", "sent") or (known and told.at == "answer"):  # a router that answers was reached
         return _silence(road)
     return "unknown", f"it could not be tried: {told.name or told.outcome}" + (f" at {told.at}" if told.at else "")
 
@@ -114,11 +115,9 @@ def _answered(road: Road) -> str:
 
 
 def _silence(road: Road) -> tuple[str, str]:
-    waited = (
-        f"no answer within {road.told.ms:.0f} ms"
-        if road.told.outcome == "silent"
-        else "it was sent, and did not arrive"
-    )
+    said = f"it failed after {road.told.ms:.0f} ms ({REASONS.get(road.told.name, road.told.name)})"
+    waits = {"silent": f"no answer within {road.told.ms:.0f} ms", "sent": "it was sent, and did not arrive"}
+    waited = waits.get(road.told.outcome, said)
     if road.controls is not None:
         why = road.controls(road.kind)
         if why:

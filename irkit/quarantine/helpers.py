@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,11 +27,16 @@ BATCH = 250
 """Tries a call: Linux takes 128 KiB in one argument (``MAX_ARG_STRLEN``, execve(2))."""
 LIMIT = 16 * 1024 * 1024
 HOST = "host"
+NAME = re.compile(r"irkit-helper-[0-9a-f]{12}")
 
 
 def is_helper(container: Container) -> bool:
-    """Whether a container is one of irkit's helpers."""
-    return container.labels.get(ROLE) == HELPER
+    """Whether a container is one of irkit's helpers: by what only its creator says as well, as an image brings labels too."""
+    host = container.host_config
+    weak = [str(one).removeprefix("CAP_") for one in host.get("CapAdd") or ()] == ["NET_RAW"] and not host.get(
+        "Privileged"
+    )
+    return container.labels.get(ROLE) == HELPER and bool(NAME.fullmatch(container.name)) and weak
 
 
 @functools.cache

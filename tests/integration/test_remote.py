@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from irkit.engine.docker import DockerEngine
-from irkit.quarantine.helpers import HELPER
-from irkit.quarantine.seal import LABEL, ROLE
+from irkit.quarantine.helpers import HELPER, Helpers
+from irkit.quarantine.seal import ROLE
 
 from .conftest import Lab
 from .leaks import _free
@@ -227,9 +227,8 @@ def test_its_former_address_is_another_s_now(signed: Lab) -> None:
     assert any("the former address 10.231.94.7" in one for one in proof(run)["by"]["not_tried"])
 
 
-def test_helpers_that_a_killed_run_left_are_removed(lab: Lab) -> None:
-    made = lab.run(
-        "left", "--label", f"{LABEL}=2026-01-01-gone-0000", "--label", f"{ROLE}={HELPER}", image=BUSYBOX, command=SLEEP
-    )
+def test_helpers_that_a_killed_run_left_are_removed(lab: Lab, engine: DockerEngine) -> None:
+    made = Helpers(engine, engine.image(IMAGE).id, "2026-01-01-gone-0000").start("somewhere", "none")
+    assert made.id[:12] in helpers(lab)
     lab.irkit("release", "--leftovers")
-    assert not lab.docker("ps", "-aq", "--filter", f"name={made}")
+    assert made.id[:12] not in helpers(lab)

@@ -273,6 +273,25 @@ def test_the_former_address_of_another_is_left_out(tmp_path: Path) -> None:
     assert not any(one["path"].endswith(f"to {old}, TCP") for one in document["probes"])
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"name": "web"},
+        {"HostConfig": {"CapAdd": ["NET_ADMIN"], "CapDrop": ["ALL"]}},
+        {"HostConfig": {"CapAdd": ["NET_RAW"], "Privileged": True}},
+    ],
+)
+def test_an_image_s_labels_make_no_helper(more: dict[str, Any]) -> None:
+    """An attacker's image may bring irkit's labels: its containers are not passed over, and never removed."""
+    fake = Remote()
+    body = specification(fake.image(TOOLS).id, "bridge", {LABEL: "c", ROLE: HELPER}, sniff=False)
+    name = more.pop("name", "irkit-helper-0123456789ab")
+    made = fake.create({**body, **more}, name)
+    assert not is_helper(fake.container(made)) and leftovers(fake, lambda case: False) == []
+    clear_away(fake, "c")
+    assert made in fake.containers()
+
+
 def test_left_helpers_are_found_and_removed() -> None:
     fake = Remote()
     made = Helpers(fake, fake.image(TOOLS).id, "2026-01-01-web-abcd").start("somewhere", "bridge")
@@ -288,7 +307,7 @@ def test_left_helpers_are_found_and_removed() -> None:
     ("told", "result"),
     [
         (Told("connected"), "reached"), (Told("answered"), "reached"), (Told("refused"), "reached"), (Told("error", "ENETUNREACH", "send"), "blocked"),
-        (Told("error", "EHOSTUNREACH", "answer"), "blocked"), (Told("error", "EPERM", "setup"), "unknown"), (Told("error", "EACCES", "setup"), "unknown"),
+        (Told("error", "EHOSTUNREACH", "answer"), "unknown"), (Told("error", "EPERM", "setup"), "unknown"), (Told("error", "EACCES", "setup"), "unknown"),
         (Told("error", "ENODEV", "setup"), "blocked"), (Told("error", "EMFILE", "setup"), "unknown"), (Told("silent"), "unknown"),
         (Told("sent"), "unknown"), (Told("malformed"), "unknown"), (Told("not tried"), "unknown"), (Told("blocked"), "unknown"),
     ],
