@@ -12,7 +12,8 @@ from irkit.config import load_config
 from irkit.engine.interface import Container, Network
 from irkit.errors import EngineError, EngineUnreachable, NotFound, NotTrusted
 from irkit.evidence.keys import trusted_keys
-from irkit.quarantine.afar import FarPeer, FarScene, prove_afar
+from irkit.quarantine.afar import prove_afar
+from irkit.quarantine.farscene import FarPeer, FarScene
 from irkit.quarantine.helpers import Helpers, is_helper
 from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Proof
 from irkit.quarantine.seal import QUARANTINE, ROLE

@@ -10,116 +10,32 @@ from __future__ import annotations
 import errno
 import secrets
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from irkit.clock import now
-from irkit.engine.interface import PortBinding
 from irkit.errors import EngineError, EngineUnreachable
 from irkit.models import Probe
 from irkit.netns import default_gateways, default_gateways6, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.agent import SEEN
-from irkit.quarantine.farverdict import Road, Told, verdict
+from irkit.quarantine.farscene import CONTROL, LOOK, FarPeer, FarScene, Post
+from irkit.quarantine.farverdict import Road, Told
 from irkit.quarantine.frames import udp_frame
-from irkit.quarantine.helpers import HOST, Helper, Helpers
+from irkit.quarantine.helpers import HOST, Helpers
 from irkit.quarantine.neighbours import FIXED, UNANSWERED
 from irkit.quarantine.own_rules import NAT
 from irkit.quarantine.resolver import DNS_SERVER, OUTSIDE_NAME, nameservers
-from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE, OUTSIDE6, QUARANTINED, Connection, Proof, judge, shown
+from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, QUARANTINED, Connection, Proof, judge, shown
 from irkit.text import printable
 
 PATIENCE = 1.5
 """Seconds that a helper waits at least: longer than the second after which the kernel asks once more by ARP."""
 CONTROLS = ("tcp", "udp", "icmp")
-CONTROL, LOOK = "control", "look"
-"""Directions of what is no probe: a try that must succeed, and one whose outcome is read in another way."""
 CONNECTION_LIMIT = 64
 AT_ONCE = 8
 TABLES = ("tcp", "tcp6", "udp", "udp6")
-
-
-@dataclass(frozen=True, slots=True)
-class FarPeer:
-    """A container that shared a network with the target, or is quarantined as well; its namespace gets a helper."""
-
-    name: str
-    container_id: str
-    address: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class FarScene:
-    """What :class:`irkit.quarantine.scene.Scene` says, without process ids.
-
-    ``holder``: the container whose namespace it is.  ``network``: the quarantine network, empty when the target is on
-    none.  ``doubt``: why silence in the target's namespace may be the target's own doing.
-    """
-
-    holder: str
-    network: str
-    bridge: str
-    addresses: tuple[str, ...]
-    old: tuple[tuple[str, str], ...] = ()
-    gateways: tuple[str, ...] = ()
-    peers: tuple[FarPeer, ...] = ()
-    ports: tuple[PortBinding, ...] = ()
-    outside: str = OUTSIDE
-    doubt: str = ""
-    established: Callable[[Mapping[str, str]], tuple[Connection, ...]] = lambda tables: ()
-    """Reads connections out of the kernel's socket tables, by name (``tcp``, ``tcp6``, ``udp``, ``udp6``)."""
-
-
-@dataclass(slots=True)
-class Post:
-    """A helper, what its namespace looks like, and the roads that begin there."""
-
-    helper: Helper
-    facts: Mapping[str, Any]
-    roads: list[Road] = field(default_factory=list)
-    rows: list[Any] = field(default_factory=list)
-    seen: frozenset[str] = frozenset()
-    overrun: bool = False
-
-    def net(self, name: str) -> str:
-        """One of the kernel's tables, as text."""
-        tables = self.facts.get("net")
-        return str(tables.get(name, "")) if isinstance(tables, Mapping) else ""
-
-    def server(self, name: str) -> Any:
-        """What the listener says of itself: ``nonce``, ``tcp``, ``udp``, ``sniffs``."""
-        server = self.facts.get("server")
-        return server.get(name) if isinstance(server, Mapping) else None
-
-    @property
-    def listens(self) -> bool:
-        """Whether a listener is there."""
-        return all(isinstance(self.server(one), int) for one in ("tcp", "udp")) and bool(self.server("nonce"))
-
-    def mac(self, interface: str) -> bytes:
-        """An interface's hardware address; empty when there is none."""
-        macs = self.facts.get("macs")
-        try:
-            found = bytes.fromhex(str(macs.get(interface, "")).replace(":", "")) if isinstance(macs, Mapping) else b""
-        except ValueError:
-            return b""
-        return found if len(found) == 6 else b""
-
-    def arrived(self, token: str) -> bool:
-        """Whether its listener noted a token."""
-        return token in self.seen
-
-    def failing(self, kind: str) -> str:
-        """Why silence at this listener means nothing; empty when its controls held."""
-        if self.overrun:
-            return f"the listener in {self.helper.place} was overrun"
-        wanted = "udp" if kind == "frame" else kind
-        for road in self.roads:
-            if road.direction == CONTROL and road.kind == wanted and verdict(road)[0] != "reached":
-                return f"a control in {self.helper.place} did not go through"
-        return ""
 
 
 def prove_afar(scene: FarScene, helpers: Helpers, wait: float = PATIENCE) -> Proof:
@@ -146,7 +62,8 @@ class _Proving:
         self._host(inside, host)
         for peer, post in self._peers(inside):
             self._between(inside, post, peer)
-            posts.append(post)
+            if all(one is not post for one in posts):  # a peer may have several addresses
+                posts.append(post)
         self._ports(inside, host)
         established = self._established(inside)
         dns = self._dns(inside)
@@ -247,7 +164,11 @@ class _Proving:
         own, six = local_ipv4(host.net("fib_trie")), local_ipv6(host.net("if_inet6"))
         links = set(interfaces(host.net("dev")))
         targets = [(f"host address {one}", one) for one in own]
-        targets += [(f"gateway {one}", one) for one in self.scene.gateways if one not in own]
+        for gateway in self.scene.gateways:
+            if gateway not in own and all(
+                gateway != one for one, _ in six
+            ):  # a router of its own: irkit has no listener there
+                self._to_nobody(inside, f"gateway {gateway}", gateway, 80, 53)
         targets += [(f"host address {one}", one) for one, _ in six if not one.startswith("fe80:")]
         local = [
             (f"bridge link-local {one}", one)
@@ -284,14 +205,17 @@ class _Proving:
         places = [("metadata service", one, 80, 0) for one in (METADATA, METADATA6)]
         places += [("outside", one, 443, 53) for one in (self.scene.outside, OUTSIDE6)]
         places += [("nameserver", one, 53, 53) for one in nameservers(str(inside.facts.get("resolv", "")))]
+        for label, address, tcp, udp in places:
+            self._to_nobody(inside, f"{label} {address}", address, tcp, udp)
+
+    def _to_nobody(self, inside: Post, label: str, address: str, tcp: int, udp: int) -> None:
         for device in self._devices(inside):
-            for label, address, tcp, udp in places:
-                path = f"{label} {address}" + (f" by {device}" if device else "")
-                silent = self._nobody_home(inside, address, device)
-                inside.roads.append(Road(f"{path}, TCP {tcp}", "out", "tcp", address, tcp, device, silent=silent))
-                if udp:
-                    inside.roads.append(Road(f"{path}, UDP {udp}", "out", "udp", address, udp, device, silent=silent))
-                inside.roads.append(Road(f"{path}, ICMP", "out", "icmp", address, 0, device, silent=silent))
+            path = label + (f" by {device}" if device else "")
+            silent = self._nobody_home(inside, address, device)
+            inside.roads.append(Road(f"{path}, TCP {tcp}", "out", "tcp", address, tcp, device, silent=silent))
+            if udp:
+                inside.roads.append(Road(f"{path}, UDP {udp}", "out", "udp", address, udp, device, silent=silent))
+            inside.roads.append(Road(f"{path}, ICMP", "out", "icmp", address, 0, device, silent=silent))
 
     @staticmethod
     def _nobody_home(inside: Post, address: str, device: str) -> Callable[[], str]:

@@ -23,6 +23,8 @@ from irkit.events import Event
 from irkit.evidence.writer import BundleWriter
 from irkit.models import Target
 from irkit.quarantine import agent, firewall
+from irkit.quarantine.afar import prove_afar
+from irkit.quarantine.farscene import FarPeer, FarScene
 from irkit.quarantine.farverdict import Road, Told, verdict
 from irkit.quarantine.helpers import HELPER, Helpers, is_helper, specification
 from irkit.quarantine.release import clear_away, leftovers
@@ -298,6 +300,33 @@ def test_left_helpers_are_found_and_removed() -> None:
     assert leftovers(fake, lambda case: True) == []
     assert leftovers(fake, lambda case: False) == ["2026-01-01-web-abcd"]
     assert clear_away(fake, "2026-01-01-web-abcd") == [] and made.id not in fake.containers()
+
+
+def far(fake: Remote, **given: Any) -> tuple[str, list[str]]:
+    """A proof of a scene that has nothing but what is given; its state, and every probe as ``result path``."""
+    holder = fake.create({"Image": IMAGE, "HostConfig": {}}, "holder")
+    fake.start(holder)
+    with Helpers(fake, fake.image(TOOLS).id, "c") as helpers:
+        proof = prove_afar(FarScene(holder, "", "", (), **given), helpers)
+    return proof.state, [f"{one.result} {one.path}" for one in proof.probes]
+
+
+def test_a_peer_with_two_addresses_is_asked_once() -> None:
+    fake = Remote()
+    peer = fake.create({"Image": IMAGE, "HostConfig": {}}, "peer")
+    fake.start(peer)
+    peers = tuple(FarPeer("peer", peer, one, "old peer") for one in ("10.9.1.3", "fd00::3"))
+    state, paths = far(fake, peers=peers, old=(("10.9.1.2", "br-x"),))
+    assert state == "proven" and len(paths) == len(set(paths))
+    assert len([one for one in paths if one.endswith("old peer peer to 10.9.1.2, TCP")]) == 1
+
+
+def test_a_router_s_silence_is_not_excused_by_the_host_s_listener() -> None:
+    def silent(place: str, asked: dict[str, Any]) -> dict[str, Any]:
+        return {"outcome": "silent"} if asked["address"] == "10.9.1.254" else closed(place, asked)
+
+    state, paths = far(Remote(silent), gateways=("10.9.1.254",))
+    assert state == "unproven" and "unknown gateway 10.9.1.254, ICMP" in paths
 
 
 # -- verdicts -----------------------------------------------------------------------------------------------------
