@@ -27,6 +27,9 @@ BATCH = 250
 """Tries a call: Linux takes 128 KiB in one argument (``MAX_ARG_STRLEN``, execve(2))."""
 LIMIT = 16 * 1024 * 1024
 HOST = "host"
+WITHOUT = (("user namespace", "UsernsMode", HOST), ("pids.max", "PidsLimit", 0))
+"""What an engine may refuse, and what is asked for then: its users are mapped, but the host's network goes with the host's
+users alone; its cgroups have no controller to limit processes by."""
 NAME = re.compile(r"irkit-helper-[0-9a-f]{12}")
 
 
@@ -71,14 +74,17 @@ class Helpers:
 
     def start(self, place: str, mode: str, *, sniff: bool = False) -> Helper:
         """A helper in the namespace that ``mode`` names.  Raises ``EngineError`` when the engine refuses."""
-        try:
-            return self._start(place, mode, sniff, {})
-        except EngineUnreachable:
-            raise
-        except EngineError as error:
-            if mode != HOST or "user namespace" not in error.message:
+        more: dict[str, Any] = {}
+        while True:
+            try:
+                return self._start(place, mode, sniff, more)
+            except EngineUnreachable:
                 raise
-        return self._start(place, mode, sniff, {"UsernsMode": "host"})  # the engine maps users: its own are meant here
+            except EngineError as error:
+                other = {key: value for words, key, value in WITHOUT if words in error.message and key not in more}
+                if not other:
+                    raise
+                more.update(other)
 
     def _start(self, place: str, mode: str, sniff: bool, more: Mapping[str, Any]) -> Helper:
         body = specification(self._image, mode, {LABEL: self._case, ROLE: HELPER}, sniff=sniff)

@@ -90,6 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = PODMAN_LACKS.get(item.name) or PODMAN_LACKS.get(item.name.partition("[")[0])
         if item.path.name == "test_contain.py":
             reason = "written against Docker's answers"
+        if item.path.name == "test_remote.py":
+            reason = "networks are not changed while paused: helpers find the roads open, and irkit says so"
         if reason and item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.xfail(strict=False, reason=reason))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,22 @@ def test_an_engine_that_refuses(tmp_path: Path, method: str) -> None:
     assert context.facts.quarantine_state == "unproven" and not helpers_of(fake)
 
 
+def test_an_engine_that_maps_users_or_limits_no_processes() -> None:
+    fake = Remote()
+    fake.fail(
+        "start",
+        EngineError("cannot share the host's network namespace when user namespaces are enabled", status=400),
+        at=1,
+    )
+    fake.fail("start", EngineError("openat2 pids.max: no such file", status=500), at=2)
+    with Helpers(fake, fake.image(TOOLS).id, "c") as helpers:
+        made = fake.container(helpers.start("host", "host").id).host_config
+        assert (
+            made["UsernsMode"] == "host" and made["PidsLimit"] == 0 and is_helper(fake.container(helpers.running[0].id))
+        )
+    assert not fake.containers()
+
+
 def test_helpers_are_removed_also_when_the_engine_comes_and_goes(tmp_path: Path) -> None:
     fake = Remote()
     context = contained(fake, tmp_path)
@@ -384,10 +401,9 @@ def test_words_of_a_helper_are_not_trusted(raw: Any) -> None:
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[str]:
     state = str(tmp_path / "state")
-    thread = threading.Thread(target=agent.serve, args=(1.5, False, state), daemon=True)
+    thread = threading.Thread(target=agent.serve, args=(3.0, False, state), daemon=True)
     thread.start()
     yield state
-    thread.join()
 
 
 def test_the_agent_answers_itself(listening: str) -> None:
@@ -402,12 +418,10 @@ def test_the_agent_answers_itself(listening: str) -> None:
         2
     ].name == "EADDRNOTAVAIL"
     assert server["nonce"].encode() in outcomes[0].answer
-    seen = set()
-    for _ in range(100):
-        seen = set(agent.listening(listening)["seen"])
-        if {one.token for one in roads[:2]} <= seen:
-            break
-    assert {one.token for one in roads[:2]} <= seen
+    wanted, end = {one.token for one in roads[:2]}, time.monotonic() + 5
+    while not wanted <= set(agent.listening(listening)["seen"]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_what_came_is_noted_although_no_answer_can_be_sent() -> None:
