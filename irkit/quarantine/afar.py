@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import secrets
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ from irkit.clock import now
 from irkit.errors import EngineError, EngineUnreachable
 from irkit.models import Probe
 from irkit.netns import default_gateways, default_gateways6, interfaces, local_ipv4, local_ipv6
-from irkit.quarantine.agent import SEEN
+from irkit.quarantine.agent import FILES, SEEN
 from irkit.quarantine.farscene import CONTROL, LOOK, FarPeer, FarScene, Post
 from irkit.quarantine.farverdict import Road, Told
 from irkit.quarantine.frames import udp_frame
@@ -82,6 +83,12 @@ class _Proving:
         post = Post(helper, self.helpers.ask(helper, "facts"))
         if not post.listens:
             raise EngineError(f"the helper in {place} does not listen")
+        if post.facts.get("order") != sys.byteorder:  # the kernel writes addresses in its own byte order (proc(5))
+            raise EngineError("the engine's host has another byte order than this one: its tables can't be read here")
+        self.lost += [
+            Probe(f"{place}: {name}", "out", "unknown", "the kernel's table is longer than a helper reads", now())
+            for name in post.cut(FILES if sniff else FILES[:3])
+        ]  # fmt: skip
         for kind in CONTROLS:
             road = Road(CONTROL, CONTROL, kind, "127.0.0.1", _port(post, kind), expect=_nonce(post, kind))
             post.roads.append(road)

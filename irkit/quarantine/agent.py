@@ -20,7 +20,7 @@ import time
 
 STATE = "/dev/shm/irkit.json"  # noqa: S108 - a file system of the helper's own
 TOKEN = re.compile(rb"irkit-[0-9a-f]{32}")
-SEEN, CONNECTIONS, TEXT = 4096, 256, 262144
+SEEN, CONNECTIONS, TEXT = 4096, 256, 1048576
 SHORT = 64
 """Bytes that are answered at most: an answer is longer, so that two listeners never answer each other."""
 FILES = ("fib_trie", "if_inet6", "dev", "route", "ipv6_route", "tcp", "tcp6", "udp", "udp6")
@@ -149,7 +149,7 @@ def facts() -> dict:  # type: ignore[type-arg]
         "net": {name: text("/proc/self/net/" + name) for name in FILES},
         "macs": {name: text(f"/sys/class/net/{name}/address").strip() for name in names},
         "resolv": text("/etc/resolv.conf"), "tables": text("/proc/self/net/ip_tables_names") + text("/proc/self/net/ip6_tables_names"),
-        "server": listening(),
+        "server": listening(), "order": sys.byteorder,
     }  # fmt: skip
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from irkit.engine.interface import PortBinding
+from irkit.quarantine.agent import TEXT
 from irkit.quarantine.farverdict import Road, verdict
 from irkit.quarantine.helpers import Helper
 from irkit.quarantine.scene import OUTSIDE, Connection
@@ -62,6 +63,10 @@ class Post:
         """One of the kernel's tables, as text."""
         tables = self.facts.get("net")
         return str(tables.get(name, "")) if isinstance(tables, Mapping) else ""
+
+    def cut(self, names: Sequence[str]) -> list[str]:
+        """The tables among these that are longer than the agent reads."""
+        return [name for name in names if len(self.net(name)) >= TEXT]
 
     def server(self, name: str) -> Any:
         """What the listener says of itself: ``nonce``, ``tcp``, ``udp``, ``sniffs``."""

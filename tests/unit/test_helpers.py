@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +78,7 @@ class Remote(FakeEngine):
             return 0, json.dumps({"seen": sorted(self.seen)}).encode()
         trie = "  |-- 10.0.0.9\n     /32 host LOCAL\n" if place == "host" else ""
         facts = {
-            "net": {"dev": f"a\nb\n eth0: 1\n {self.bridge}: 1\n" if place == "host" else "a\nb\n eth0: 1\n", "fib_trie": trie}, "macs": {}, "resolv": "", "tables": "",
+            "net": {"dev": f"a\nb\n eth0: 1\n {self.bridge}: 1\n" if place == "host" else "a\nb\n eth0: 1\n", "fib_trie": trie}, "macs": {}, "order": sys.byteorder, "resolv": "", "tables": "",
             "server": {"nonce": "irkit-" + "0" * 32, "tcp": 4001, "udp": 4002, "sniffs": True, "seen": []},
         }  # fmt: skip
         return 0, b"Could not find platform dependent libraries\n" + json.dumps(facts).encode()
