@@ -26,7 +26,7 @@ HOW = "helper containers of a signed image can probe there: --helper IMAGE, or p
 POWERS = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "BPF"})
 """Capabilities that can drop irkit's probes and not the target's own traffic (capabilities(7))."""
 NOT_TRIED = (
-    "firewall rules that the engine's host, or a process started by a privileged exec, has put into the target's namespace",
+    "firewall rules in the target's namespace by the engine's host, a privileged exec, or a container that shared it and is gone",
     "the firewalls of the host and of the peers, and connection tracking",
     "processes of the target in other network namespaces than the container's",
     "roads into the engine's host from elsewhere: published ports were tried from the host's own network",
@@ -51,7 +51,7 @@ def prove_by_helpers(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -
         return unknown(ctx, f"{why}; the helper image {reference} is refused: {error.message}")
     missed: list[str] = []
     scene = _scene(ctx, saved, str(args["outside"]) or OUTSIDE, missed)
-    with Helpers(ctx.engine, image.image_id, saved.sealed_by or ctx.case.id) as helpers:
+    with Helpers(ctx.engine, image.image_id, ctx.case.id) as helpers:
         proof = prove_afar(scene, helpers, int(args["timeout_ms"]) / 1000)
         used = [{"id": one.id, "place": one.place} for one in helpers.running]
     for problem in helpers.problems:
