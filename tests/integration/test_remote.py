@@ -124,6 +124,21 @@ def test_by_tcp_with_the_image_of_the_configuration(signed: Lab, engine: DockerE
     assert told["earlier"][0]["state"] == "open" and told["firewall"] == "up" and len(told["earlier"]) == 1
 
 
+def test_helpers_prove_the_quarantine_network_behind_its_firewall(signed: Lab) -> None:
+    """Asked for where irkit could do it itself: with the firewall up nothing more is needed."""
+    run = signed.irkit("contain", victim(signed), "--helper", IMAGE, "--var", "probe=helper", "--json").json
+    told = proof(run)
+    assert (
+        run["quarantine"]["state"] == "proven"
+        and told["earlier"] == []
+        and told["by"]["why"] == "helpers were asked for"
+    )
+    assert any("raw frame" in one["path"] for one in told["probes"]) and any(
+        "neighbour" in one["path"] for one in told["probes"]
+    )
+    assert run["quarantine"]["network"] and told["firewall"] == "up"
+
+
 class _relay:
     """A TCP port on the loopback in front of the engine's socket."""
 
