@@ -41,7 +41,7 @@ test-packaging: venv
 
 test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
 	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
-	IRKIT_ENGINE=docker-26.1 scripts/with-engine --images all $(PY) -m pytest tests/integration/test_contain.py tests/integration/test_leaks.py $(ARGS)
+	IRKIT_ENGINE=docker-26.1 scripts/with-engine --images all $(PY) -m pytest tests/integration/test_contain.py tests/integration/test_leaks.py tests/integration/test_remote.py $(ARGS)
 
 test-matrix: venv ## the integration tests with each flavour of engine in turn; ENGINES="podman ..." for some of them
 	@failed=; for e in $(ENGINES); do \

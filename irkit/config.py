@@ -61,6 +61,8 @@ class Config:
     urls: tuple[str, ...] = ()
     channels: Mapping[str, Channel] = field(default_factory=lambda: MappingProxyType({}))
     signatures: Signatures = Signatures()
+    helper_image: str = ""
+    """``probes.image``: the signed image whose containers probe where irkit can't; by name."""
     sign_keys: tuple[str, ...] = ()
 
     def allows(self, url: str) -> bool:
@@ -101,11 +103,17 @@ def read_config(doc: Doc) -> Config:
     config = Config(
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
-        _signatures(doc.mapping("playbooks", None)), _sign_keys(actions.mapping("sign", None)),
+        _signatures(doc.mapping("playbooks", None)), _probes(doc.mapping("probes", None)), _sign_keys(actions.mapping("sign", None)),
     )  # fmt: skip
     for one in (actions, channels, doc):
         one.done()
     return config
+
+
+def _probes(doc: Doc) -> str:
+    image = doc.text("image", "")
+    doc.done()
+    return image
 
 
 def _programs(doc: Doc) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from irkit.engine.interface import Container, Engine
-from irkit.errors import EngineError
+from irkit.errors import EngineError, NotFound
 from irkit.evidence.writer import BundleWriter, Origin
 
 SWARM_LABELS = {
@@ -43,7 +43,7 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
         "info": lambda: about().raw,
         "version": lambda: about().version_raw,
         "settings": lambda: settings(about().raw),
-        "plugins": lambda: list(engine.plugins()),
+        "plugins": lambda: _plugins(engine),
         "peers": lambda: _peers(engine, before),
     }
     if before.running and not engine.local:  # from afar the only view of processes; it starts `ps` on the engine's host
@@ -58,6 +58,16 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
     )
     _several(writer, "volumes", {name: name for name in volume_names(before)}, engine.volume)
     _swarm(engine, before, writer)
+
+
+def _plugins(engine: Engine) -> object:
+    """The managed plugins; an engine that has no such thing (Podman: "Path … is not supported") says so, and lacks nothing."""
+    try:
+        return list(engine.plugins())
+    except NotFound as error:
+        if "is not supported" not in error.message:
+            raise
+        return {"not_supported": error.message}
 
 
 def acquire_calls(engine: Engine, writer: BundleWriter) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,14 @@ from irkit.actions.context import Context, Result
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
 from irkit.engine.interface import Container, Member, Network
-from irkit.errors import NotFound
+from irkit.errors import EngineError, EngineUnreachable, NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
 from irkit.quarantine.own_rules import OwnRules, Reading
 from irkit.quarantine.prove import prove
 from irkit.quarantine.resolver import nameservers
 from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene, judge
-from irkit.quarantine.seal import QUARANTINE, ROLE
+from irkit.quarantine.seal import QUARANTINE, ROLE, leave
 from irkit.quarantine.state import SavedState
 
 PEER_LIMIT = 32
@@ -36,7 +36,7 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     """
     saved = saved_state(ctx)
     attempts = [_proof(ctx, saved, args)]
-    for defend in (_freeze_and_wall, _wall_cables):
+    for defend in (_freeze_and_wall, _wall_cables, *((_take_off,) if attempts[0].by else ())):
         if attempts[-1].state == "open" and defend(ctx, saved):
             attempts.append(_proof(ctx, saved, args))
     proof = attempts[-1]
@@ -45,11 +45,13 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
         "schema": "irkit.proof/v1", "state": proof.state, "network": ctx.facts.quarantine_network, "note": ctx.facts.quarantine_note,
         "firewall": ctx.facts.no_wall or "up", "probes": [probe.to_json() for probe in proof.probes],
         "earlier": [{"state": one.state, "probes": [probe.to_json() for probe in one.probes]} for one in attempts[:-1]],
+        **({"by": dict(proof.by)} if proof.by else {}),
     }  # fmt: skip
+    way = "helper containers of a trusted image" if proof.by else "the host"
     ctx.writer.add_json(
         "quarantine/proof.json",
         document,
-        Origin("quarantine", "probes", "sockets made by the host in the network namespaces"),
+        Origin("quarantine", "probes", f"sockets made by {way} in the network namespaces"),
     )
     ctx.writer.add_json(
         "quarantine/saved-state.json",
@@ -59,9 +61,28 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     data = {"state": proof.state, "probes": len(proof.probes)}
     if proof.state == "proven":
         ctx.mark("proven")
-        return Result("succeeded", f"proven: {len(proof.probes)} probes tried, all blocked", data)
+        how = f" by helper containers of {proof.by['image']['reference']}" if proof.by else ""
+        return Result("succeeded", f"proven{how}: {len(proof.probes)} probes tried, all blocked", data)
     bare = f"; no firewall: {ctx.facts.no_wall}" if proof.state == "open" and ctx.facts.no_wall else ""
     return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}{bare}", data)
+
+
+def _take_off(ctx: Context, saved: SavedState) -> bool:
+    """On another host irkit can put up no firewall: off the quarantine network too, so that there is no network at all."""
+    endpoints = ctx.engine.container(saved.holder_id).endpoints
+    try:
+        for one in endpoints:
+            leave(ctx.engine, one.network_id or one.network, saved.holder_id)
+    except EngineUnreachable:
+        raise
+    except EngineError as error:  # what was found open must be told all the same
+        ctx.warn(f"a road is open, and the target could not be taken off its last network: {error.message}")
+        return False
+    if endpoints and not ctx.engine.container(saved.holder_id).endpoints:
+        ctx.facts.quarantine_network, ctx.facts.bridge = "", ""
+        ctx.facts.quarantine_note = "it was taken off the quarantine network too: it has no network at all"
+        ctx.warn(f"a road was open: {ctx.facts.quarantine_note}")
+    return bool(endpoints)
 
 
 def _wall_cables(ctx: Context, saved: SavedState) -> bool:
@@ -94,10 +115,12 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
     if saved.cannot_leave:
         return _frozen_only(ctx, saved)
     if not ctx.before.running:
-        return _unknown(ctx, "it is not running: it has no network namespace to probe")
+        return unknown(ctx, "it is not running: it has no network namespace to probe")
     view = ctx.host_view
-    if view is None:
-        return _unknown(ctx, ctx.facts.not_seen)
+    if view is None or args["by"] == "helper":
+        from irkit.actions.afar import prove_by_helpers
+
+        return prove_by_helpers(ctx, saved, args)
     scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
     former = {address for one in saved.endpoints for address in (one.ipv4, one.ipv6) if address} - set(scene.addresses)
     reading = Reading(view.netns, view.pid, frozenset(former))
@@ -166,7 +189,7 @@ def _frozen_only(ctx: Context, saved: SavedState) -> Proof:
             ),
         )
     if not ctx.engine.container(ctx.target.id).running:
-        return _unknown(ctx, f"{saved.cannot_leave}; it is not running now")
+        return unknown(ctx, f"{saved.cannot_leave}; it is not running now")
     result = "reached" if frozen is False else "unknown"
     return Proof(
         "open" if frozen is False else "unproven",
@@ -182,7 +205,8 @@ def _frozen_only(ctx: Context, saved: SavedState) -> Proof:
     )
 
 
-def _unknown(ctx: Context, why: str) -> Proof:
+def unknown(ctx: Context, why: str) -> Proof:
+    """No proof, and why; a gap."""
     ctx.writer.gap("quarantine", "proof", why)
     return Proof("unproven", (Probe("network namespace of the target", "out", "unknown", why, now()),))
 
@@ -191,7 +215,7 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
     holder = ctx.engine.container(saved.holder_id)
     old, gateways, peers = [], [], []
     for endpoint in saved.endpoints:
-        network = _network(ctx, endpoint.network_id)
+        network = network_of(ctx, endpoint.network_id)
         if network is None:
             continue
         gateways += [
@@ -205,7 +229,7 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
     return Scene(
         pid=pid, bridge=ctx.facts.bridge, addresses=tuple(address for one in mine for address in (one.ipv4, one.ipv6) if address),
         old=tuple(old), gateways=tuple(gateways), peers=tuple(dict.fromkeys(peers)), ports=saved.ports, outside=outside,
-        connections=_established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)),
+        connections=established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)),
     )  # fmt: skip
 
 
@@ -216,19 +240,20 @@ def _neighbours(ctx: Context, saved: SavedState) -> list[Peer]:
     for network in ctx.engine.networks(f"{ROLE}={QUARANTINE}"):
         mine = network.name == ctx.facts.quarantine_network
         if mine or len(others) < NEIGHBOUR_LIMIT:
-            full = _network(ctx, network.id)
+            full = network_of(ctx, network.id)
             (own if mine else others).extend(_peers(ctx, full, saved, QUARANTINED) if full is not None else ())
     return own + others[:NEIGHBOUR_LIMIT]
 
 
-def _network(ctx: Context, reference: str) -> Network | None:
+def network_of(ctx: Context, reference: str) -> Network | None:
+    """A network, unless it is gone."""
     try:
         return ctx.engine.network(reference) if reference else None
     except NotFound:
         return None
 
 
-def _established(sockets: list[dict[str, Any]]) -> tuple[Connection, ...]:
+def established(sockets: Iterable[Mapping[str, Any]]) -> tuple[Connection, ...]:
     """The connections that the target had when it was frozen, IPv4 ones in their own form (RFC 4291, 2.5.5.2)."""
     return tuple(
         Connection(row["protocol"][:3], _plain(row["local"]), row["local_port"], _plain(row["remote"]), row["remote_port"])
@@ -259,7 +284,7 @@ def _resolv_conf(container: Container) -> str:
 def _peers(ctx: Context, network: Network, saved: SavedState, role: str) -> list[Peer]:
     """The running containers on a network.  Beyond a limit they are a gap, not silence."""
     found = []
-    members = _worth_probing(
+    members = worth_probing(
         ctx, [one for one in network.members if one.container_id not in (ctx.target.id, saved.holder_id)]
     )
     for member in members[:PEER_LIMIT]:
@@ -270,16 +295,17 @@ def _peers(ctx: Context, network: Network, saved: SavedState, role: str) -> list
         for address in (member.ipv4, member.ipv6):
             if pid and address:
                 found.append(Peer(member.name, pid, address, role))
-    if len(members) > PEER_LIMIT:
-        ctx.writer.gap(
-            "quarantine",
-            f"network {network.name}",
-            f"{len(members) - PEER_LIMIT} of {len(members)} peers were not probed",
-        )
+    not_probed(ctx, network, len(members), PEER_LIMIT)
     return found
 
 
-def _worth_probing(ctx: Context, members: list[Member]) -> list[Member]:
+def not_probed(ctx: Context, network: Network, count: int, limit: int) -> None:
+    """A gap, when there are more peers than are tried."""
+    if count > limit:
+        ctx.writer.gap("quarantine", f"network {network.name}", f"{count - limit} of {count} peers were not probed")
+
+
+def worth_probing(ctx: Context, members: list[Member]) -> list[Member]:
     """Of those that are being contained by the same command only a few, as of other quarantined ones."""
     fellows = [one for one in members if one.container_id in ctx.together]
     return [one for one in members if one.container_id not in ctx.together] + fellows[:NEIGHBOUR_LIMIT]

@@ -37,6 +37,7 @@ Examples:
   irkit contain web-1 web-2 db-1           # all at once
   irkit contain --label com.example.app=shop
   irkit contain web-1 --scope same-image   # and every container of the same image
+  irkit contain web-1 --engine tcp://host:2376 --helper team/helper:1   # probed by helper containers there
   irkit contain web-1 --observe 120 --sinkhole   # then watch whom it calls, inside the quarantine
 """
 SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volume"}
@@ -61,6 +62,11 @@ SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volu
 @click.option(
     "--sinkhole", is_flag=True, help="With --observe: answer DNS and accept TCP, so that beacons show themselves."
 )
+@click.option(
+    "--helper",
+    metavar="IMAGE",
+    help="Probe by helper containers of this signed image where irkit can't: on a remote engine.  [default: probes.image of config.yaml]",
+)
 @click.option("--playbook", default="contain", show_default=True, metavar="NAME|FILE", help="The playbook to run.")
 @click.option(
     "--var",
@@ -80,7 +86,7 @@ SCOPES = {"same-image": "image", "same-network": "network", "same-volume": "volu
 @json_option
 def command(
     targets: tuple[str, ...], labels: tuple[str, ...], scopes: tuple[str, ...], playbook: str, variables: tuple[str, ...], again: bool,
-    observe: int | None, sinkhole: bool, recipients: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None,
+    observe: int | None, sinkhole: bool, helper: str | None, recipients: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
     """Freeze TARGET, isolate it and prove that, acquire signed evidence, list findings.
@@ -97,6 +103,8 @@ def command(
         if playbook != "contain":
             raise click.UsageError("--observe has a playbook of its own: leave --playbook out.")
         playbook, chosen = "contain-and-observe", {**chosen, "seconds": observe, "sinkhole": sinkhole}
+    if helper is not None:
+        chosen["helper"] = helper
     config = RunConfig(
         targets[0] if targets else "", playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event,
         chosen, can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),

@@ -77,8 +77,8 @@ def _engine(url: str | None) -> Iterator[Check]:
         yield Check(
             "host",
             "warn",
-            "the engine is remote: processes, tmpfs and probes can't be had from here",
-            "run irkit on the engine's host",
+            "the engine is remote: processes and tmpfs can't be had from here, and probes need a signed helper image",
+            "run irkit on the engine's host, or see docs/quarantine.md, On a remote engine",
         )
     yield from _storage(info)
     yield Check("cgroup", "ok", f"version {info.cgroup_version}")

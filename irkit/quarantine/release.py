@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from irkit.engine.interface import Container, Endpoint, Engine, Network
-from irkit.errors import EngineError, EngineUnreachable, NotFound
+from irkit.errors import Conflict, EngineError, EngineUnreachable, NotFound
 from irkit.quarantine import firewall
+from irkit.quarantine.helpers import is_helper
 from irkit.quarantine.seal import LABEL, leave
 from irkit.quarantine.state import SavedState
 
@@ -81,6 +82,7 @@ def clear_away(engine: Engine, case_id: str) -> list[str]:
                 firewall.drop(table)
     except EngineError as error:
         problems.append(f"the firewall tables of {case_id} could not be removed: {error.message}")
+    problems += _remove_helpers(engine, case_id)
     for network in engine.networks(f"{LABEL}={case_id}"):
         try:
             engine.remove_network(network.id)
@@ -91,20 +93,40 @@ def clear_away(engine: Engine, case_id: str) -> list[str]:
     return problems
 
 
+def _remove_helpers(engine: Engine, case_id: str) -> list[str]:
+    """Helper containers of the case that a killed run has left; they end by themselves, too."""
+    problems = []
+    for reference in engine.containers(f"{LABEL}={case_id}"):
+        try:
+            if is_helper(engine.container(reference)):
+                engine.remove(reference, force=True)
+        except (NotFound, Conflict):
+            continue
+        except EngineError as error:
+            problems.append(f"the helper {reference[:12]} could not be removed: {error.message}")
+    return problems
+
+
 def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
-    """Cases whose network or firewall table is still there although no container is in quarantine by them.
+    """Cases whose network, helper container or firewall table is still there although no container is in quarantine by them.
 
     ``contained`` tells whether a case of this name holds a container.
     """
     held: set[str] = set()
+    helping: set[str] = set()
     for reference in engine.containers():
         try:
-            held.update(one.network_id for one in engine.container(reference).endpoints)
+            container = engine.container(reference)
         except NotFound:
             continue
+        if is_helper(container):
+            helping.add(container.labels.get(LABEL, ""))
+        else:
+            held.update(one.network_id for one in container.endpoints)
     networks = engine.networks(LABEL)
     used = {one.labels.get(LABEL, "") for one in networks if one.id in held}
     named = {one.labels.get(LABEL, "") for one in networks} | firewall.cases_of(firewall.tables())
+    named |= helping
     return sorted(case for case in named - used if case and not contained(case))
 
 

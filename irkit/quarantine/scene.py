@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from irkit.engine.interface import PortBinding
 from irkit.models import Probe
@@ -67,10 +68,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """``state``: proven, unproven, frozen-only or open."""
+    """``state``: proven, unproven, frozen-only or open.  ``by``: which helpers tried, and what they can't (JSON)."""
 
     state: str
     probes: tuple[Probe, ...]
+    by: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge(probes: Iterable[Probe]) -> str:

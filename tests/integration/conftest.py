@@ -77,10 +77,8 @@ PODMAN_LACKS = {
     "test_each_defence_is_needed": "it drops the network options, and changes no network while paused",
     "test_a_swarm_task_on_overlay_networks": "no Swarm", "test_a_container_on_an_overlay_network": "no Swarm",
     "test_observed_in_its_quarantine": "networks are not changed while paused, so that the target has no way to the sinkhole",
-    "test_proven_and_given_back[linked]": "no links", "test_proven_and_given_back[several]": "no init, no change of restart policies",
-    "test_proven_and_given_back[none]": "inspect names no network", "test_proven_and_given_back[macvlan]": "not made out yet",
-    "test_a_shared_namespace_has_one_fate[holder]": "not made out yet", "test_both_of_a_shared_namespace_by_one_command": "not made out yet",
-    "test_siblings_keep_answering": "names are resolved by another way",
+    "test_proven_and_given_back[linked]": "no links", "test_proven_and_given_back[several]": "no init without catatonit, no change of restart policies",
+    "test_proven_and_given_back[macvlan]": "networks are not changed while paused: it stays on the macvlan, which has no cable to cut",
 }  # fmt: skip
 """What does not hold with Podman 4.3's Docker API, and why (docs/quarantine.md)."""
 
@@ -94,6 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             reason = "written against Docker's answers"
         if item.path.name == "test_image_chain.py":
             reason = "it pulls from no registry without TLS, on loopback neither"
+        if item.path.name == "test_remote.py":
+            reason = "networks are not changed while paused: helpers find the roads open, and irkit says so"
         if reason and item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.xfail(strict=False, reason=reason))
 
@@ -109,8 +109,9 @@ def engine() -> DockerEngine:
 def lab(tmp_path: Path, engine: DockerEngine) -> Iterator[Lab]:
     made = Lab(tmp_path / "home", f"t{secrets.token_hex(3)}")
     yield made
-    for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
-        made.docker("rm", "-f", container, check=False)
+    for _ in range(2):  # Podman removes no container whose namespace another one shares
+        for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
+            made.docker("rm", "-f", container, check=False)
     for network in made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split():
         made.docker("network", "rm", network, check=False)
     made.irkit("release", "--leftovers", code=None)

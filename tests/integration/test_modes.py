@@ -123,9 +123,10 @@ def test_proven_and_given_back(lab: Lab, make: Any) -> None:
     assert run["quarantine"]["state"] == "proven", run["quarantine"]
     now = inspect(lab, name)
     assert now["State"]["Paused"] and now["HostConfig"]["RestartPolicy"]["Name"] in ("no", "")
-    assert set(now["NetworkSettings"]["Networks"]) == (
-        {run["quarantine"]["network"]} if make is not _none else {"none"}
-    )
+    stays = (
+        set(before["networks"]) if make is _none else {run["quarantine"]["network"]}
+    )  # Podman names no network for none
+    assert set(now["NetworkSettings"]["Networks"]) == stays
     planned = lab.irkit("release", name, "--dry-run", "--json").json["planned"]
     assert any(step.startswith("join the network") for step in planned) or make is _none
     assert place(lab, name)["state"] == "paused"  # a dry run changes nothing
@@ -270,7 +271,8 @@ def test_siblings_keep_answering(lab: Lab) -> None:
             except OSError as error:
                 failed.append(f"host: {error}")
 
-    loop = f"while :; do wget -q -O /dev/null http://{sibling}:8080/ && echo ok || echo failed; done"
+    address = inspect(lab, sibling)["NetworkSettings"]["Networks"][net]["IPAddress"]
+    loop = f"while :; do wget -q -O /dev/null http://{address}:8080/ && echo ok || echo failed; done"
     with subprocess.Popen(["docker", "exec", client, "sh", "-c", loop], stdout=subprocess.PIPE, text=True) as process:
         threading.Thread(target=by_host, daemon=True).start()
         time.sleep(1)
