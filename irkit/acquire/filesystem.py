@@ -76,7 +76,9 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
         ) as lines,
         writer.sink(
             "filesystem/originals.tar",
-            Origin(collector, "the image's versions of small changed files, and its package databases", method, LAYER_TYPE),
+            Origin(
+                collector, "the image's versions of small changed files, and its package databases", method, LAYER_TYPE
+            ),
         ) as old,
         writer.sink(
             "filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE), threads=True

@@ -150,7 +150,9 @@ class TarTaker:
             self.take(entry)
         elif self._budget:
             self._budget = 0
-            self._gap(entry.path, "no room is left for what the image had under this name, and for all that come after it")
+            self._gap(
+                entry.path, "no room is left for what the image had under this name, and for all that come after it"
+            )
 
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""

@@ -11,14 +11,15 @@ from irkit.actions.proof import NEIGHBOUR_LIMIT, established, network_of, not_pr
 from irkit.config import load_config
 from irkit.engine.interface import Container, Network
 from irkit.errors import EngineError, EngineUnreachable, NotFound, NotTrusted
-from irkit.evidence.keys import trusted_keys
 from irkit.quarantine.afar import prove_afar
 from irkit.quarantine.farscene import FarPeer, FarScene
 from irkit.quarantine.helpers import Helpers, is_helper
 from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Proof
 from irkit.quarantine.seal import QUARANTINE, ROLE
 from irkit.quarantine.state import SHARED, SavedState
-from irkit.trust.image import Verified, verify_image
+from irkit.trust.model import Verdict
+from irkit.trust.policy import load_policy
+from irkit.trust.verify import verify
 
 PEER_LIMIT = 8
 """Peers of a network that get a helper; locally it costs nothing, here two containers' start and end."""
@@ -59,24 +60,24 @@ def prove_by_helpers(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -
         ctx.writer.gap("quarantine", "helper container", problem)
     if scene.network and not any(" by a raw frame " in one.path for one in proof.probes):
         missed.append(NO_FRAMES)
-    not_tried = [*NOT_TRIED, *missed]
+    not_tried, first = [*NOT_TRIED, *missed], image.keys[0]
     by = {
         "way": "helper containers", "why": why, "image": {
-            "reference": reference, "id": image.image_id, "config": image.content.config, "key": {"id": image.key, "name": image.key_name},
-            "signed": image.signed,
+            "reference": reference, "id": image.image_id, "config": image.config, "key": {"id": first.key_id, "name": first.key},
+            "signed": first.time,
         }, "helpers": used, "not_tried": not_tried,
     }  # fmt: skip
     ctx.note(
-        f"probed by {len(used)} helper containers of {reference}, signed by {image.key_name or image.key}; not tried: {'; '.join(not_tried)}"
+        f"probed by {len(used)} helper containers of {reference}, signed by {first.key or first.key_id}; not tried: {'; '.join(not_tried)}"
     )
     return Proof(proof.state, proof.probes, by)
 
 
-def _trusted(ctx: Context, reference: str) -> Verified:
+def _trusted(ctx: Context, reference: str) -> Verdict:
     """Raises ``NotTrusted``, and ``EngineError`` when there is no such image."""
     if ctx.facts.helper is not None and ctx.facts.helper.reference == reference:
         return ctx.facts.helper
-    image = verify_image(ctx.engine, reference, trusted_keys("image"))
+    image = verify(reference, load_policy(), ctx.engine).require()
     if ctx.engine.image(image.image_id).config.get("Volumes"):
         raise NotTrusted("it declares volumes; a helper has no mounts", hint="take an image without VOLUME")
     ctx.facts.helper = image

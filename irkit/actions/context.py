@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
     from irkit.profiles import Profile
-    from irkit.trust.image import Verified
+    from irkit.trust.model import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Facts:
     no_wall: str = "none was put up"
     probes: tuple[Probe, ...] = ()
     own_rules_kept: bool = False
-    helper: Verified | None = None
+    helper: Verdict | None = None
     """The helper image, once it was verified: it is read whole for that."""
     sealed: Sealed | None = None
     findings: list[Finding] = field(default_factory=list)

@@ -124,7 +124,7 @@ def sign_image(ctx: Context, args: Mapping[str, Any]) -> Result:
             f"a playbook may not sign images with the key {printable(name, 80)!r}",
             hint=f"add it to actions.sign.keys in IRKIT_HOME/{NAME}",
         )
-    path, content = sign(ctx.engine, str(args["image"]), load_signer(name, "image", lambda _: None), None)
+    path, content, _ = sign(ctx.engine, str(args["image"]), load_signer(name, "image", lambda _: None), None)
     return Result("succeeded", f"signed {content.config} by {name}", {"signature": str(path), "config": content.config})
 
 

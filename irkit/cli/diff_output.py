@@ -79,7 +79,17 @@ def _change_cells(row: Row) -> Iterator[object]:
     change = row.change
     before, after = change.before, change.after
     facts = after or before
-    yield from ("change", "", " ".join(row.rules), "", change.kind, change.change, printable(change.path), change.origin, row.noise)
+    yield from (
+        "change",
+        "",
+        " ".join(row.rules),
+        "",
+        change.kind,
+        change.change,
+        printable(change.path),
+        change.origin,
+        row.noise,
+    )
     yield from (before.sha256 if before else "", after.sha256 if after else "")
     yield from (f"{one.mode:04o}" if one else "" for one in (before, after))
     yield from (facts.uid, facts.gid, facts.size) if facts else ("", "", "")
@@ -129,7 +139,9 @@ def change_line(row: Row) -> str:
 
 def _print_others(found: Comparison) -> None:
     for one in found.packages:
-        click.echo(f"  package {printable(one.name)} ({one.manager}): {one.change} {printable(one.before)} → {printable(one.version)}")
+        click.echo(
+            f"  package {printable(one.name)} ({one.manager}): {one.change} {printable(one.before)} → {printable(one.version)}"
+        )
 
 
 def _print_findings(findings: list[Finding]) -> None:
@@ -146,7 +158,9 @@ def _print_findings(findings: list[Finding]) -> None:
 def _print_counts(found: Comparison, shown: Shown) -> None:
     counts = found.counts
     kinds = ", ".join(f"{counts.by_change[name]} {name}" for name in ("added", "changed", "deleted"))
-    click.echo(f"{printable(shown.subject)} against {printable(shown.against)}: {counts.total} changes ({kinds})", err=True)
+    click.echo(
+        f"{printable(shown.subject)} against {printable(shown.against)}: {counts.total} changes ({kinds})", err=True
+    )
     if shown.names:
         click.echo(f"  {counts.in_findings} in findings", err=True)
     folded = ", ".join(f"{name} {number}" for name, number in counts.folded.most_common())
@@ -173,7 +187,9 @@ def words(change: Change) -> str:
         (name, getattr(change.before, name), getattr(change.after, name))
         for name in ("kind", "mode", "uid", "gid", "size", "target")
     ]
-    found = [f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after]
+    found = [
+        f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after
+    ]
     if change.before.sha256 != change.after.sha256:
         found.append(f"sha256 {change.before.sha256[:12] or '-'} → {change.after.sha256[:12] or '-'}")
     names = {name for name in {*change.before.xattrs, *change.after.xattrs} if change.before.xattrs.get(name) != change.after.xattrs.get(name)}  # fmt: skip
@@ -196,4 +212,10 @@ def _facts(facts: FileFacts) -> str:
     return " ".join(found)
 
 
-WRITERS: dict[str, Any] = {"table": write_table, "json": write_json, "sarif": write_sarif, "csv": write_csv, "unified": write_unified}
+WRITERS: dict[str, Any] = {
+    "table": write_table,
+    "json": write_json,
+    "sarif": write_sarif,
+    "csv": write_csv,
+    "unified": write_unified,
+}

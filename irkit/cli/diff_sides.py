@@ -71,7 +71,8 @@ def _bundle(path: Path, how: Opening) -> Side:
     if not found.ok:
         first = found.problems[0]
         raise EvidenceAltered(
-            f"the bundle does not verify: {first.file}: {first.problem}", hint="`irkit bundle verify` lists all problems"
+            f"the bundle does not verify: {first.file}: {first.problem}",
+            hint="`irkit bundle verify` lists all problems",
         )
     evidence = Evidence(BundleReader(path, identities))
     return Side(str(path), evidence, layers=_layers(evidence.image))

@@ -15,7 +15,14 @@ from typing import Any
 from irkit.compare.against import Reference, tree_changes
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
-    About, Moment, Values, change_values, config_values, exposed_ports, process_values, socket_values,
+    About,
+    Moment,
+    Values,
+    change_values,
+    config_values,
+    exposed_ports,
+    process_values,
+    socket_values,
 )  # fmt: skip
 from irkit.compare.evidence import Evidence, Taken
 from irkit.compare.ownership import Ownership
@@ -114,7 +121,9 @@ class Comparison:
         change = taken.change
         needed = view.ownership.algorithms(change.path)
         content = view.examiner.look(change, taken.stream, needed)
-        about = About(content.values, view.ownership.judge(change, content), view.running.by_path.get(change.path, frozenset()))
+        about = About(
+            content.values, view.ownership.judge(change, content), view.running.by_path.get(change.path, frozenset())
+        )
         row = self._judged(change, content, about, view.running, view.mounts, view.moment)
         for entry in content.entries:
             self.entries.append((change.path, entry))
@@ -124,7 +133,13 @@ class Comparison:
         return row
 
     def _judged(
-        self, change: Change, content: Content, about: About, running: Running | None, mounts: frozenset[str], moment: Moment
+        self,
+        change: Change,
+        content: Content,
+        about: About,
+        running: Running | None,
+        mounts: frozenset[str],
+        moment: Moment,
     ) -> Row:
         values = change_values(change, moment, about, running, mounts)
         facts = Facts("change", change.path, values)
@@ -156,7 +171,11 @@ class Comparison:
         side = view.side
         self.config = config_changes(side.container, side.image)
         for change in self.config:
-            self._add(self._verdicts.of(Facts("config", f"{change.name}: {change.value or change.before}", config_values(change))))
+            self._add(
+                self._verdicts.of(
+                    Facts("config", f"{change.name}: {change.value or change.before}", config_values(change))
+                )
+            )
         self._add(_alive(view, self._verdicts))
 
     def _add(self, found: Sequence[Finding] | Iterator[Finding]) -> None:

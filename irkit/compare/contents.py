@@ -5,14 +5,13 @@ Each file's bytes go by once; one that is larger than ``WHOLE`` is digested whol
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 from irkit.compare.describe import Value
 from irkit.compare.evidence import Evidence
-from irkit.models import Change, Gap
+from irkit.models import Gap
 
 if TYPE_CHECKING:
     from irkit.compare.content import EntryChange, TextDiff

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from irkit.compare.contents import Content
 from irkit.compare.describe import Value
 from irkit.compare.evidence import Evidence
-from irkit.compare.packages import PackageChange, Packages, compare_packages, find_copy, is_database, judge, read_packages
+from irkit.compare.packages import (
+    PackageChange,
+    Packages,
+    compare_packages,
+    find_copy,
+    is_database,
+    judge,
+    read_packages,
+)
 from irkit.models import Change, Gap
 
 
@@ -27,7 +35,7 @@ class Ownership:
         seen = side.inventory
         if not any(is_database(path) for path in (*seen.paths, *seen.gone)):
             return cls(before, before)
-        return cls(before, read_packages(side.after(is_database)), touched=True)
+        return cls(before, read_packages(side.after(lambda path: is_database(path) is not None)), touched=True)
 
     def algorithms(self, path: str) -> tuple[str, ...]:
         """Which digests of a file are needed to judge it, besides its sha256."""

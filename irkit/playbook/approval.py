@@ -79,7 +79,9 @@ def ask(
         time.sleep(min(POLL, max(0.0, ends - time.monotonic())))
 
 
-def request(folder: Path, step: str, approve: Approve, bound: Mapping[str, Any], *, wait: bool = True) -> tuple[Path, float]:
+def request(
+    folder: Path, step: str, approve: Approve, bound: Mapping[str, Any], *, wait: bool = True
+) -> tuple[Path, float]:
     """Write down what is asked for, in ``folder``, or go on with what is open there; and the seconds that it has.
 
     Raises ``StorageError``.
