@@ -10,7 +10,9 @@ from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import facts_of, open_folder, walk
 from irkit.acquire.host import HostView, Mount
 from irkit.acquire.layers import Layers
+from irkit.acquire.lower import Lower
 from irkit.acquire.overlay import scan
+from irkit.acquire.package_files import Places, keep
 from irkit.acquire.taker import ORIGINALS_LIMIT, DigestTaker, TarTaker
 from irkit.engine.interface import Container
 from irkit.errors import StorageError
@@ -86,7 +88,13 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
     ):
         originals = TarTaker(old, note, min(limit, ORIGINALS_LIMIT), checkpoint=writer.checkpoint)
         taker = TarTaker(sink, note, limit, originals, writer.checkpoint)
-        for change in scan(layers, taker, note):
+        places = Places()
+
+        def databases(lower: Lower) -> None:
+            keep(lower, places, originals.keep_always, note)
+
+        for change in scan(layers, taker, note, databases):
+            places.see(change.path)
             _write_line(lines, change)
             seen(change)
             count += 1

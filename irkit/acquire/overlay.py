@@ -53,13 +53,17 @@ def _opened(layers: Layers, note: Note) -> Iterator[tuple[int, Lower]]:
         yield upper, lower
 
 
-def scan(layers: Layers, taker: Taker, note: Note) -> Iterator[Change]:
+def scan(
+    layers: Layers, taker: Taker, note: Note, last: Callable[[Lower], None] = lambda lower: None
+) -> Iterator[Change]:
     """Every difference between the container's disk and its image, parents first; each file is read once.
 
-    ``note`` is told what could not be read and why.  Raises ``OSError`` when the upper folder itself can't be opened.
+    ``note`` is told what could not be read and why; ``last`` gets the image's layers at the end, while they are open.
+    Raises ``OSError`` when the upper folder itself can't be opened.
     """
     with _opened(layers, note) as (upper, lower):
         yield from _Scan(lower, taker, note).run(upper, layers.marks)
+        last(lower)
 
 
 class _Scan:

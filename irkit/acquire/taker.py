@@ -154,6 +154,13 @@ class TarTaker:
                 entry.path, "no room is left for what the image had under this name, and for all that come after it"
             )
 
+    def keep_always(self, entry: Entry) -> None:
+        """Take it whatever is left of the budget, once: its own limits were asked."""
+        if entry.path not in self._kept and not self._full:
+            self._kept.add(entry.path)
+            self._budget = max(self._budget, entry.size)
+            self.take(entry)
+
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""
         folder, _, name = path.rpartition("/")

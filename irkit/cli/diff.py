@@ -2,130 +2,122 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli.options import engine_option, identity_option, json_option
-from irkit.errors import EvidenceAltered, ExitCode
-from irkit.models import Change, FileFacts, Gap
-from irkit.text import printable
+from irkit.cli.diff_sides import Opening, Side, opened, same_image, save, tree_of
+from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source, signing_options
+from irkit.errors import ExitCode, UsageProblem
+from irkit.models import SEVERITIES
 
-MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
+if TYPE_CHECKING:
+    from irkit.compare.comparison import Comparison, Row
+    from irkit.compare.rules import Timings
+
+FORMATS = ("table", "json", "sarif", "csv", "unified")
+EPILOG = """\b
+Examples:
+  irkit diff web-1                              # a container against its image, and what it means
+  irkit diff BUNDLE --format unified            # a bundle, offline: the texts that changed, line by line
+  irkit diff web-1 --save-baseline good.tar     # what it is like now …
+  irkit diff web-1 --against good.tar           # … and what is different since
+  irkit diff web-1 --against team/web:1.4.3     # against another image
+  irkit diff team/web:1.4.2 --against team/web:1.4.1
+  irkit diff web-1 --ioc feed.json --fail-on high --format sarif > diff.sarif
+"""
 
 
-@click.command(epilog="\b\nExamples:\n  irkit diff web-1\n  irkit diff ~/.local/share/irkit/cases/…/bundles/… --json")
-@click.argument("subject", metavar="TARGET|BUNDLE")
+@click.command(epilog=EPILOG)
+@click.argument("subject", metavar="TARGET|BUNDLE|IMAGE")
 @click.option(
-    "--key",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Trust this public key for the bundle.",
+    "--against", metavar="WHAT", help="A container, bundle, baseline or image instead of SUBJECT's own image."
 )
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print it."
+)
+@click.option("--all", "everything", is_flag=True, help="List every change, those that are folded as noise, too.")
+@click.option("--names", is_flag=True, help="List the changes alone, one a line; no findings.")
+@click.option(
+    "--fail-on", type=click.Choice([*SEVERITIES, "never"]), default="info", show_default=True,
+    help="Exit code 3 for a finding of this severity, or a worse one.",
+)  # fmt: skip
+@click.option(
+    "--ioc", "lists", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A list of indicators: plain, CSV, STIX 2.1 or MISP.",
+)  # fmt: skip
+@click.option("--yara/--no-yara", default=True, help="Scan changed files by YARA rules.  [default: yara]")
+@click.option("--volumes/--no-volumes", default=True, help="Read a container's volumes, too.  [default: volumes]")
+@click.option("--timings", is_flag=True, help="Say what each rule cost.")
+@click.option(
+    "--save-baseline", "baseline", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Seal what TARGET is like now as a bundle, for --against.",
+)  # fmt: skip
+@click.option(
+    "--trust", "trusted", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key for the bundle."
+)  # fmt: skip
 @identity_option
+@signing_options
 @engine_option
 @json_option
-def command(subject: str, key: Path | None, identity: tuple[Path, ...], engine: str | None, as_json: bool) -> int:
-    """What was added, changed and deleted since the image, with type, mode, owner, size and sha256 before and after.
+def command(
+    subject: str, against: str | None, form: str, everything: bool, names: bool, fail_on: str, lists: tuple[Path, ...], yara: bool,
+    volumes: bool, timings: bool, baseline: Path | None, trusted: Path | None, identity: tuple[Path, ...], key: str,
+    passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """What changed, and what it means: findings by rules, YARA and indicators, noise folded and counted.
 
-    Of a container (live, frozen or stopped), or of a bundle, offline, after verifying it. A container's tmpfs is part
-    of it.
+    Of a container (live, frozen or stopped), of a bundle, offline, after verifying it, or of an image. A container's
+    tmpfs, volumes and memory-only programs are part of it.
     """
-    gaps: list[Gap] = []
-    changes = (
-        _of_bundle(Path(subject), key, identity, gaps)
-        if "/" in subject or Path(subject).exists()
-        else _of_container(subject, engine, gaps)
-    )
-    (_print_json if as_json else _print)(subject, changes, gaps)
-    return ExitCode.GAPS if gaps else ExitCode.DONE
+    from irkit.cli.diff_output import WRITERS, Shown
+    from irkit.compare.comparison import Comparison
+    from irkit.compare.rules import Timings
+    from irkit.compare.verdicts import Verdicts
+
+    form = "json" if as_json else form
+    how = Opening(engine, trusted, identity, volumes)
+    clock = Timings() if timings else None
+    found = Comparison(Verdicts.load(lists, timings=clock, yara=yara), diffs=form == "unified")
+    with ExitStack() as stack:
+        side = stack.enter_context(opened(subject, how))
+        other = stack.enter_context(opened(against, how)) if against else None
+        rows = compared(found, side, other, how)
+        WRITERS[form](rows, found, Shown(side.name, other.name if other else "its image", everything, names))
+        if clock is not None:
+            _print_timings(clock)
+        if baseline is not None:
+            from irkit.evidence.keys import load_signer
+
+            save(side, baseline, load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd)))
+            click.echo(f"{baseline}", err=True)
+    if _failed(found, fail_on) and not names:
+        return ExitCode.CHECK_FAILED
+    return ExitCode.GAPS if found.gaps else ExitCode.DONE
 
 
-def _of_bundle(path: Path, key: Path | None, identity: tuple[Path, ...], gaps: list[Gap]) -> Iterator[Change]:
-    from irkit.compare.findings import bundle_changes
-    from irkit.evidence.age import identities_from
-    from irkit.evidence.keys import public_from_file, trusted_keys
-    from irkit.evidence.reader import BundleReader
-    from irkit.evidence.verify import verify_bundle
-
-    identities = identities_from(identity)
-    known = [public_from_file(key)] if key else trusted_keys("evidence")
-    found = verify_bundle(path, known, identities=identities)
-    if not found.ok:
-        first = found.problems[0]
-        raise EvidenceAltered(
-            f"the bundle does not verify: {first.file}: {first.problem}",
-            hint="`irkit bundle verify` lists all problems",
-        )
-    reader = BundleReader(path, identities)
-    gaps += [Gap(**one) for one in reader.index["gaps"] if one["collector"] in ("filesystem", "tmpfs")]
-    return bundle_changes(reader)
+def compared(found: Comparison, side: Side, other: Side | None, how: Opening) -> Iterator[Row]:
+    """The rows of one side against another, or against its own image.  Raises ``UsageProblem``."""
+    if side.evidence is None and other is None:
+        raise UsageProblem(f"{side.name} is an image: say what to hold it against", hint="--against IMAGE")
+    if side.evidence is not None and other is None:
+        return found.of_evidence(side.evidence)
+    assert other is not None  # noqa: S101 - for the type only
+    if side.evidence is not None and same_image(side, other):
+        return found.of_evidence(side.evidence, other.evidence)
+    return found.of_trees(tree_of(other, how), tree_of(side, how))
 
 
-def _of_container(name: str, engine_url: str | None, gaps: list[Gap]) -> Iterator[Change]:
-    from irkit.acquire.filesystem import bound, live_changes
-    from irkit.acquire.host import HostView, locate
-    from irkit.acquire.layers import find_layers
-    from irkit.engine.connect import open_engine
-
-    container = open_engine(engine_url).container(name)
-    view = locate(container)
-    if isinstance(view, str):
-        gaps.append(Gap("tmpfs", container.name, view))
-    seen = view if isinstance(view, HostView) else None
-
-    def note(path: str, why: str) -> None:
-        gaps.append(Gap("filesystem", path, why))
-
-    return live_changes(find_layers(container, seen), seen, note, bound(container))
+def _failed(found: Comparison, fail_on: str) -> bool:
+    if fail_on == "never":
+        return False
+    bad = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    return any(one.severity in bad for one in found.findings)
 
 
-def _print_json(subject: str, changes: Iterable[Change], gaps: list[Gap]) -> None:
-    """One object, written as it is found: memory stays flat."""
-    sys.stdout.write(f'{{"schema": "irkit.diff/v1", "subject": {json.dumps(subject)}, "changes": [')
-    for number, change in enumerate(changes):
-        sys.stdout.write(("," if number else "") + "\n " + json.dumps(change.to_json()))
-    sys.stdout.write(f'\n], "gaps": {json.dumps([gap.to_json() for gap in gaps])}}}\n')
-
-
-def _print(subject: str, changes: Iterable[Change], gaps: list[Gap]) -> None:
-    counts = dict.fromkeys(MARKS, 0)
-    for change in changes:
-        counts[change.change] += 1
-        mark, colour = MARKS[change.change]
-        where = " (tmpfs)" if change.origin == "tmpfs" else ""
-        click.echo(f"{click.style(mark, fg=colour)} {printable(change.path)}{where}  {_words(change)}")
-    click.echo(f"{counts['added']} added, {counts['changed']} changed, {counts['deleted']} deleted", err=True)
-    for gap in gaps:
-        click.echo(f"  gap: {printable(gap.what)}: {printable(gap.why)}", err=True)
-
-
-def _words(change: Change) -> str:
-    if change.before is None or change.after is None:
-        facts = change.after or change.before
-        return _facts(facts) if facts else ""
-    pairs = [
-        (name, getattr(change.before, name), getattr(change.after, name))
-        for name in ("kind", "mode", "uid", "gid", "size", "target")
-    ]
-    words = [
-        f"{name} {_value(name, before)} → {_value(name, after)}" for name, before, after in pairs if before != after
-    ]
-    if change.before.sha256 != change.after.sha256:
-        words.append(f"sha256 {change.before.sha256[:12] or '-'} → {change.after.sha256[:12] or '-'}")
-    return ", ".join(words) or "times or attributes"
-
-
-def _value(name: str, value: object) -> str:
-    return f"{value:04o}" if name == "mode" and isinstance(value, int) else printable(str(value))
-
-
-def _facts(facts: FileFacts) -> str:
-    words = [facts.kind, f"{facts.mode:04o}", f"{facts.uid}:{facts.gid}"]
-    if facts.kind == "file":
-        words += [f"{facts.size} B", f"sha256 {facts.sha256[:12] or 'unknown'}"]
-    if facts.kind == "symlink":
-        words.append(f"→ {printable(facts.target)}")
-    return " ".join(words)
+def _print_timings(clock: Timings) -> None:
+    for row in clock.rows():
+        click.echo(f"{row['ms']:>10} ms  {row['tried']:>8} tried  {row['findings']:>6} found  {row['rule']}", err=True)

@@ -169,7 +169,7 @@ def _print_counts(found: Comparison, shown: Shown) -> None:
         f"{counts.plain} that no rule speaks of{f', {counts.same} the same on both sides' if counts.same else ''}",
         err=True,
     )
-    severities = {}
+    severities: dict[str, int] = {}
     for one in found.findings:
         severities[one.severity] = severities.get(one.severity, 0) + 1
     total = ", ".join(f"{number} {name}" for name, number in severities.items())

@@ -74,7 +74,7 @@ def _bundle(path: Path, how: Opening) -> Side:
             f"the bundle does not verify: {first.file}: {first.problem}",
             hint="`irkit bundle verify` lists all problems",
         )
-    evidence = Evidence(BundleReader(path, identities))
+    evidence = Evidence(BundleReader(path, identities)).required()
     return Side(str(path), evidence, layers=_layers(evidence.image))
 
 

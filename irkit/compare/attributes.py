@@ -26,7 +26,7 @@ BACKDATED_BY = 24 * 3600 * SECOND
 """How much earlier than its birth a file must claim to have been written to be called backdated."""
 FUTURE_BY = 60 * SECOND
 """Clocks of one host don't differ, but a run takes a while."""
-ASPECTS = ("kind", "content", "target", "device", "mode", "owner", "capabilities", "acl", "xattrs", "times")
+ASPECTS = ("kind", "content", "target", "rdev", "mode", "owner", "capabilities", "acl", "xattrs", "times")
 
 
 def aspects(before: FileFacts, after: FileFacts) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ def _differing(before: FileFacts, after: FileFacts) -> Iterator[str]:
     if before.target != after.target:
         yield "target"
     if before.rdev != after.rdev:
-        yield "device"
+        yield "rdev"
     if before.mode != after.mode:
         yield "mode"
     if (before.uid, before.gid) != (after.uid, after.gid):
@@ -92,3 +92,12 @@ def older_than_image(change: Change, created_ns: int) -> bool:
     """Whether something that the image does not have claims to have been written before the image was made."""
     after = change.after
     return change.before is None and after is not None and 0 < after.mtime_ns < created_ns
+
+
+def capability_names(mask: str) -> tuple[str, ...]:
+    """A process's capabilities (``CapEff`` of proc(5), hexadecimal)."""
+    try:
+        bits = int(mask, 16)
+    except ValueError:
+        return ()
+    return tuple(name_of(number) for number in range(64) if bits >> number & 1)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from irkit.compare.against import Reference, tree_changes
+from irkit.compare.content import EntryChange, TextDiff
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
     About,
@@ -26,10 +27,12 @@ from irkit.compare.describe import (
 )  # fmt: skip
 from irkit.compare.evidence import Evidence, Taken
 from irkit.compare.ownership import Ownership
+from irkit.compare.packages import PackageChange
 from irkit.compare.rules import Facts
-from irkit.compare.running import Running
+from irkit.compare.running import Running, exe_path
 from irkit.compare.state import ConfigChange, config_changes
 from irkit.compare.verdicts import Verdicts
+from irkit.compare.yara import Hit
 from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
 
 PID = re.compile(r"\bpid \d+")
@@ -42,6 +45,7 @@ class Row:
     change: Change
     rules: tuple[str, ...]
     noise: str
+    diff: TextDiff | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit diff --json``."""
@@ -71,15 +75,16 @@ class Counts:
 class Comparison:
     """Read :meth:`rows` to their end; the rest is whole only then."""
 
-    def __init__(self, verdicts: Verdicts, gaps: list[Gap]) -> None:
+    def __init__(self, verdicts: Verdicts, *, diffs: bool = False) -> None:
         self._verdicts = verdicts
+        self._diffs = diffs
         self._found: dict[tuple[str, str], Finding] = {}
         self._known: set[tuple[str, str]] = set()
-        self.gaps = gaps
+        self.gaps: list[Gap] = list(verdicts.gaps)
         self.counts = Counts()
-        self.packages: list[Any] = []
+        self.packages: list[PackageChange] = []
         self.config: list[ConfigChange] = []
-        self.entries: list[Any] = []
+        self.entries: list[tuple[str, EntryChange]] = []
 
     @property
     def findings(self) -> list[Finding]:
@@ -94,7 +99,7 @@ class Comparison:
         moves = _Moves({one.before.sha256 for one in pairs if one.change == "deleted" and one.before is not None})
         for change in pairs:
             moves.see(change)
-            yield self._judged(change, Content(), About(), None, frozenset(), Moment())
+            yield self._judged(change, Content(), About(), None)
         self._moved(moves)
 
     def of_evidence(self, side: Evidence, reference: Evidence | None = None) -> Iterator[Row]:
@@ -103,7 +108,7 @@ class Comparison:
         if reference is not None:
             self._known = _known(reference, self._verdicts)
         self.gaps += side.gaps
-        view = _View.of(side, self._verdicts, self.gaps)
+        view = _View.of(side, self._verdicts, self.gaps, diffs=self._diffs)
         moves = _Moves(set(side.inventory.deleted))
         for taken in side.taken():
             change = other.against(taken.change) if other is not None else taken.change
@@ -119,43 +124,43 @@ class Comparison:
 
     def _taken(self, taken: Taken, view: _View) -> Row:
         change = taken.change
-        needed = view.ownership.algorithms(change.path)
+        needed = view.ownership.algorithms(change)
         content = view.examiner.look(change, taken.stream, needed)
         about = About(
             content.values, view.ownership.judge(change, content), view.running.by_path.get(change.path, frozenset())
         )
-        row = self._judged(change, content, about, view.running, view.mounts, view.moment)
-        for entry in content.entries:
+        told: list[Finding] = []
+        for entry in content.entries if about.package.get("package_state") != "intact" else ():
             self.entries.append((change.path, entry))
-            self._add(self._verdicts.entry(change.path, entry))
+            told += self._verdicts.entry(change.path, entry)
+        row = self._judged(change, content, about, view, told)
         if change.path in view.running.by_path:
             view.exes[change.path] = about_exe(change, about)
         return row
 
     def _judged(
-        self,
-        change: Change,
-        content: Content,
-        about: About,
-        running: Running | None,
-        mounts: frozenset[str],
-        moment: Moment,
+        self, change: Change, content: Content, about: About, view: _View | None, told: Sequence[Finding] = ()
     ) -> Row:
-        values = change_values(change, moment, about, running, mounts)
-        facts = Facts("change", change.path, values)
-        found = [*self._verdicts.of(facts), *self._verdicts.hits(content, change.path)]
+        """What a change is: a finding's, noise, or neither.  ``told``: the findings of the entries of its file."""
+        values = (
+            change_values(change, view.moment, about, view.running, view.mounts)
+            if view is not None
+            else change_values(change, Moment(), about, None, frozenset())
+        )
+        hits = [hit.finding(change.path) for hit in content.hits]
+        found = [*self._verdicts.of(Facts("change", change.path, values)), *hits, *told]
         self._add(found)
         counts = self.counts
         counts.total += 1
         counts.by_change[change.change] += 1
-        noise = "" if found else self._verdicts.noise(facts)
+        noise = "" if found else self._verdicts.fold(values)
         if found:
             counts.in_findings += 1
         elif noise:
             counts.folded[noise] += 1
         else:
             counts.plain += 1
-        return Row(change, tuple(sorted({one.rule for one in found})), noise)
+        return Row(change, tuple(sorted({one.rule for one in found})), noise, content.diff)
 
     def _moved(self, moves: _Moves) -> None:
         """Files that lie under another name now: told beside the deletion and the addition that they are made of."""
@@ -202,32 +207,74 @@ class _View:
     exes: dict[str, Values] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, side: Evidence, verdicts: Verdicts, gaps: list[Gap]) -> _View:
+    def of(cls, side: Evidence, verdicts: Verdicts, gaps: list[Gap], *, diffs: bool = False) -> _View:
         taken = side.reader.index.get("taken") or next(
             (str(one["started"]) for one in side.reader.index["artifacts"] if one["collector"] == "filesystem"), ""
         )
         moment = Moment(nanoseconds(str(taken)), nanoseconds(str(side.image.get("Created") or "")))
-        return cls(side, Running(side), side.mounts, moment, Ownership.of(side), Examiner(side, verdicts, gaps))
+        return cls(
+            side, Running(side), side.mounts, moment, Ownership.of(side), Examiner(side, verdicts, gaps, diffs=diffs)
+        )
 
 
 def _alive(view: _View, verdicts: Verdicts) -> Iterator[Finding]:
     """Findings of processes and sockets."""
     running, side = view.running, view.side
+    programs = _Programs(view)
     for pid, row in running.processes.items():
-        values = process_values(pid, running, lambda path: view.exes.get(path, {}), view.examiner.of_process(pid, row))
-        yield from verdicts.of(Facts("process", f"pid {pid}: {values['path']}", values))
-        yield from verdicts.process_hits(pid, row, view.examiner)
+        seen, hits = programs.of(row)
+        peers = tuple(str(one.get("remote") or "") for one in running.sockets if pid in one["pids"])
+        found: Values = {**seen, "ioc": (*programs.indicators(row, verdicts), *verdicts.addresses(*peers))}
+        values = process_values(pid, running, lambda path: view.exes.get(path, {}), found)
+        subject = f"pid {pid}: {values['path']}"
+        yield from verdicts.of(Facts("process", subject, values))
+        yield from (hit.finding(subject, "process") for hit in hits)
     exposed = exposed_ports(side.container, side.image)
     for socket in running.sockets:
-        values, subject = socket_values(socket, running, exposed)
-        yield from verdicts.of(Facts("socket", subject, {**values, **verdicts.addresses(values)}))
+        told, subject = socket_values(socket, running, exposed)
+        yield from verdicts.of(Facts("socket", subject, {**told, "ioc": verdicts.addresses(str(told["peer"]))}))
+
+
+class _Programs:
+    """The programs that the side holds as artifacts, because no disk keeps them: each looked at once."""
+
+    def __init__(self, view: _View) -> None:
+        self._view = view
+        self._seen: dict[str, tuple[Values, Sequence[Hit]]] = {}
+        rows = view.side.rows("process/mapped.json")
+        self._artifacts = {
+            str(one["sha256"]): str(one["artifact"]) for one in rows if one.get("artifact") and one.get("sha256")
+        }
+        for one in view.side.reader.index["artifacts"]:
+            if str(one["path"]).startswith("data/process/exe-"):
+                self._artifacts.setdefault(str(one["raw"]["sha256"]), str(one["path"]))
+
+    def of(self, row: Mapping[str, Any]) -> tuple[Values, Sequence[Hit]]:
+        """What a process's program is, and the YARA rules that it fits."""
+        digest = str(row["exe"].get("sha256") or "")
+        if digest not in self._artifacts:
+            return {}, ()
+        if digest not in self._seen:
+            name = self._artifacts[digest].removeprefix("data/").removesuffix(".zst")
+            values, hits, _ = self._view.examiner.of_program(name)
+            self._seen[digest] = (
+                {"type": values["type"], **({"yara": values["yara"]} if "yara" in values else {})},
+                hits,
+            )
+        return self._seen[digest]
+
+    def indicators(self, row: Mapping[str, Any], verdicts: Verdicts) -> tuple[str, ...]:
+        """Those that its program's digest or path fits."""
+        if not verdicts.lists:
+            return ()
+        digests = {"sha256": str(row["exe"].get("sha256") or "")}
+        return tuple(map(str, verdicts.lists.of_file(exe_path(row), digests)))
 
 
 def _known(reference: Evidence, verdicts: Verdicts) -> set[tuple[str, str]]:
     """What the other side shows of processes, sockets and configuration as well, without its pids."""
-    quiet: list[Gap] = []
-    comparison = Comparison(verdicts, quiet)
-    comparison._others(_View.of(reference, verdicts, quiet))
+    comparison = Comparison(verdicts)
+    comparison._others(_View.of(reference, verdicts, comparison.gaps))
     return {(one.rule, PID.sub("pid", one.subject)) for one in comparison.findings}
 
 

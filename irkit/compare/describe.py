@@ -9,6 +9,7 @@ from typing import Any
 
 from irkit.compare.attributes import (
     aspects,
+    capability_names,
     file_capabilities,
     is_backdated,
     is_future,
@@ -16,10 +17,15 @@ from irkit.compare.attributes import (
 )  # fmt: skip
 from irkit.compare.running import ENGINE_DNS, Running, arguments, exe_path, is_listening, name_of_process
 from irkit.compare.state import ConfigChange
+from irkit.compare.vocabulary import Value
 from irkit.models import Change
 
-Value = str | int | bool | tuple[str, ...]
 Values = dict[str, Value]
+DEFAULT_CAPABILITIES = frozenset({
+    "cap_chown", "cap_dac_override", "cap_fsetid", "cap_fowner", "cap_mknod", "cap_net_raw", "cap_setgid", "cap_setuid", "cap_setfcap",
+    "cap_setpcap", "cap_net_bind_service", "cap_sys_chroot", "cap_kill", "cap_audit_write",
+})  # fmt: skip
+"""What the engine gives a container without options (moby, oci/caps/defaults.go)."""
 SETUID, SETGID, STICKY, WRITABLE, EXECUTABLE = 0o4000, 0o2000, 0o1000, 0o002, 0o111
 SECOND = 1_000_000_000
 DISGUISES = re.compile(r"\.(?:jpe?g|png|gif|txt|pdf|docx?|log|html?|css|ico|svg|csv|mp[34])\.(?:php\d?|phtml|jspx?|aspx?|sh|py|pl|elf|so|exe|bin|cgi)$", re.IGNORECASE)  # fmt: skip
@@ -50,13 +56,16 @@ def change_values(
     folder, _, name = change.path.rpartition("/")
     values: Values = {
         "path": change.path, "name": name, "folder": folder or "/", "change": change.change, "kind": change.kind, "origin": change.origin,
-        "moved_from": change.moved_from, "moved": bool(change.moved_from), "mount": change.path in mounts,
+        "mount": change.path in mounts,
         "hidden": hidden(change.path), "double_extension": DISGUISES.search(name) is not None,
         **about.content, **about.package,
     }  # fmt: skip
+    if change.moved_from:
+        values["moved_from"] = change.moved_from
     if after is not None:
         values.update({
-            "uid": after.uid, "gid": after.gid, "size": after.size, "mode": after.mode, "target": after.target, "rdev": after.rdev,
+            "uid": after.uid, "gid": after.gid, "size": after.size, "mode": after.mode, "rdev": after.rdev,
+            **({"target": after.target} if after.kind == "symlink" else {}),
             "capabilities": file_capabilities(after), "future": is_future(after, moment.taken_ns), "backdated": is_backdated(after),
             "older_than_image": older_than_image(change, moment.image_ns),
             "zero_nanoseconds": after.mtime_ns > 0 and after.mtime_ns % SECOND == 0,
@@ -69,7 +78,6 @@ def change_values(
     if before is not None and after is not None:
         values["same_size"] = before.size == after.size
         values["same_mtime"] = before.mtime_ns // SECOND == after.mtime_ns // SECOND
-        values["size_before"], values["uid_before"], values["target_before"] = before.size, before.uid, before.target
     values["running"] = bool(about.pids)
     if running is not None and about.pids:
         values["listening"] = not about.pids.isdisjoint(running.listening)
@@ -87,8 +95,8 @@ def _mode(change: Change) -> Values:
     old = before.mode if before is not None and known else 0
     raised = after.mode & ~old
     return {
-        "setuid": is_file and bool(raised & SETUID) and bool(after.mode & EXECUTABLE),
-        "setgid": is_file and bool(raised & SETGID) and bool(after.mode & EXECUTABLE),
+        "setuid": is_file and bool(raised & (SETUID | SETGID)),
+        "setgid": is_file and bool(after.mode & SETGID),
         "sticky": bool(after.mode & STICKY),
         "executable": is_file and bool(after.mode & EXECUTABLE),
         "world_writable": after.kind in ("file", "directory")
@@ -109,14 +117,17 @@ def process_values(
 ) -> Values:
     """A process.  ``exe_of``: what is known of the change under its program's path."""
     row = running.processes[pid]
+    effective = capability_names(str(row.get("cap_effective") or "0"))
+    uid = int(row["uid"][1]) if len(row.get("uid") or ()) > 1 else -1
     exe, argv, path = row["exe"], arguments(row), exe_path(row)
     names = tuple(str(one) for one in row.get("environ_names") or ())
     return {
         "path": path, "name": name_of_process(row), "args": argv, "cmdline": " ".join(argv), "pid": pid,
-        "uid": int(row["uid"][0]) if row.get("uid") else -1, "root": bool(row.get("uid")) and 0 in row["uid"][:4],
+        "uid": uid, "root": uid == 0, "other_user": running.other_user(uid), "capabilities": effective,
+        "extra_capabilities": tuple(one for one in effective if one not in DEFAULT_CAPABILITIES),
         "deleted": bool(exe["deleted"]), "memory": bool(exe["memory"]), "memfd": path.startswith("/memfd:"),
         "execed": running.execed(pid), "listening": pid in running.listening, "connected": pid in running.connected,
-        "environment": names, "cwd": str(row.get("cwd") or ""), "sha256": str(exe.get("sha256") or ""),
+        "environment": names, "cwd": str(row.get("cwd") or ""),
         **exe_of(path), **content,
     }  # fmt: skip
 
@@ -130,7 +141,7 @@ def socket_values(row: Mapping[str, Any], running: Running, exposed: frozenset[s
         "listening": is_listening(row), "exposed": f"{row['local_port']}/{protocol}" in exposed, "protocol": protocol,
         "state": str(row["state"]), "local": str(row["local"]), "port": int(row["local_port"]),
         "peer": str(row.get("remote") or ""), "peer_port": int(row.get("remote_port") or 0),
-        "loopback": loopback(str(row["local"])), "process": tuple(names.values()),
+        "loopback": loopback(str(row["local"])) or loopback(str(row.get("remote") or "")), "process": ", ".join(names.values()),
         "process_memory": any(one["memory"] for one in exes), "process_deleted": any(one["deleted"] for one in exes),
     }  # fmt: skip
     held = ", ".join(f"pid {pid} ({name})" for pid, name in names.items()) or "no process"
@@ -144,7 +155,10 @@ def loopback(address: str) -> bool:
 
 def config_values(change: ConfigChange) -> Values:
     """A difference of the running state."""
-    return {"name": change.name, "change": change.change, "value": change.value, "before": change.before}
+    values: Values = {"name": change.name, "change": change.change, "value": change.value, "before": change.before}
+    if change.name == "mount":
+        values["writable"] = change.value.endswith(":rw")
+    return values
 
 
 def exposed_ports(*documents: Mapping[str, Any]) -> frozenset[str]:

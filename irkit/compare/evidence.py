@@ -128,17 +128,21 @@ class Evidence:
         return frozenset(found)
 
     def lists(self) -> list[tuple[str, str]]:
-        """The lists of changes that are there, each with its archive.  Raises ``UsageProblem`` when there are none."""
+        """The lists of changes that are there, each with its archive."""
         found = [pair for pair in LISTS if self.reader.find(pair[0])]
         if found and found[0][1] == LAYER and not self.reader.find(LAYER):
             found[0] = (found[0][0], EXPORT)  # taken by the engine's API
-        if not found:
-            raise UsageProblem(
-                "the bundle holds no list of changes", hint="its index names the gap: `irkit report BUNDLE`"
-            )
         rows = self.reader.json(VOLUMES) if self.reader.find(VOLUMES) else []
         taken = (f"volumes/{row['number']}" for row in rows if row.get("taken"))
         return [*found, *((f"{name}.jsonl", f"{name}.tar") for name in taken if self.reader.find(f"{name}.jsonl"))]
+
+    def required(self) -> Evidence:
+        """Itself.  Raises ``UsageProblem`` when it holds no list of changes."""
+        if not self.lists():
+            raise UsageProblem(
+                "the bundle holds no list of changes", hint="its index names the gap: `irkit report BUNDLE`"
+            )
+        return self
 
     def changes(self) -> Iterator[Change]:
         """Every change, on disk first, then tmpfs, then volumes."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from irkit.compare.contents import Content
-from irkit.compare.describe import Value
+from irkit.compare.contents import Content, source_of
 from irkit.compare.evidence import Evidence
 from irkit.compare.packages import (
     PackageChange,
@@ -17,6 +16,7 @@ from irkit.compare.packages import (
     judge,
     read_packages,
 )
+from irkit.compare.vocabulary import Value
 from irkit.models import Change, Gap
 
 
@@ -24,6 +24,7 @@ from irkit.models import Change, Gap
 class Ownership:
     """The package databases of a side: the image's own, and what the container made of them."""
 
+    side: Evidence
     before: Packages
     after: Packages
     touched: bool = field(default=False)
@@ -34,28 +35,49 @@ class Ownership:
         before = read_packages(side.before)
         seen = side.inventory
         if not any(is_database(path) for path in (*seen.paths, *seen.gone)):
-            return cls(before, before)
-        return cls(before, read_packages(side.after(lambda path: is_database(path) is not None)), touched=True)
+            return cls(side, before, before)
+        return cls(side, before, read_packages(side.after(lambda path: is_database(path) is not None)), touched=True)
 
-    def algorithms(self, path: str) -> tuple[str, ...]:
+    def algorithms(self, change: Change) -> frozenset[str]:
         """Which digests of a file are needed to judge it, besides its sha256."""
-        return tuple({*self.before.algorithms(path), *self.after.algorithms(path)})
+        if change.kind != "file":
+            return frozenset()
+        if change.origin != "layer":
+            return self.before.copy_algorithms
+        found = self.before.algorithms(change.path)
+        if self.touched:
+            found |= self.after.algorithms(change.path)
+        return found | self.before.copy_algorithms if change.before is None else found
 
     def judge(self, change: Change, content: Content) -> Mapping[str, Value]:
-        """The package facts of a change: ``package``, ``package_state``, ``conffile``, ``copy_of``."""
+        """The package facts of a change: ``package``, ``package_state``, ``conffile``, ``copy_of``, ``source_unchanged``."""
         after = change.after
-        if change.origin != "layer" or (after or change.before) is None:
+        if change.kind != "file" or not self.before.managers:
             return {}
+        if change.origin != "layer":
+            return self._copied(change, content)
         found: dict[str, Value] = {}
-        if (owner := self.after.owner(change.path) or self.before.owner(change.path)) is not None:
+        owner = self.before.owner(change.path) or (self.after.owner(change.path) if self.touched else None)
+        if owner is not None:
             found["package"], found["conffile"] = owner.package, owner.conffile
-        if after is None or after.kind != "file" or not after.sha256:
+        if after is None or not after.sha256:
             return found
-        digests = {"sha256": after.sha256, **content.digests}
-        found["package_state"] = judge(change.path, digests, self.before, self.after).state
-        if change.before is None and after.size and (copy := find_copy(digests, self.before)) is not None:
-            found["copy_of"] = copy
+        state = judge(change.path, {"sha256": after.sha256, **content.digests}, self.before, self.after)
+        found["package_state"], found["package_claimed"] = state.state, state.claimed
+        if change.before is None and state.state == "unowned":
+            found.update(self._copied(change, content))
+        if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
+            seen = self.side.inventory
+            whole = source not in seen.paths and not seen.hidden(source)
+            found["source_unchanged"] = whole and self.before.owner(source) is not None
         return found
+
+    def _copied(self, change: Change, content: Content) -> dict[str, Value]:
+        after = change.after
+        if after is None or not after.size or not content.digests:
+            return {}
+        copy = find_copy({"sha256": after.sha256, **content.digests}, self.before)
+        return {} if copy is None else {"copy_of": copy}
 
     def changes(self) -> list[PackageChange]:
         """What was installed, removed, upgraded or downgraded since the image was made."""
@@ -63,8 +85,4 @@ class Ownership:
 
     def gaps(self) -> Iterator[Gap]:
         """What of the databases could not be read."""
-        seen: set[tuple[str, str]] = set()
-        for one in (*self.before.problems, *self.after.problems):
-            if (one.what, one.why) not in seen:
-                seen.add((one.what, one.why))
-                yield Gap("packages", one.what, one.why)
+        yield from dict.fromkeys((*self.before.problems, *(self.after.problems if self.touched else ())))

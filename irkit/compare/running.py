@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +14,11 @@ ENGINE_DNS = "127.0.0.11"
 """The engine's own DNS server listens there inside every container on a network of a user's."""
 
 
-@dataclass(slots=True)
 class Running:
     """The processes and sockets of one side."""
 
-    side: Evidence
-    problems: list[str] = field(default_factory=list)
+    def __init__(self, side: Evidence) -> None:
+        self.side = side
 
     @cached_property
     def processes(self) -> dict[int, dict[str, Any]]:
@@ -58,6 +56,11 @@ class Running:
     def first(self) -> int:
         """The container's first process; 0 when it is not running."""
         return int((self.side.container.get("State") or {}).get("Pid") or 0)
+
+    def other_user(self, uid: int) -> bool:
+        """Whether the image names a user by number, and it is another; a name can't be told from here."""
+        user = str((self.side.image.get("Config") or {}).get("User") or "").partition(":")[0]
+        return user.isdigit() and uid >= 0 and int(user) != uid
 
     def execed(self, pid: int) -> bool:
         """Whether it, or an ancestor of it, came in from outside (`docker exec`, nsenter): its line does not end at the first process.

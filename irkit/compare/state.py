@@ -117,7 +117,7 @@ def _host(host: Mapping[str, Any]) -> Iterator[ConfigChange]:
             yield ConfigChange(name, "added", mode)
     for name, key in SET:
         for item in _texts(host.get(key)):
-            yield ConfigChange(name, "added", item)
+            yield ConfigChange(name, "added", _capability(item) if name == "capability" else item)
     for item in host.get("Devices") or ():
         if isinstance(item, Mapping):
             yield ConfigChange("device", "added", str(item.get("PathOnHost") or ""))
@@ -126,6 +126,12 @@ def _host(host: Mapping[str, Any]) -> Iterator[ConfigChange]:
     for key in ("MaskedPaths", "ReadonlyPaths"):
         if key in host and host[key] is not None and not host[key]:
             yield ConfigChange("unmasked", "removed", key)
+
+
+def _capability(name: str) -> str:
+    """``SYS_ADMIN`` and ``CAP_SYS_ADMIN`` are one: ``cap_sys_admin``; ``ALL`` is ``cap_all``."""
+    lower = name.lower()
+    return lower if lower.startswith("cap_") else f"cap_{lower}"
 
 
 def _mounts(container: Mapping[str, Any], was: Mapping[str, Any]) -> Iterator[ConfigChange]:
@@ -138,7 +144,7 @@ def _mounts(container: Mapping[str, Any], was: Mapping[str, Any]) -> Iterator[Co
             continue
         source = str(mount.get("Source") or mount.get("Name") or "")
         mode = "rw" if mount.get("RW") else "ro"
-        yield ConfigChange("mount", "added", f"{mount.get('Type')} {source} → {point} ({mode})")
+        yield ConfigChange("mount", "added", f"{source}:{point}:{mode}")
 
 
 def _ports(host: Mapping[str, Any], was: Mapping[str, Any]) -> Iterator[ConfigChange]:

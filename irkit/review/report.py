@@ -19,7 +19,7 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from irkit.compare.findings import CHANGE_LISTS, bundle_changes, bundle_findings
+from irkit.compare.findings import bundle_changes, bundle_findings
 from irkit.errors import EvidenceAltered, IrkitError, UsageProblem
 from irkit.evidence import names
 from irkit.evidence.keys import PublicKey
@@ -36,6 +36,7 @@ DOCUMENT_LIMIT = 64 * 1024 * 1024
 BROKEN = (IrkitError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError, EOFError)
 UNREADABLE = (*BROKEN, ArithmeticError, tarfile.TarError)
 RUN, PROOF, CALLS = "run/run.json", "quarantine/proof.json", "custody/calls.jsonl"
+CHANGE_LISTS = ("filesystem/changes.jsonl", "tmpfs/entries.jsonl")
 PROCESSES, SOCKETS = "process/processes.json", "network/sockets.json"
 MARKS = {
     "succeeded": "good", "degraded": "warn", "skipped": "dim", "undecided": "warn", "planned": "dim", "failed": "bad", "interrupted": "bad", "blocked": "good", "reached": "bad",

@@ -31,8 +31,7 @@ from irkit.quarantine.farverdict import Road, Told, verdict
 from irkit.quarantine.helpers import HELPER, Helpers, is_helper, specification
 from irkit.quarantine.release import clear_away, leftovers
 from irkit.quarantine.seal import LABEL, ROLE
-from irkit.trust.content import ImageContent
-from irkit.trust.image import Verified
+from irkit.trust.model import Tried, Verdict
 from tests.contract.stage import IMAGE
 
 TOOLS = "irkit-dev/helper:1"
@@ -88,10 +87,12 @@ class Remote(FakeEngine):
 def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IRKIT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(firewall, "tables", list)
-    monkeypatch.setattr(
-        actions_afar, "verify_image",
-        lambda engine, reference, keys: Verified(reference, engine.image(reference).id, ImageContent("sha256:c", (), ""), "sha256:k", "release", "", ""),
-    )  # fmt: skip
+    tried = (Tried("statement", "", "sha256:c", "release", "sha256:k", True, ""),)
+
+    def vouched(reference: str, policy: object, engine: FakeEngine) -> Verdict:
+        return Verdict(reference, True, "", "*", tried=tried, config="sha256:c", image_id=engine.image(reference).id)
+
+    monkeypatch.setattr(actions_afar, "verify", vouched)
 
 
 def contained(fake: Remote, tmp_path: Path, **host: Any) -> Context:
@@ -263,10 +264,10 @@ def test_without_an_image_or_trust_nothing_is_started(tmp_path: Path, monkeypatc
     prove_quarantine(context, {**ARGS, "helper": ""})
     assert "--helper IMAGE" in context.facts.probes[0].detail
 
-    def refuse(*_: object) -> Verified:
+    def refuse(*_: object) -> Verdict:
         raise NotTrusted("it is signed by nobody")
 
-    monkeypatch.setattr(actions_afar, "verify_image", refuse)
+    monkeypatch.setattr(actions_afar, "verify", refuse)
     context.writer = BundleWriter(tmp_path / "again")
     prove_quarantine(context, ARGS)
     assert "is refused: it is signed by nobody" in context.facts.probes[0].detail

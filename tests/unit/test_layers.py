@@ -23,6 +23,7 @@ COMMON = (
     "resources",
     "models",
     "yara_rules",
+    "package_paths",
     "evidence",
     "engine.interface",
     "engine.docker_config",

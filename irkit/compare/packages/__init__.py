@@ -8,7 +8,7 @@ to be kept so that all this works without the image.
 from irkit.compare.packages.judge import compare_packages, find_copy, judge
 from irkit.compare.packages.model import Installed, Ownership, PackageChange, PackageState
 from irkit.compare.packages.packages import Packages, read_packages
-from irkit.compare.packages.paths import DATABASE_BUDGET, DATABASE_PATHS, DatabasePath, is_database
+from irkit.package_paths import DATABASE_BUDGET, DATABASE_PATHS, DatabasePath, is_database
 
 __all__ = [
     "DATABASE_BUDGET",

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from irkit.compare.files import Files
 from irkit.compare.packages.index import LINES_LIMIT, MODE, Row, Table
 from irkit.compare.packages.model import ALGORITHMS, Installed, Ownership, Problems
-from irkit.compare.packages.paths import database_limit, is_plain
+from irkit.package_paths import database_limit, is_plain
 
 PLACES = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 KINDS = {b"Q1": ("sha1", 20), b"Q2": ("sha256", 32)}

@@ -17,7 +17,7 @@ from hashlib import blake2b
 from irkit.compare.files import Files
 from irkit.compare.packages.index import TextIndex
 from irkit.compare.packages.model import Installed, Ownership, Problems
-from irkit.compare.packages.paths import database_limit, is_plain
+from irkit.package_paths import database_limit, is_plain
 from irkit.text import printable
 
 ROOT = "/var/lib/dpkg"

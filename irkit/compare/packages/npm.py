@@ -13,8 +13,8 @@ from functools import cached_property
 
 from irkit.compare.files import Files
 from irkit.compare.packages.model import Installed, Ownership, Problems
-from irkit.compare.packages.paths import database_limit
 from irkit.compare.packages.walk import Places
+from irkit.package_paths import database_limit
 from irkit.text import printable
 
 MODULES = b"/node_modules/"

@@ -11,11 +11,11 @@ from irkit.compare.packages.apk import Apk
 from irkit.compare.packages.dpkg import Dpkg
 from irkit.compare.packages.model import Installed, Manager, Ownership, Problems
 from irkit.compare.packages.npm import Npm
-from irkit.compare.packages.paths import is_plain, other_name
 from irkit.compare.packages.pip import Pip
 from irkit.compare.packages.rpm import Rpm
 from irkit.compare.packages.walk import Places, find_places
 from irkit.models import Gap
+from irkit.package_paths import is_plain, other_name
 
 COLLECTOR = "packages"
 

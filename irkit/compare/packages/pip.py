@@ -18,8 +18,8 @@ from hashlib import blake2b
 from irkit.compare.files import Files
 from irkit.compare.packages.index import Row, Table
 from irkit.compare.packages.model import ALGORITHMS, Installed, Ownership, Problems
-from irkit.compare.packages.paths import database_limit, joined
 from irkit.compare.packages.walk import Places
+from irkit.package_paths import database_limit, joined
 from irkit.text import printable
 
 HEADER = re.compile(rb"^(Name|Version):[ \t]*([^\r\n]{1,200})", re.MULTILINE)

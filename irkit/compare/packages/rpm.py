@@ -10,9 +10,9 @@ from hashlib import blake2b
 from irkit.compare.files import Files
 from irkit.compare.packages.index import CONFFILE, MODE, Row, Table
 from irkit.compare.packages.model import ALGORITHMS, Installed, Ownership, Problems
-from irkit.compare.packages.paths import database_limit, is_plain
 from irkit.compare.packages.rpm_header import ARCH, NAME, BadHeader, Header
 from irkit.compare.packages.rpm_store import BadStore, headers
+from irkit.package_paths import database_limit, is_plain
 
 FOLDERS = ("/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm")
 NAMES = ("rpmdb.sqlite", "Packages.db", "Packages")

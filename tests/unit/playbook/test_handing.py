@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from irkit.playbook.lint import lint
 from irkit.playbook.model import Playbook
 from irkit.playbook.reader import read_playbook
 from irkit.playbook.runner import Outcome, Runner
-from irkit.trust import image as images
+from irkit.trust import local
 from irkit.trust.content import ImageContent
 from tests.fakes.tsa import Authority
 
@@ -168,15 +169,15 @@ SIGN = "  - {id: sign, uses: image.sign, with: {image: 'irkit-test/image:1', key
 
 def test_an_image_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     content = ImageContent("sha256:" + "1" * 64, ("sha256:" + "2" * 64,), "linux/amd64")
-    monkeypatch.setattr(images, "inspect_content", lambda engine, reference: ("sha256:x", content))
+    monkeypatch.setattr(local, "read_through", lambda engine, image: content)
     keys.generate("release", uses=("image",))
     assert "may not sign images" in play(SIGN).row("sign")["message"]
     text = "apiVersion: irkit/v1\nkind: Config\nactions: {sign: {keys: [release, locked, default, nobody]}}\n"
     (home() / "config.yaml").write_text(text)
     ended = play(SIGN)
     assert Path(ended.registered("sign")["signature"]).is_file()
-    good = images.verify_image(ended.context.engine, IMAGE, trusted_keys("image"))
-    assert good.key_name == "release"
+    statement = json.loads(Path(ended.registered("sign")["signature"]).read_bytes())
+    assert content.config.removeprefix("sha256:") in base64.b64decode(statement["payload"]).decode()
     for name in ("default", "nobody", "/etc/shadow", "../x"):
         assert play(SIGN.replace("release", name)).row("sign")["outcome"] == "failed"
     keys.generate("locked", uses=("image",), passphrase=b"x")
