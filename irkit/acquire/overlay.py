@@ -171,15 +171,20 @@ class _Scan:
 
     def _inherited(self, here: _Folder, names: list[str]) -> Iterator[Change]:
         """What a renamed folder holds only in the lower layers: taken, so that the tree can be rebuilt from the tar."""
+        there = set()
         try:
             for hit in walk_lower(self._lower, here.merged, here.path, names):
                 digest = self._taker.take(hit.entry)
                 path, after = hit.entry.path, facts_of(hit.entry, digest)
+                there.add(path)
                 before = self._before(here, path)
                 if before is None:
                     yield Change(path, "added", None, after)
                 elif differ(before, after):
                     yield Change(path, "changed", before, after)
+            for hit in walk_lower(self._lower, here.image, here.path, names) if here.image else ():
+                if hit.entry.path not in there:
+                    yield Change(hit.entry.path, "deleted", self._facts(hit), None)
         except OSError as error:
             self._failed(here.path, error)
 
