@@ -66,9 +66,7 @@ def test_the_image_with_the_tar_is_what_the_container_saw(tmp_path: Path, script
     assert taken.notes == []
     image, seen = picture(overlay.lower()), picture(overlay.seen)
     assert picture(overlay.rebuilt(taken)) == seen
-    plain = {name: "added" for name in seen.keys() - image.keys()} | {
-        name: "deleted" for name in image.keys() - seen.keys()
-    }
+    plain = dict.fromkeys(seen.keys() - image.keys(), "added") | dict.fromkeys(image.keys() - seen.keys(), "deleted")
     listed = {os.path.relpath(path, "/"): word for path, word in taken.words.items()}
     assert {name: word for name, word in listed.items() if word != "changed"} == plain
     changed = {
