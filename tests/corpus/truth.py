@@ -78,11 +78,15 @@ def load() -> tuple[Plant, ...]:
     return tuple(_plant(row) for row in yaml.safe_load(text)["plants"])
 
 
+def library() -> str:
+    """Debian's folder of shared libraries."""
+    return f"/usr/lib/{platform.machine()}-linux-gnu"
+
+
 def _plant(row: dict[str, Any]) -> Plant:
-    library = f"/usr/lib/{platform.machine()}-linux-gnu"
     changes = tuple(
         Expected(
-            one["path"].replace("{lib}", library),
+            one["path"].replace("{lib}", library()),
             one["change"],
             frozenset(one["differs"]) if "differs" in one else None,
             one.get("before", {}),
