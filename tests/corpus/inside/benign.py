@@ -151,4 +151,5 @@ for part in (package, bytecode, caches, logs, services, people):
 stage.note("/var/empty", "added", "state")
 os.makedirs("/var/empty", exist_ok=True)
 stage.done["/var/lib/app at the layer"] = ["/var/lib/app", "added", "layer", "mount point"]
+stage.done["/var/lib/app in the volume"] = ["/var/lib/app", "added", "volume", "mount point"]
 stage.tell()
