@@ -136,8 +136,8 @@ class Evidence:
             raise UsageProblem(
                 "the bundle holds no list of changes", hint="its index names the gap: `irkit report BUNDLE`"
             )
-        rows = self.reader.json(VOLUMES) if self.reader.find(VOLUMES) else []
-        taken = (f"volumes/{row['number']}" for row in rows if row.get("taken"))
+        rows = self._document(VOLUMES).get("mounts") or ()
+        taken = (f"volumes/{row.get('number')}" for row in rows if isinstance(row, dict) and row.get("taken"))
         return [*found, *((f"{name}.jsonl", f"{name}.tar") for name in taken if self.reader.find(f"{name}.jsonl"))]
 
     def changes(self) -> Iterator[Change]:
