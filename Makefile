@@ -61,8 +61,8 @@ nightly: fuzz kills test-matrix ## what takes long
 drill: venv ## play a drill, on your engine if one answers, else on a private one
 	scripts/with-engine --pick --images web .venv/bin/irkit drill run $(DRILL)
 
-bench: venv ## measure, with the private engine
-	scripts/with-engine --images all $(PY) -m bench
+bench: venv ## measure, with the private engine; PARTS="diff crowd" for some of it
+	scripts/with-engine --images all $(PY) -m bench $(PARTS)
 
 engine-up: ## start this checkout's private engine and make its images
 	@scripts/engine-up

@@ -1,4 +1,4 @@
-"""``python -m bench``: irkit against the same work done with the docker command line, medians of paired runs."""
+"""``python -m bench [PART…]``: irkit against the same work done with the docker command line, medians of paired runs."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def docker(*argv: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
-def irkit(home: str, *argv: str) -> tuple[dict[str, Any], float, float]:
+def irkit(home: str, *argv: str, codes: tuple[int, ...] = (0, 4)) -> tuple[dict[str, Any], float, float]:
     """The JSON, the wall clock at the start, and the whole process's seconds."""
     began = time.time()
     env = {**os.environ, "IRKIT_HOME": home}
     done = subprocess.run([sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, check=False, env=env)
     spent = time.time() - began
-    if done.returncode not in (0, 4):
+    if done.returncode not in codes:
         raise SystemExit(f"irkit {' '.join(argv)}: {done.stderr}")
     return (json.loads(done.stdout) if "--json" in argv else {}), began, spent
 
@@ -286,36 +286,69 @@ def clean() -> None:
         docker("network", "rm", network, check=False)
 
 
-def main() -> None:
-    clean()
-    docker("network", "create", "--label", LABEL, "irkit-bench-net")
-    with contextlib.ExitStack() as stack:
-        stack.callback(clean)
-        print(f"{'':<44} {'irkit':>11} {'baseline':>11}    ratio   goal   (medians of {RUNS})")
-        frozen, proven, baseline = containment()
-        row("whole process to frozen / isolation script", frozen, baseline, 1.0)
-        row("whole process to proven / isolation script", proven, baseline, 2.0)
-        steps, whole, export = snapshot()
-        row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
-        row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
-        runner()
-        read, shell_read = volatile("irkit-dev/debian:1", LABEL)
-        row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
-        spent = statistics.median(read) * 1000
-        verdict = "" if spent < GOAL_MS else "  MISSED"
-        print(
-            f"{COUNT} processes, no memory: frozen for {spent:.0f} ms   (goal: under {GOAL_MS} ms){verdict}", flush=True
-        )
-        off, sealing, whole, everything = (list(column) for column in zip(*crowd(), strict=True))
-        row(f"{CROWD} at once: all sealed off / these calls", off, sealing, 1.2)
-        row(f"{CROWD} at once: whole process / all its calls", whole, everything, 1.2)
-        for name, megabytes in memory().items():
-            verdict = "" if megabytes < 100 else "  MISSED"
-            print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)
+def _contain() -> None:
+    frozen, proven, baseline = containment()
+    row("whole process to frozen / isolation script", frozen, baseline, 1.0)
+    row("whole process to proven / isolation script", proven, baseline, 2.0)
+
+
+def _snapshot() -> None:
+    steps, whole, export = snapshot()
+    row("changed-files step / export, sha256, zstd", steps, export, 1 / 20)
+    row("whole snapshot process / export, sha256, zstd", whole, export, 1.0)
+
+
+def _volatile() -> None:
+    read, shell_read = volatile("irkit-dev/debian:1", LABEL)
+    row(f"{COUNT} processes / a shell that reads the same", read, shell_read, 1.0)
+    spent = statistics.median(read) * 1000
+    verdict = "" if spent < GOAL_MS else "  MISSED"
+    print(f"{COUNT} processes, no memory: frozen for {spent:.0f} ms   (goal: under {GOAL_MS} ms){verdict}", flush=True)
+
+
+def _crowd() -> None:
+    off, sealing, whole, everything = (list(column) for column in zip(*crowd(), strict=True))
+    row(f"{CROWD} at once: all sealed off / these calls", off, sealing, 1.2)
+    row(f"{CROWD} at once: whole process / all its calls", whole, everything, 1.2)
+
+
+def _memory() -> None:
+    for name, megabytes in memory().items():
+        verdict = "" if megabytes < 100 else "  MISSED"
+        print(f"peak memory, {name:<31} {megabytes:8.0f} MB   (goal: under 100 MB){verdict}", flush=True)
+
+
+def _diff() -> None:
+    from bench import diff
+
+    diff.main()
+
+
+def _storage() -> None:
     from bench import storage
 
     storage.main()
 
 
+PARTS = {
+    "contain": _contain, "snapshot": _snapshot, "runner": runner, "volatile": _volatile, "crowd": _crowd, "memory": _memory, "diff": _diff,
+    "storage": _storage,
+}  # fmt: skip
+"""``python -m bench PART…``; all of them, in this order, when none is named."""
+
+
+def main(chosen: list[str]) -> None:
+    unknown = [one for one in chosen if one not in PARTS]
+    if unknown:
+        raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    clean()
+    docker("network", "create", "--label", LABEL, "irkit-bench-net")
+    with contextlib.ExitStack() as stack:
+        stack.callback(clean)
+        print(f"{'':<44} {'irkit':>11} {'baseline':>11}    ratio   goal   (medians of {RUNS})")
+        for name in chosen or PARTS:
+            PARTS[name]()
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

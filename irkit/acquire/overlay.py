@@ -119,8 +119,25 @@ class _Scan:
         before = self._lower.find(folder.image, entry.path, entry.name)
         self._taker.whiteout(entry.path)
         if before is not None:
-            self._taker.original(before.entry)
-            yield Change(entry.path, "deleted", self._facts(before), None)
+            yield from self._gone(before)
+
+    def _gone(self, hit: Hit) -> Iterator[Change]:
+        """What the image had under a name, and all that lay beneath it."""
+        path, below = hit.entry.path, hit.below
+        self._taker.original(hit.entry)
+        yield Change(path, "deleted", self._facts(hit), None)
+        yield from self._beneath(path, below)
+
+    def _beneath(self, path: str, below: Places) -> Iterator[Change]:
+        """What a folder of the image held that is gone: one whiteout hides all of it, and must not hide it from a reader."""
+        if not below:
+            return
+        try:
+            for hit in walk_lower(self._lower, below, path, self._lower.names(below)):
+                self._taker.original(hit.entry)
+                yield Change(hit.entry.path, "deleted", self._facts(hit), None)
+        except OSError as error:
+            self._failed(path, error)
 
     def _directory(self, entry: Entry, folder: _Folder, here: _Folder) -> Iterator[Change]:
         redirect = redirect_of(entry)
@@ -141,7 +158,7 @@ class _Scan:
             if name not in visible and name not in own:  # a whiteout says so itself
                 hit = self._lower.find(here.image, f"{entry.path}/{name}", name)
                 if hit is not None:
-                    yield Change(hit.entry.path, "deleted", self._facts(hit), None)
+                    yield from self._gone(hit)
         yield from self._inherited(here, inherited)
 
     def _names(self, entry: Entry) -> dict[str, bool]:
@@ -158,15 +175,20 @@ class _Scan:
 
     def _inherited(self, here: _Folder, names: list[str]) -> Iterator[Change]:
         """What a renamed folder holds only in the lower layers: taken, so that the tree can be rebuilt from the tar."""
+        there = set()
         try:
             for hit in walk_lower(self._lower, here.merged, here.path, names):
                 digest = self._taker.take(hit.entry)
                 path, after = hit.entry.path, facts_of(hit.entry, digest)
+                there.add(path)
                 before = self._before(here, path)
                 if before is None:
                     yield Change(path, "added", None, after)
                 elif differ(before, after):
                     yield Change(path, "changed", before, after)
+            for hit in walk_lower(self._lower, here.image, here.path, names) if here.image else ():
+                if hit.entry.path not in there:
+                    yield Change(hit.entry.path, "deleted", self._facts(hit), None)
         except OSError as error:
             self._failed(here.path, error)
 
@@ -196,6 +218,8 @@ class _Scan:
         before = self._facts(found)
         if moved_from or differ(before, after):
             yield Change(entry.path, "changed", before, after, moved_from=moved_from)
+        if after.kind != "directory":
+            yield from self._beneath(entry.path, found.below)
 
     def _facts(self, hit: Hit) -> FileFacts:
         return facts_of(hit.entry, self._taker.digest(hit.entry))

@@ -28,7 +28,7 @@ LISTS = (("filesystem/changes.jsonl", LAYER), ("tmpfs/entries.jsonl", "tmpfs/con
 VOLUMES = "volumes/index.json"
 SMALL = 1024 * 1024
 """Files up to this size are given to readers whole."""
-HELD = 256 * 1024 * 1024
+HELD = 384 * 1024 * 1024
 """Bytes of the image's files that are held in memory at most."""
 COLLECTORS = (
     "filesystem",
@@ -132,8 +132,8 @@ class Evidence:
         found = [pair for pair in LISTS if self.reader.find(pair[0])]
         if found and found[0][1] == LAYER and not self.reader.find(LAYER):
             found[0] = (found[0][0], EXPORT)  # taken by the engine's API
-        rows = self.reader.json(VOLUMES) if self.reader.find(VOLUMES) else []
-        taken = (f"volumes/{row['number']}" for row in rows if row.get("taken"))
+        rows = self._document(VOLUMES).get("mounts") or ()
+        taken = (f"volumes/{row.get('number')}" for row in rows if isinstance(row, dict) and row.get("taken"))
         return [*found, *((f"{name}.jsonl", f"{name}.tar") for name in taken if self.reader.find(f"{name}.jsonl"))]
 
     def required(self) -> Evidence:

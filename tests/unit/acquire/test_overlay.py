@@ -47,6 +47,8 @@ def filled(overlay: Overlay, files: dict[str, str] = FILLED) -> Overlay:
         "mv old new; mkdir old; echo again > old/f",
         "mv old new; mkdir old; mv new/sub old/sub; mv kept new/kept",
         "mv old a; mv kept old; mv a kept",
+        "rm -r kept; mkdir -p kept/x; mv kept/x x; rm -r x kept; mv old kept; mv kept/sub/deep kept/sub/a",
+        "rm -r etc; mv old etc; rm -r kept; mv etc/sub kept",
         "rm -r old; mkdir old; mkdir old/sub; echo y > old/sub/other",
         "chmod 600 top; chown 5:6 etc/conf; touch -d 2001-02-03T04:05:06.123456789 top",
         "mv top etc/top; chmod 4711 etc/top; rm -r kept; echo f > kept",
@@ -62,7 +64,38 @@ def test_the_image_with_the_tar_is_what_the_container_saw(tmp_path: Path, script
     overlay.change(script)
     taken = overlay.scan()
     assert taken.notes == []
-    assert picture(overlay.rebuilt(taken)) == picture(overlay.seen)
+    image, seen = picture(overlay.lower()), picture(overlay.seen)
+    assert picture(overlay.rebuilt(taken)) == seen
+    plain = dict.fromkeys(seen.keys() - image.keys(), "added") | dict.fromkeys(image.keys() - seen.keys(), "deleted")
+    listed = {os.path.relpath(path, "/"): word for path, word in taken.words.items()}
+    assert {name: word for name, word in listed.items() if word != "changed"} == plain
+    changed = {
+        name
+        for name in seen.keys() & image.keys()
+        if [*seen[name][:6], *seen[name][7:]] != [*image[name][:6], *image[name][7:]]
+    }
+    moved = {os.path.relpath(path, "/") for path, change in taken.changes.items() if change.moved_from}
+    assert changed - moved == {name for name, word in listed.items() if word == "changed"} - {".", *moved}
+
+
+@pytest.mark.parametrize("options", [RENAMING, "metacopy=off,redirect_dir=off"])
+def test_what_lay_in_a_folder_that_is_gone_is_listed(tmp_path: Path, options: str) -> None:
+    """One whiteout, one opaque folder or one redirect hides a whole tree from the overlay, never from a reader."""
+    files = {
+        "log/app/audit": "1",
+        "log/app/old/audit": "2",
+        "full/sub/deep/f": "3",
+        "flat/sub/f": "4",
+        "to/sub/x": "5",
+        "from/sub/y": "6",
+    }
+    overlay = filled(Overlay(tmp_path, 1, options), files)
+    overlay.change("rm -r log/app full flat to; mkdir full; echo > flat; mv from to")
+    deleted = {path for path, word in overlay.scan().words.items() if word == "deleted"}
+    assert deleted == {
+        "/log/app", "/log/app/audit", "/log/app/old", "/log/app/old/audit", "/full/sub", "/full/sub/deep", "/full/sub/deep/f",
+        "/flat/sub", "/flat/sub/f", "/to/sub/x", "/from", "/from/sub", "/from/sub/y",
+    }  # fmt: skip
 
 
 def test_a_renamed_folder_says_where_it_was(tmp_path: Path) -> None:
@@ -72,7 +105,7 @@ def test_a_renamed_folder_says_where_it_was(tmp_path: Path) -> None:
     assert taken.changes["/new"].moved_from in ("/old", "old")
     assert taken.words == {
         "/new": "added", "/new/f": "added", "/new/gone": "added", "/new/fresh": "added", "/moved": "added", "/moved/deep": "added",
-        "/old": "deleted",
+        "/old": "deleted", "/old/f": "deleted", "/old/gone": "deleted", "/old/sub": "deleted", "/old/sub/deep": "deleted",
     }  # fmt: skip
     row = taken.changes["/new"].to_json()
     assert type(taken.changes["/new"]).from_json(row) == taken.changes["/new"] and row["moved_from"]
