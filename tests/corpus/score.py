@@ -125,7 +125,8 @@ def _unaccounted(
     """What is listed in no way.  Folded ones that the list leaves out are known by their number alone."""
     missing = tuple(one for one in staged if rows.get((one.origin, one.path), {}).get("change") != one.change)
     shown = sum(bool(one.get("noise")) for one in rows.values())
-    left_out = sum(document.get("folded", {}).values()) - shown
+    folded = document.get("folded", {})
+    left_out = sum(folded.values() if isinstance(folded, dict) else ()) - shown
     return missing if len(missing) > left_out else ()
 
 

@@ -69,7 +69,7 @@ def flat(document: dict[str, Any]) -> list[str]:
     """The raw changes without what reading them alters, and what differs between two looks at one container."""
     rows = []
     for change in document["changes"]:
-        row = {key: value for key, value in change.items() if key != "noise"}
+        row = {key: value for key, value in change.items() if key not in ("noise", "rules")}
         for side in ("before", "after"):
             if row[side]:
                 row[side] = {key: value for key, value in row[side].items() if key not in TIMES}
