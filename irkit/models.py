@@ -138,6 +138,7 @@ class Change:
     """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk) or ``tmpfs``.
 
     ``moved_from``: the name in the image of a folder that was renamed, where the overlay says so (a redirect).
+    ``opaque``: a folder that was removed and made anew, which hides all that the image had in it.
     """
 
     path: str
@@ -146,6 +147,7 @@ class Change:
     after: FileFacts | None
     origin: str = "layer"
     moved_from: str = ""
+    opaque: bool = False
 
     @property
     def kind(self) -> str:
@@ -161,6 +163,7 @@ class Change:
             "kind": self.kind,
             "origin": self.origin,
             **(text_fields("moved_from", self.moved_from) if self.moved_from else {}),
+            **({"opaque": True} if self.opaque else {}),
             "before": self.before.to_json() if self.before else None,
             "after": self.after.to_json() if self.after else None,
         }
@@ -175,6 +178,7 @@ class Change:
             after=FileFacts.from_json(raw["after"]) if raw["after"] else None,
             origin=str(raw.get("origin", "layer")),
             moved_from=text_from(raw, "moved_from") if "moved_from" in raw else "",
+            opaque=raw.get("opaque") is True,
         )
 
 

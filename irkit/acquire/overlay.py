@@ -146,7 +146,8 @@ class _Scan:
                 entry.path,
                 "the overlay's redirect of this folder is not of a known form: only its upper part was taken",
             )
-        yield from self._change(entry, folder, redirect if here.cut else "")
+        emptied = is_opaque(entry) and bool(self._lower.names(here.image))
+        yield from self._change(entry, folder, redirect if here.cut else "", emptied)
         if not here.cut:
             return
         if is_opaque(entry) or (here.image and not folder.cut):
@@ -208,7 +209,7 @@ class _Scan:
             entry.lost = entry.data is None
         yield from self._change(entry, folder, "")
 
-    def _change(self, entry: Entry, folder: _Folder, moved_from: str) -> Iterator[Change]:
+    def _change(self, entry: Entry, folder: _Folder, moved_from: str, opaque: bool = False) -> Iterator[Change]:
         after = facts_of(entry, self._taker.take(entry))
         found = self._lower.find(folder.image, entry.path, entry.name) if folder.image else None
         if found is None:
@@ -216,8 +217,8 @@ class _Scan:
             return
         self._taker.original(found.entry)
         before = self._facts(found)
-        if moved_from or differ(before, after):
-            yield Change(entry.path, "changed", before, after, moved_from=moved_from)
+        if moved_from or opaque or differ(before, after):
+            yield Change(entry.path, "changed", before, after, moved_from=moved_from, opaque=opaque)
         if after.kind != "directory":
             yield from self._beneath(entry.path, found.below)
 

@@ -49,7 +49,7 @@ class Reference:
         for other in self._known.values():
             found = between(other.path, other.after, other.before, other)
             if found is not None:
-                yield replace(found, moved_from="")
+                yield replace(found, moved_from="", opaque=False)
         self._known = {}
 
 

@@ -62,6 +62,8 @@ def change_values(
     }  # fmt: skip
     if change.moved_from:
         values["moved_from"] = change.moved_from
+    if change.opaque:
+        values["opaque"] = True
     if after is not None:
         values.update({
             "uid": after.uid, "gid": after.gid, "size": after.size, "mode": after.mode, "rdev": after.rdev,

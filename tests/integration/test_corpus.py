@@ -1,4 +1,4 @@
-"""A container of 5,900 benign and 76 planted changes: each is in the list, with the right facts, live and from a bundle, and nothing else is."""
+"""A container of 5,900 benign and 77 planted changes: each is in the list, with the right facts, live and from a bundle, and nothing else is."""
 
 from __future__ import annotations
 
@@ -132,13 +132,12 @@ def test_docker_diff_is_no_oracle(lab: Lab, corpus: Corpus) -> None:
     assert beyond == set()  # it knows of nothing that irkit does not, but folders in which something changed
 
 
-@pytest.mark.xfail(strict=True, reason="findings are not part of `irkit diff` yet")
+@pytest.mark.xfail(strict=True, reason="replaced-applet-link, log-lines-cut and hosts-entry are not found yet")
 def test_every_planted_change_is_found_and_little_else(lab: Lab, corpus: Corpus) -> None:
     result = judged(compared(lab, corpus.name), corpus, "disk", "tmpfs", "process", "mount")
     assert result.missed == () and len(result.unplanted) <= GOAL_UNPLANTED, result.words()
 
 
-@pytest.mark.xfail(strict=True, reason="findings are not part of `irkit diff` yet")
 def test_a_bundle_gives_the_same_findings(lab: Lab, corpus: Corpus, bundle: tuple[Lab, str]) -> None:
     live, offline = (
         {(one["rule"], one["subject"]) for one in compared(*args)["findings"]} for args in ((lab, corpus.name), bundle)
@@ -154,4 +153,4 @@ def test_a_stopped_container_gives_what_is_on_its_disk(lab: Lab, corpus: Corpus)
         pytest.skip("a stopped container's layers can't be found with containerd's image store: a gap says so")
     result = judged(document, corpus, "disk")
     assert (result.unaccounted, result.raw, result.spurious) == ((), (), ()), result.words()
-    assert any(gap["collector"] == "tmpfs" for gap in document["gaps"])
+    assert any("tmpfs" in gap["collector"] + gap["what"] for gap in document["gaps"])

@@ -113,6 +113,11 @@ def setuid_copy():
 
 
 @plant
+def setuid_set():
+    os.chmod("/usr/bin/env", 0o4755)
+
+
+@plant
 def setgid_set():
     os.chmod("/usr/bin/expr", 0o2755)
 

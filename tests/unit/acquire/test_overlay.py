@@ -74,7 +74,7 @@ def test_the_image_with_the_tar_is_what_the_container_saw(tmp_path: Path, script
         for name in seen.keys() & image.keys()
         if [*seen[name][:6], *seen[name][7:]] != [*image[name][:6], *image[name][7:]]
     }
-    moved = {os.path.relpath(path, "/") for path, change in taken.changes.items() if change.moved_from}
+    moved = {os.path.relpath(path, "/") for path, change in taken.changes.items() if change.moved_from or change.opaque}
     assert changed - moved == {name for name, word in listed.items() if word == "changed"} - {".", *moved}
 
 
@@ -91,7 +91,10 @@ def test_what_lay_in_a_folder_that_is_gone_is_listed(tmp_path: Path, options: st
     }
     overlay = filled(Overlay(tmp_path, 1, options), files)
     overlay.change("rm -r log/app full flat to; mkdir full; echo > flat; mv from to")
-    deleted = {path for path, word in overlay.scan().words.items() if word == "deleted"}
+    taken = overlay.scan()
+    assert "/full" in [path for path, change in taken.changes.items() if change.opaque]
+    assert type(taken.changes["/full"]).from_json(taken.changes["/full"].to_json()) == taken.changes["/full"]
+    deleted = {path for path, word in taken.words.items() if word == "deleted"}
     assert deleted == {
         "/log/app", "/log/app/audit", "/log/app/old", "/log/app/old/audit", "/full/sub", "/full/sub/deep", "/full/sub/deep/f",
         "/flat/sub", "/flat/sub/f", "/to/sub/x", "/from", "/from/sub", "/from/sub/y",
