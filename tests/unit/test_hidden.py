@@ -40,7 +40,8 @@ def test_an_opaque_folder_hides_what_lies_deeper(tmp_path: Path) -> None:
     notes: list[str] = []
     taker = DigestTaker(lambda path, why: notes.append(why))
     found = list(scan(Layers(str(upper), (str(lower),), "test"), taker, lambda path, why: notes.append(why)))
-    assert [(one.path, one.change) for one in found] == [("/d/sub/secret", "deleted")] and not notes
+    assert [(one.path, one.change) for one in found] == [("/d", "changed"), ("/d/sub/secret", "deleted")] and not notes
+    assert found[0].opaque
 
 
 def test_mount_points_with_odd_line_ends_are_kept() -> None:
