@@ -43,11 +43,11 @@ def _host(subject: Subject) -> Json:
 
 
 def _security(subject: Subject) -> list[str]:
-    return [str(one) for one in _host(subject).get("SecurityOpt") or ()]
+    return [str(one) for one in _host(subject)["SecurityOpt"] or ()]
 
 
 def _mounts(subject: Subject) -> list[Json]:
-    return [one for one in _raw(subject).get("Mounts") or () if one.get("Type") == "bind"]
+    return [one for one in _raw(subject)["Mounts"] or () if one.get("Type") == "bind"]
 
 
 def _engine_options(subject: Subject) -> list[str]:
@@ -57,7 +57,7 @@ def _engine_options(subject: Subject) -> list[str]:
 
 
 def _apparmor(subject: Subject) -> Outcome:
-    profile = str(_raw(subject).get("AppArmorProfile") or "")
+    profile = str(_raw(subject)["AppArmorProfile"] or "")
     if not any("name=apparmor" in one for one in _engine_options(subject)):
         return noted("the engine reports no AppArmor")
     return either(
@@ -75,7 +75,7 @@ def _selinux(subject: Subject) -> Outcome:
 def _capabilities(subject: Subject) -> Outcome:
     if _host(subject)["Privileged"]:
         return failed("privileged: it has every capability")
-    added = {str(one).upper().removeprefix("CAP_") for one in _host(subject).get("CapAdd") or ()}
+    added = {str(one).upper().removeprefix("CAP_") for one in _host(subject)["CapAdd"] or ()}
     more = sorted(added - DEFAULT_CAPABILITIES)
     return either(not more, f"added: {', '.join(more)}" if more else "none beyond the engine's default")
 
@@ -105,7 +105,7 @@ def _sshd(subject: Subject) -> Outcome:
 
 def _bindings(subject: Subject) -> Iterator[tuple[str, str, int]]:
     """Container port, host address, host port (0: the engine chooses) of what is published, running or not."""
-    for port, rows in (_host(subject).get("PortBindings") or {}).items():
+    for port, rows in (_host(subject)["PortBindings"] or {}).items():
         for row in rows or ():
             yield str(port), str(row.get("HostIp") or ""), int(row.get("HostPort") or 0)
 
@@ -117,27 +117,27 @@ def _low_ports(subject: Subject) -> Outcome:
 
 def _needed_ports(subject: Subject) -> Outcome:
     found = [f"{address or '*'}:{number or 'any'} → {port}" for port, address, number in _bindings(subject)]
-    everything = " (and all exposed ones, at random ports)" if _host(subject).get("PublishAllPorts") else ""
+    everything = " (and all exposed ones, at random ports)" if _host(subject)["PublishAllPorts"] else ""
     return noted(f"published: {', '.join(found) or 'none'}{everything}")
 
 
 def _interface(subject: Subject) -> Outcome:
     found = [port for port, address, _ in _bindings(subject) if address in ("", "0.0.0.0", "::")]  # noqa: S104
-    if _host(subject).get("PublishAllPorts"):
+    if _host(subject)["PublishAllPorts"]:
         found.append("all exposed ports")
     return either(not found, f"on every address: {', '.join(found)}" if found else "nothing listens on every address")
 
 
 def _mode(field: str, what: str) -> Any:
     def look(subject: Subject) -> Outcome:
-        mode = str(_host(subject).get(field) or "")
+        mode = str(_host(subject)[field] or "")
         return either(mode != "host", f"{what}: {mode or 'its own'}")
 
     return look
 
 
 def _memory(subject: Subject) -> Outcome:
-    limit = int(_host(subject).get("Memory") or 0)
+    limit = int(_host(subject)["Memory"] or 0)
     return either(limit > 0, f"{limit} bytes" if limit else "no limit")
 
 
@@ -151,24 +151,24 @@ def _cpu(subject: Subject) -> Outcome:
 
 def _read_only(subject: Subject) -> Outcome:
     return either(
-        bool(_host(subject).get("ReadonlyRootfs")), f"ReadonlyRootfs: {bool(_host(subject).get('ReadonlyRootfs'))}"
+        bool(_host(subject)["ReadonlyRootfs"]), f"ReadonlyRootfs: {bool(_host(subject).get('ReadonlyRootfs'))}"
     )
 
 
 def _restart(subject: Subject) -> Outcome:
-    policy = _host(subject).get("RestartPolicy") or {}
+    policy = _host(subject)["RestartPolicy"] or {}
     name, count = str(policy.get("Name") or "no"), int(policy.get("MaximumRetryCount") or 0)
     good = name == "no" or (name == "on-failure" and 0 < count <= 5)
     return either(good, f"{name}{f', at most {count}' if count else ''}")
 
 
 def _devices(subject: Subject) -> Outcome:
-    found = [str(one.get("PathOnHost")) for one in _host(subject).get("Devices") or ()]
+    found = [str(one.get("PathOnHost")) for one in _host(subject)["Devices"] or ()]
     return warned(f"devices: {', '.join(found)}") if found else passed("none")
 
 
 def _ulimits(subject: Subject) -> Outcome:
-    found = [f"{one['Name']} {one['Soft']}:{one['Hard']}" for one in _host(subject).get("Ulimits") or ()]
+    found = [f"{one['Name']} {one['Soft']}:{one['Hard']}" for one in _host(subject)["Ulimits"] or ()]
     return noted(f"own limits: {', '.join(found)}" if found else "the engine's default limits")
 
 
@@ -190,7 +190,7 @@ def _seccomp(subject: Subject) -> Outcome:
 
 
 def _cgroup(subject: Subject) -> Outcome:
-    parent = str(_host(subject).get("CgroupParent") or "")
+    parent = str(_host(subject)["CgroupParent"] or "")
     return either(parent in ("", "docker", "system.slice"), f"parent {parent or 'the default'}")
 
 
@@ -221,12 +221,12 @@ def _latest(subject: Subject) -> Outcome:
 
 
 def _pids(subject: Subject) -> Outcome:
-    limit = int(_host(subject).get("PidsLimit") or 0)
+    limit = int(_host(subject)["PidsLimit"] or 0)
     return either(limit > 0, f"{limit}" if limit > 0 else "no limit")
 
 
 def _docker0(subject: Subject) -> Outcome:
-    mode = str(_host(subject).get("NetworkMode") or "default")
+    mode = str(_host(subject)["NetworkMode"] or "default")
     return warned("on the default bridge") if mode in ("default", "bridge") else passed(f"network {mode}")
 
 

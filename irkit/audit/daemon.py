@@ -33,7 +33,7 @@ def _switch(subject: Subject, name: str, default: bool) -> bool:
 
 
 def _security(subject: Subject, name: str) -> bool:
-    return any(f"name={name}" in str(one) for one in _info(subject).get("SecurityOptions") or ())
+    return any(f"name={name}" in str(one) for one in _info(subject)["SecurityOptions"] or ())
 
 
 def _rootless(subject: Subject) -> Outcome:
@@ -105,7 +105,7 @@ def _authorization(subject: Subject) -> Outcome:
 
 
 def _logging(subject: Subject) -> Outcome:
-    driver = str(_info(subject).get("LoggingDriver") or "")
+    driver = str(_info(subject)["LoggingDriver"] or "")
     return either(driver not in ("", *LOCAL_LOGS), f"log driver {driver}")
 
 
@@ -117,9 +117,9 @@ def _privileges(subject: Subject) -> Outcome:
 
 
 def _live_restore(subject: Subject) -> Outcome:
-    if (_info(subject).get("Swarm") or {}).get("LocalNodeState") == "active":
+    if (_info(subject)["Swarm"] or {}).get("LocalNodeState") == "active":
         return noted("a swarm does not go with live restore")
-    on = bool(_info(subject).get("LiveRestoreEnabled"))
+    on = bool(_info(subject)["LiveRestoreEnabled"])
     return either(on, f"live restore: {str(on).lower()}")
 
 
@@ -129,24 +129,24 @@ def _proxy(subject: Subject) -> Outcome:
 
 
 def _seccomp(subject: Subject) -> Outcome:
-    found = [str(one) for one in _info(subject).get("SecurityOptions") or () if "name=seccomp" in str(one)]
+    found = [str(one) for one in _info(subject)["SecurityOptions"] or () if "name=seccomp" in str(one)]
     if not found:
         return warned("the engine reports no seccomp")
     return warned("seccomp is off by default") if "profile=unconfined" in found[0] else noted(found[0])
 
 
 def _experimental(subject: Subject) -> Outcome:
-    on = bool(_info(subject).get("ExperimentalBuild"))
+    on = bool(_info(subject)["ExperimentalBuild"])
     return either(not on, f"experimental: {str(on).lower()}")
 
 
 def _swarm_state(subject: Subject) -> Outcome:
-    state = str((_info(subject).get("Swarm") or {}).get("LocalNodeState") or "inactive")
+    state = str((_info(subject)["Swarm"] or {}).get("LocalNodeState") or "inactive")
     return passed("no swarm") if state == "inactive" else warned(f"swarm mode is {state}")
 
 
 def _swarm(subject: Subject) -> Json | None:
-    swarm = _info(subject).get("Swarm") or {}
+    swarm = _info(subject)["Swarm"] or {}
     return swarm if swarm.get("LocalNodeState") == "active" and swarm.get("ControlAvailable") else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irkit.audit.daemon import _options
-from irkit.audit.host import Host, group_members
+from irkit.audit.host import Host, group_members, options
 from irkit.audit.model import Check, Outcome, Subject, Unanswered, either, failed, noted, passed, warned
 
 SERVICE = (
@@ -46,6 +46,16 @@ def _registry_certificates(subject: Subject) -> tuple[str, ...]:
     base = "/etc/docker/certs.d"
     host = _host(subject)
     return tuple(f"{base}/{one}/{name}" for one in host.names(base) for name in host.names(f"{base}/{one}"))
+
+
+def _daemon_json(subject: Subject) -> tuple[str, ...]:
+    """Where the engine was told to find it."""
+    host = _host(subject)
+    return (
+        (str(options(host).get("config-file") or "/etc/docker/daemon.json"),)
+        if host.argv
+        else ("/etc/docker/daemon.json",)
+    )
 
 
 def _fixed(*paths: str) -> Callable[[Subject], tuple[str, ...]]:
@@ -148,7 +158,7 @@ _FILES = (
     ("3.11", "3.12", "the engine's certificate", _configured("tlscert"), 0o444),
     ("3.13", "3.14", "the engine's private key", _configured("tlskey"), 0o400),
     ("3.15", "3.16", "the engine's socket", _socket_path, 0o660),
-    ("3.17", "3.18", "daemon.json", _fixed("/etc/docker/daemon.json"), 0o644),
+    ("3.17", "3.18", "daemon.json", _daemon_json, 0o644),
     ("3.19", "3.20", "/etc/default/docker", _fixed("/etc/default/docker"), 0o644),
     ("3.22", "3.21", "/etc/sysconfig/docker", _fixed("/etc/sysconfig/docker"), 0o644),
     ("3.23", "3.24", "containerd's socket", _fixed("/run/containerd/containerd.sock"), 0o660),

@@ -30,7 +30,9 @@ class Attributes:
 class Host(Protocol):
     """What checks ask of a host.  Each method raises ``OSError`` for what can't be read."""
 
-    argv: tuple[str, ...]
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The engine's command line."""
 
     def attributes(self, path: str) -> Attributes | None:
         """A file's; ``None`` when there is none."""

@@ -49,7 +49,9 @@ def command(
     if target and everything:
         raise UsageProblem("--all and a target exclude each other")
     rules = load_policy(policy, BY_ID)
-    subjects = _bundle(Path(target), key, identity) if _is_path(target) else _live(target, everything, engine)
+    subjects = (
+        _bundle(Path(target), key, identity) if target and Path(target).exists() else _live(target, everything, engine)
+    )
     result = audit(subjects, rules, datetime.datetime.now(datetime.UTC).date(), only)
     if not result.findings:
         raise UsageProblem("none of the checks fits the target", hint="`irkit audit --list` tells what each looks at")
@@ -58,10 +60,6 @@ def command(
     if limit and not gate(result, limit).passed:
         return ExitCode.CHECK_FAILED
     return ExitCode.GAPS if result.counts()["unknown"] else ExitCode.DONE
-
-
-def _is_path(target: str | None) -> bool:
-    return bool(target) and Path(str(target)).exists()
 
 
 def _live(target: str | None, everything: bool, url: str | None) -> list[Subject]:
