@@ -8,7 +8,7 @@ from irkit.audit.model import Check, Json, Outcome, Subject, Unanswered, either,
 
 SECRET_NAME = re.compile(r"(?i)(pass(word|wd)?|secret|token|api_?key|private_?key|credential)s?$")
 SECRET_TEXT = re.compile(r"(?i)AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|(password|passwd|secret|token|api_?key)=[^\s$]{4}")  # fmt: skip
-UPDATE = re.compile(r"(apt-get|apt|yum|dnf|apk)\s+(-\S+\s+)*(update|makecache)\b")
+UPDATE = re.compile(r"(apt-get|apt|yum|dnf|apk)\s+(-\S+\s+){0,8}(update|makecache)\b")
 INSTALL = re.compile(r"\b(install|add|upgrade)\b")
 ROOT = ("", "0", "root")
 LINE_LIMIT = 100_000

@@ -39,6 +39,12 @@ def network(lab: Lab) -> str:
     return lab.network("audited")
 
 
+def discarded(lab: Lab) -> set[str]:
+    """Checks of limits that this engine's kernel can't set: the engine drops them with a warning, and the audit must say so."""
+    limits = {"5.11": "MemoryLimit", "5.12": "CPUShares", "5.29": "PidsLimit"}
+    return {check for check, name in limits.items() if lab.docker("info", "-f", f"{{{{.{name}}}}}") != "true"}
+
+
 def audited(lab: Lab, name: str, code: int | None = None) -> dict[str, Any]:
     found: dict[str, Any] = lab.irkit("audit", name, "--json", code=code).json
     jsonschema.validate(found, schemas.load("audit"))
@@ -47,13 +53,15 @@ def audited(lab: Lab, name: str, code: int | None = None) -> dict[str, Any]:
 
 def test_each_fault_is_found_and_none_else(lab: Lab, network: str) -> None:
     good = lab.run("good", *GOOD, "--network", network)
-    assert bad(audited(lab, good)) == set()
+    base = discarded(lab)
+    assert bad(audited(lab, good)) == base
     for case, (options, expected) in CASES.items():
         where = () if "--network" in options else ("--network", network)
         name = lab.run(case, *GOOD, *where, *options)
-        assert bad(audited(lab, name)) == expected, case
+        assert bad(audited(lab, name)) == expected | base, case
         lab.docker("rm", "-f", name)
-    lab.irkit("audit", good, "--fail-on", "critical", code=None)
+    unanswered = {row["id"] for row in audited(lab, good)["findings"] if row["state"] == "unknown"}
+    assert not unanswered & set.union(*(expected for _, expected in CASES.values()))
 
 
 def test_a_plain_container_fails_what_it_leaves_to_the_engine(lab: Lab) -> None:

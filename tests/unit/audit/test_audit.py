@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -283,3 +284,16 @@ def test_the_docs_table_is_made_from_the_code() -> None:
     text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
     for one in CHECKS:
         assert f"| {one.id} | {one.scope} | {one.severity} | {one.title} | {one.fix} |" in text
+
+
+@pytest.mark.parametrize("name", ["audit", "audit-policy"])
+def test_schemas_are_valid(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(schemas.load(name))
+
+
+def test_a_hostile_history_costs_no_time() -> None:
+    lines = [{"CreatedBy": "apt " + "-apt " * 20_000}, {"CreatedBy": "-----BEGIN " * 9_000}]
+    started = time.monotonic()
+    for check in ("4.7", "4.9", "4.10"):
+        ask(BY_ID[check], subject(history=lines))
+    assert time.monotonic() - started < 2
