@@ -33,6 +33,7 @@ COMMANDS = {
     "key": "Make, trust, rotate and revoke keys.",
     "playbook": "List, check and describe playbooks.",
     "rules": "List, check and test the rules that give changes a meaning.",
+    "audit": "Configuration against the CIS Docker Benchmark, with the fix for each.",
     "drill": "Play a staged compromise.",
     "doctor": "What will work on this machine, and how to mend the rest.",
 }
