@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from irkit.compare.findings import change_facts, parse_passwd
+from irkit.compare.describe import About, Moment, change_values
 from irkit.compare.rules import Facts, evaluate, load_rules, read_rules
 from irkit.errors import PlaybookInvalid
 from irkit.home import home
@@ -24,7 +24,9 @@ def hits(kind: str, facts: dict[str, Any]) -> set[str]:
 
 def change_hits(path: str, before: FileFacts | None, after: FileFacts | None, origin: str = "layer") -> set[str]:
     word = "added" if before is None else "deleted" if after is None else "changed"
-    return hits("change", change_facts(Change(path, word, before, after, origin)))
+    return hits(
+        "change", change_values(Change(path, word, before, after, origin), Moment(), About(), None, frozenset())
+    )
 
 
 def test_shipped() -> None:
@@ -81,11 +83,6 @@ def test_processes_sockets_accounts() -> None:
     assert hits("socket", {"listening": True, "exposed": True, "protocol": "tcp"}) == set()
     assert hits("entry", {"file": "passwd", "uid0": True, "change": "added"}) == {"uid0-account"}
     assert hits("entry", {"file": "passwd", "uid0": False, "change": "added"}) == set()
-
-
-def test_passwd() -> None:
-    text = b"root:x:0:0::/root:/bin/sh\nbad\n\nx:x:-1:0\ny:x:q:0\nuser:x:1000:1000:::\nroot:x:5:5:::\n\xff:x:0:0:::\n"
-    assert parse_passwd(text) == {"root": 0, "user": 1000, "\udcff": 0}
 
 
 GOOD = "apiVersion: irkit/v1\nkind: Rules\nrules:\n  - id: own\n    on: change\n    severity: high\n    title: T\n    reason: R\n    next: N\n    where: {path: /x}\n"
