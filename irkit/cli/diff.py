@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from irkit.cli.diff_sides import Opening, Side, opened, same_image, save, tree_of
-from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source, signing_options
+from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source
 from irkit.errors import ExitCode, UsageProblem
 from irkit.models import SEVERITIES
 
@@ -42,7 +42,7 @@ Examples:
 @click.option("--all", "everything", is_flag=True, help="List every change, those that are folded as noise, too.")
 @click.option("--names", is_flag=True, help="List the changes alone, one a line; no findings.")
 @click.option(
-    "--fail-on", type=click.Choice([*SEVERITIES, "never"]), default="info", show_default=True,
+    "--fail-on", type=click.Choice([*SEVERITIES, "never"]), default="never", show_default=True,
     help="Exit code 3 for a finding of this severity, or a worse one.",
 )  # fmt: skip
 @click.option(
@@ -57,16 +57,22 @@ Examples:
     help="Seal what TARGET is like now as a bundle, for --against.",
 )  # fmt: skip
 @click.option(
-    "--trust", "trusted", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key for the bundle."
+    "--key", "trusted", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Trust this public key for the bundle."
 )  # fmt: skip
+@click.option(
+    "--seal-key",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The private key that seals a baseline.",
+)
 @identity_option
-@signing_options
 @engine_option
 @json_option
 def command(
     subject: str, against: str | None, form: str, everything: bool, names: bool, fail_on: str, lists: tuple[Path, ...], yara: bool,
-    volumes: bool, timings: bool, baseline: Path | None, trusted: Path | None, identity: tuple[Path, ...], key: str,
-    passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
+    volumes: bool, timings: bool, baseline: Path | None, trusted: Path | None, seal_key: str, identity: tuple[Path, ...],
+    engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """What changed, and what it means: findings by rules, YARA and indicators, noise folded and counted.
 
@@ -92,7 +98,7 @@ def command(
         if baseline is not None:
             from irkit.evidence.keys import load_signer
 
-            save(side, baseline, load_signer(key, "evidence", passphrase_source(passphrase_file, passphrase_fd)))
+            save(side, baseline, load_signer(seal_key, "evidence", passphrase_source(None, None)))
             click.echo(f"{baseline}", err=True)
     if _failed(found, fail_on) and not names:
         return ExitCode.CHECK_FAILED
