@@ -63,8 +63,7 @@ def _look(ctx: Context, image: str, wanted: Wanted, policy: Policy) -> Looked:
     from irkit.audit.programs import Limits
 
     if not image:
-        why = "the engine does not know the target's image any more"
-        return Looked(why if wanted.scan else None, why if wanted.sbom else None)
+        return Looked.none("the engine does not know the target's image any more", wanted)
     limits = Limits(float(policy.vulnerabilities.seconds), checkpoint=ctx.checkpoint)
     return look(partial(ctx.engine.image_archive, image, PREPARING), image, wanted, policy, limits)
 

@@ -43,6 +43,11 @@ class Looked:
     sbom: Sbom | str | None = None
     report: bytes = b""
 
+    @classmethod
+    def none(cls, why: str, wanted: Wanted) -> Looked:
+        """What was asked for could not be had: never to be taken for not asked for."""
+        return cls(why if wanted.scan else None, why if wanted.sbom else None)
+
     def of(self, subject: Subject) -> Subject:
         """The subject, with what was said."""
         return replace(subject, scan=self.scan, sbom=self.sbom)
@@ -51,11 +56,10 @@ class Looked:
 def look(source: Callable[[], Iterable[bytes]], image: str, wanted: Wanted, policy: Policy, limits: Limits) -> Looked:
     """Save and ask.  ``source``: opens the image as ``docker save`` gives it; ``image``: its id.  What fails is told, not raised."""
     try:
-        with _saved(source()) as archive:
+        with _saved(source(), limits) as archive:
             return _ask(archive, image, wanted, policy, limits)
     except (EngineError, StorageError, ProgramFailed) as error:
-        why = f"the image can't be saved: {error.message}"
-        return Looked(why if wanted.scan else None, why if wanted.sbom else None)
+        return Looked.none(f"the image can't be saved: {error.message}", wanted)
 
 
 def _ask(archive: Path, image: str, wanted: Wanted, policy: Policy, limits: Limits) -> Looked:
@@ -76,13 +80,14 @@ def _ask(archive: Path, image: str, wanted: Wanted, policy: Policy, limits: Limi
 
 
 @contextmanager
-def _saved(chunks: Iterable[bytes]) -> Iterator[Path]:
+def _saved(chunks: Iterable[bytes], limits: Limits) -> Iterator[Path]:
     """In a private folder of ``IRKIT_HOME/tmp``, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="scan-", dir=private_folder(home() / "tmp")) as folder:
         path, size = Path(folder) / "image.tar", 0
         try:
             with path.open("xb") as file:
                 for chunk in chunks:
+                    limits.checkpoint()
                     size += len(chunk)
                     if size > ARCHIVE_LIMIT:
                         raise ProgramFailed(f"it is larger than {ARCHIVE_LIMIT} bytes")

@@ -74,13 +74,13 @@ def audit(subjects: Iterable[Subject], policy: Policy, today: datetime.date, onl
         for check in CHECKS
         if _fits(check, subject) and (not only or check.id in only)
     ]
-    scans = {
-        one.scan.image: scan_json(one.scan, policy.vulnerabilities, today)
-        for one in subjects
-        if isinstance(one.scan, Scan)
-    }
+    scans = {one.scan.image: one.scan for one in subjects if isinstance(one.scan, Scan)}
+    rows = tuple(
+        scan_json(scan, [one.name for one in subjects if one.scan == scan], policy.vulnerabilities, today)
+        for scan in scans.values()
+    )
     sboms = {one.sbom.image: one.sbom for one in subjects if isinstance(one.sbom, Sbom)}
-    return Audit(tuple(found), tuple(scans.values()), tuple(sboms.values()))
+    return Audit(tuple(found), rows, tuple(sboms.values()))
 
 
 def _fits(check: Check, subject: Subject) -> bool:
@@ -155,16 +155,16 @@ def looked_at(
     engine: Engine, subjects: Iterable[Subject], wanted: Wanted, policy: Policy, limits: Limits
 ) -> list[Subject]:
     """Have each image of the subjects scanned and listed, once."""
-    seen: dict[str, Looked] = {}
+    seen = {"": Looked.none("the engine does not know the image any more", wanted)}
     found = []
     for subject in subjects:
-        image = str((subject.image or {}).get("Id") or "")
-        if not image or wanted.nothing:
+        if subject.container is None and subject.image is None:
             found.append(subject)
             continue
-        if image not in seen:
+        image = str((subject.image or {}).get("Id") or "")
+        if image not in seen and not wanted.nothing:
             seen[image] = look(partial(engine.image_archive, image, PREPARING), image, wanted, policy, limits)
-        found.append(seen[image].of(subject))
+        found.append(seen.get(image, Looked()).of(subject))
     return found
 
 
@@ -178,9 +178,8 @@ def bundle_looked_at(
         image = next((str(one.image.get("Id") or "") for one in subjects if one.image), "")
         told = look(partial(reader.stream, SAVED_IMAGE), image, wanted, policy, limits)
     else:
-        why = "the bundle does not hold the image itself (acquire.image-save)"
-        told = Looked(why if wanted.scan else None, why if wanted.sbom else None)
-    return [told.of(one) if one.image is not None else one for one in subjects]
+        told = Looked.none("the bundle does not hold the image itself (acquire.image-save)", wanted)
+    return [told.of(one) if one.container is not None else one for one in subjects]
 
 
 def of_bundle(reader: BundleReader) -> tuple[Subject, Subject]:

@@ -20,7 +20,10 @@ def sarif(found: Audit) -> dict[str, Any]:
         one for one in found.findings if one.state in REPORTED and not (one.check.id == LISTED and one.state == "fail")
     ]
     rules, results = [_rule(one) for one in checks], [_result(one) for one in checks]
+    failed = {one.subject for one in found.findings if one.check.id == LISTED and one.state == "fail"}
     for scan in found.scans:
+        if not failed.intersection(scan["subjects"]):
+            continue
         for row in scan[LISTED]:
             if row["state"] == "refused":
                 rules.append(_vulnerability(row))

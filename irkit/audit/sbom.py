@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from irkit.audit.programs import Limits, ProgramFailed, document, find, run
-from irkit.audit.scanners import SHAPE, TEXT_LIMIT
+from irkit.audit.scanners import SHAPE, cut
 
 Json = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def make(archive: Path, image: str, form: str, limits: Limits) -> Sbom:
     data = run([path, f"docker-archive:{archive}", "-q", "-o", FORMATS[form].option], archive.parent, limits, extra)
     count = read(data, form)
     about = document(run([path, "version", "-o", "json"], archive.parent, limits, extra), "syft")
-    return Sbom(image, form, f"syft {about.get('version', '')}"[:TEXT_LIMIT], count, data)
+    return Sbom(image, form, cut(f"syft {about.get('version', '')}"), count, data)
 
 
 def read(data: bytes, form: str) -> int:

@@ -42,7 +42,12 @@ class Scanner:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is missing")
-    return value[:TEXT_LIMIT]
+    return cut(value)
+
+
+def cut(value: object) -> str:
+    """A short text that can be written as UTF-8: JSON may hold half of a surrogate pair."""
+    return str(value or "")[:TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()[:TEXT_LIMIT]
 
 
 def _severity(word: object) -> str:
@@ -75,13 +80,13 @@ def read_trivy(raw: Json) -> Scan:
     )  # fmt: skip
     packages = sum(len(result.get("Packages") or ()) for result in results)
     system = (raw.get("Metadata") or {}).get("OS") or {}
-    name = f"{system.get('Family')} {system.get('Name')}"[:TEXT_LIMIT]
+    name = cut(f"{system.get('Family')} {system.get('Name')}")
     notes = [f"{name} gets no more security updates: what is found since is not known"] if system.get("EOSL") else []
     if not system:
         notes.append("it recognised no operating system: packages of one are not looked at")
     hidden = sum(len(result.get("ExperimentalModifiedFindings") or ()) for result in results)
     notes += [f"{hidden} hidden by the scanner's own configuration"] if hidden else []
-    version = str((raw.get("Trivy") or {}).get("Version") or "")[:TEXT_LIMIT]
+    version = cut((raw.get("Trivy") or {}).get("Version"))
     return Scan("trivy", version, "", "", packages or len(found), found, tuple(notes))
 
 
@@ -90,7 +95,7 @@ def read_grype(raw: Json) -> Scan:
     found = _all(_grype_match(one) for one in raw["matches"])
     about = raw["descriptor"]
     database = about.get("db") or {}
-    built = str((database.get("status") or database).get("built") or "")[:40]
+    built = cut((database.get("status") or database).get("built"))[:40]
     notes = [] if (raw.get("distro") or {}).get("name") else ["it recognised no operating system"]
     hidden = len(raw.get("ignoredMatches") or ())
     notes += [f"{hidden} hidden by the scanner's own configuration"] if hidden else []
@@ -104,7 +109,7 @@ def _grype_match(one: Json) -> Vulnerability:
         ", ".join(str(item) for item in fix.get("versions") or ()) if fix.get("state", "fixed") == "fixed" else ""
     )
     return Vulnerability(
-        _text(vulnerability["id"]), _text(package["name"]), _text(package["version"]), versions[:TEXT_LIMIT], _severity(vulnerability.get("severity"))
+        _text(vulnerability["id"]), _text(package["name"]), _text(package["version"]), cut(versions), _severity(vulnerability.get("severity"))
     )  # fmt: skip
 
 
@@ -115,7 +120,8 @@ def read_scout(raw: Json) -> Scan:
     driver = one["tool"]["driver"]
     rules = {_text(rule["id"]): rule.get("properties") or {} for rule in driver.get("rules") or ()}
     found = _all(_scout_result(row, rules[_text(row["ruleId"])]) for row in one["results"] or ())
-    return Scan("scout", str(driver.get("version") or "")[:TEXT_LIMIT], "", "", None, found)
+    notes = () if found else ("it tells neither packages nor system: nothing found may be nothing seen",)
+    return Scan("scout", cut(driver.get("version")), "", "", None, found, notes)
 
 
 def _scout_result(row: Json, properties: Json) -> Vulnerability:
@@ -130,7 +136,7 @@ def _scout_result(row: Json, properties: Json) -> Vulnerability:
     fixed = fields.get("Fixed version", str(properties.get("fixed_version") or "") if not named else "")
     package, version = _purl(purl)
     return Vulnerability(
-        _text(row["ruleId"]), package, version, "" if fixed.lower() == "not fixed" else fixed[:TEXT_LIMIT], _severity(properties.get("cvssV3_severity")),
+        _text(row["ruleId"]), package, version, "" if fixed.lower() == "not fixed" else cut(fixed), _severity(properties.get("cvssV3_severity")),
     )  # fmt: skip
 
 
@@ -141,7 +147,7 @@ def _purl(purl: str) -> tuple[str, str]:
     if not path:
         path, version = version, ""
     name = path.rpartition("/")[2] if kind in SYSTEM else path
-    return unquote(name)[:TEXT_LIMIT], unquote(version)[:TEXT_LIMIT]
+    return cut(unquote(name)), cut(unquote(version))
 
 
 def _trivy_arguments(archive: Path) -> tuple[str, ...]:
@@ -212,5 +218,5 @@ def _trivy_database(path: str, folder: Path, limits: Limits, extra: Mapping[str,
     except ProgramFailed:
         return version, ""
     database = about.get("VulnerabilityDB")
-    built = str(database.get("UpdatedAt") or "")[:40] if isinstance(database, dict) else ""
-    return str(about.get("Version") or version)[:TEXT_LIMIT], built
+    built = cut(database.get("UpdatedAt"))[:40] if isinstance(database, dict) else ""
+    return cut(about.get("Version") or version), built

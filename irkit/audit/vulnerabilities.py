@@ -149,10 +149,10 @@ def _seen(scan: Scan, rows: Sequence[Judged]) -> str:
     return "; ".join(one for one in parts if one)
 
 
-def scan_json(scan: Scan, rules: ScanRules, today: datetime.date) -> dict[str, Any]:
-    """An object of ``scans``."""
+def scan_json(scan: Scan, subjects: Sequence[str], rules: ScanRules, today: datetime.date) -> dict[str, Any]:
+    """An object of ``scans``.  ``subjects``: whose image it is."""
     rows = judge(scan, rules, today)
     return {
-        "image": scan.image, "scanner": scan.scanner, "version": scan.version, "database_built": scan.built or None,
+        "image": scan.image, "subjects": list(subjects), "scanner": scan.scanner, "version": scan.version, "database_built": scan.built or None,
         "packages": scan.packages, "notes": list(scan.notes), "fail_on": rules.fail_on, "vulnerabilities": [one.to_json() for one in rows],
     }  # fmt: skip

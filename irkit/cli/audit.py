@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": None}
-
-
 FORMAT_NAMES = ("table", "json", "sarif")
 
 
@@ -134,7 +132,7 @@ def _subjects(asked: Asked, rules: Policy) -> list[Subject]:
 
         engine = open_engine(asked.engine)
         subjects = _live(engine, asked.target, asked.everything)
-        if not wanted.nothing:
+        if not wanted.nothing and any(one.image is not None for one in subjects):
             click.echo("  having images scanned or listed: each is saved once", err=True)
         return looked_at(engine, subjects, wanted, rules, limits)
 

@@ -16,10 +16,11 @@ from irkit.audit.looked import Wanted, look
 from irkit.audit.model import Subject
 from irkit.audit.policy import Policy, read_policy
 from irkit.audit.programs import Limits
-from irkit.audit.run import BY_ID, audit, gate
+from irkit.audit.run import BY_ID, audit, gate, looked_at
 from irkit.audit.sarif import sarif
 from irkit.audit.sbom import Sbom
 from irkit.audit.vulnerabilities import Scan, Vulnerability
+from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EngineError, PlaybookInvalid
 
 from .test_scanners import DATA, programs, stand_in
@@ -222,3 +223,21 @@ def test_sarif_tells_each_refused_vulnerability_and_what_is_unknown() -> None:
     assert "\x1b" not in json.dumps(log, ensure_ascii=False)
     again = sarif(audit(subjects, Policy(), TODAY, ["vulnerabilities"]))
     assert again["runs"][0]["results"][0]["partialFingerprints"] == results["CVE-1"]["partialFingerprints"]
+
+
+def test_an_excepted_scan_stays_out_of_sarif() -> None:
+    text = "apiVersion: irkit/v1\nkind: AuditPolicy\nexceptions:\n  - {check: vulnerabilities, subject: a, reason: known, until: 2999-01-01}\n"
+    policy = read_policy(documents.parse(text.encode(), "x"), BY_ID)
+    for name, count in (("a", 0), ("b", 1)):
+        found = audit([Subject(name, image=image(), scan=scan())], policy, TODAY, ["vulnerabilities"])
+        assert len(sarif(found)["runs"][0]["results"]) == count
+
+
+def test_an_image_that_is_gone_is_not_an_image_that_nobody_asked_about() -> None:
+    engine = FakeEngine("irkit-test/image:1")
+    subjects = [Subject("engine", info={}), Subject("c", container={})]
+    wanted = Wanted(True, "spdx")
+    first, second = looked_at(engine, subjects, wanted, Policy(), Limits(5))
+    assert (first.scan, second.scan) == (None, "the engine does not know the image any more")
+    assert answer("vulnerabilities", second)[0] == "unknown"
+    assert looked_at(engine, subjects, Wanted(), Policy(), Limits(5))[1].scan is None

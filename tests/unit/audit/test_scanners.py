@@ -66,6 +66,12 @@ def test_what_a_report_says_of_itself() -> None:
     assert "no more security updates" in read("trivy", ended).notes[0]
     nothing = raw("trivy")
     del nothing["Metadata"]["OS"], nothing["Results"]
+    silent = raw("scout")
+    silent["runs"][0]["results"] = []
+    assert outcome(read("scout", silent), ScanRules(), TODAY).state == "warn"
+    half = raw("trivy")
+    half["Results"][0]["Vulnerabilities"][0]["PkgName"] = "a\ud800"
+    assert read("trivy", half).vulnerabilities[0].package == "a\\ud800"
     bare = read("trivy", nothing)
     assert bare.packages == 0
     assert outcome(bare, ScanRules(), TODAY).state == "unknown"
@@ -113,6 +119,7 @@ def test_no_report_breaks_a_reader_or_loses_its_bounds(name: str, data: Any) -> 
     for one in found.vulnerabilities:
         assert one.severity in ALL_SEVERITIES
         assert max(len(one.id), len(one.package), len(one.version), len(one.fixed)) <= 512
+        "".join((one.id, one.package, one.version, one.fixed, *found.notes, found.version, found.built)).encode()
     outcome(found, ScanRules(max_database_age_days=1), TODAY)
 
 
