@@ -21,6 +21,7 @@ COMMON = (
     "home",
     "documents",
     "resources",
+    "sarif",
     "models",
     "yara_rules",
     "package_paths",

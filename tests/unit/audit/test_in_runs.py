@@ -154,3 +154,34 @@ def test_a_recipe_is_audited_as_the_container_that_it_makes() -> None:
         made = {**recipe, "Image": engine.image(IMAGE).id}
         subject = of_recipe(engine, "web", made)
         assert audit([subject], Policy(), TODAY, [check]).findings[0].state == state, (check, recipe)
+
+
+def test_a_bundle_that_holds_the_image_is_scanned_offline(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scanner(programs)
+    ended = play("  - {id: engine, uses: acquire.engine}\n  - {id: image, uses: acquire.image-save}\n" + SEAL)
+    capsys.readouterr()
+    irkit(["audit", str(ended.bundle), "--scan", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert [one["vulnerabilities"][0]["id"] for one in found["scans"]] == ["CVE-2024-0001"]
+    without = play("  - {id: engine, uses: acquire.engine}\n" + SEAL)
+    capsys.readouterr()
+    irkit(["audit", str(without.bundle), "--scan", "--check", "vulnerabilities", "--json"])
+    (row,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (row["state"], "does not hold the image" in row["evidence"]) == ("unknown", True)
+
+
+def test_how_the_command_prints_and_refuses(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scanner(programs)
+    ended = play("  - {id: engine, uses: acquire.engine}\n  - {id: image, uses: acquire.image-save}\n" + SEAL)
+    listed = tmp_path / "web.cdx.json"
+    capsys.readouterr()
+    irkit(["audit", str(ended.bundle), "--scan", "--sbom", str(listed)])
+    printed = capsys.readouterr()
+    assert "1 refused, 1 let pass" in printed.out
+    assert "CVE-2024-0001  openssl 3.0.11-1~deb12u1: fixed in 3.0.13-1~deb12u1" in printed.out
+    assert json.loads(listed.read_text(encoding="utf-8"))["bomFormat"] == "CycloneDX"
+    assert irkit(["audit", str(ended.bundle), "--sbom", str(listed)]) == 2
+    assert irkit(["audit", "--scan"]) == 2
+    capsys.readouterr()
+    irkit(["audit", str(ended.bundle), "--scan", "--format", "sarif"])
+    assert json.loads(capsys.readouterr().out)["version"] == "2.1.0"
