@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.compare.against import Reference, tree_changes
-from irkit.compare.content import EntryChange, TextDiff
+from irkit.compare.content import EntryChange
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
     About,
@@ -34,6 +34,9 @@ from irkit.compare.state import ConfigChange, config_changes
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
 from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
+
+if TYPE_CHECKING:
+    from irkit.compare.content import TextDiff
 
 PID = re.compile(r"\bpid \d+")
 

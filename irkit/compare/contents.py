@@ -10,28 +10,28 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from irkit.compare import content as contents
 from irkit.compare.content import (
     HEAD,
     EntryChange,
     LogSide,
-    TextDiff,
-    changed_lines,
-    elf_facts,
     entries,
     is_log,
     kind_of,
     log_wiped,
     look,
     sampled,
-    text_diff,
 )
 from irkit.compare.evidence import Evidence
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
 from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
+
+if TYPE_CHECKING:
+    from irkit.compare.content import TextDiff
 
 BLOCK = 1024 * 1024
 WHOLE = 64 * BLOCK
@@ -96,14 +96,14 @@ class Examiner:
         is_text = values.get("type") in ("text", "script", "empty")
         diff = None
         if is_text and readable and data is not None:
-            values["added_lines"], values["removed_lines"], _ = changed_lines(before, data)
+            values["added_lines"], values["removed_lines"], _ = contents.changed_lines(before, data)
             values["content"] = data.decode("utf-8", "surrogateescape")
         if (
             self._diffs
             and change.kind == "file"
             and ((is_text and readable) or (change.after is None and before is not None))
         ):
-            diff = text_diff(path, before, data if change.after is not None else None)
+            diff = contents.text_diff(path, before, data if change.after is not None else None)
         found: Sequence[EntryChange] = ()
         if kind_of(path) is not None and change.kind == "file" and (readable or change.after is None):
             found = entries(path, before, data if change.after is not None else None, own=self._own)
@@ -122,7 +122,7 @@ class Examiner:
         values: dict[str, Value] = {"type": seen.type}
         if seen.interpreter:
             values["interpreter"] = seen.interpreter
-        if seen.type == "elf" and (elf := elf_facts(data, size)) is not None:
+        if seen.type == "elf" and (elf := contents.elf_facts(data, size)) is not None:
             folders = tuple(part for one in (elf.rpath, elf.runpath) for part in one.split(":") if part)
             allowed = (self._machine, *COMPATIBLE.get(self._machine, ()))
             values.update(

@@ -20,6 +20,7 @@ COMMON = (
     "netns",
     "home",
     "documents",
+    "document_cache",
     "resources",
     "sarif",
     "models",
