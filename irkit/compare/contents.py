@@ -40,7 +40,7 @@ TEXT = BLOCK
 MACHINES = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "powerpc64", "s390x": "s390", "riscv64": "riscv"}  # fmt: skip
 """``Architecture`` of an image (OCI image-spec, GOARCH) → the machine of its ELF files."""
 COMPATIBLE = {"x86_64": ("i386",)}
-PYC = re.compile(r"(?P<folder>.*)/__pycache__/(?P<name>[^/]+)\.[^./]+-\d+(?:\.opt-\d)?\.pyc")
+PYC = re.compile(r"(?P<folder>.*)/__pycache__/(?P<name>[^/]+?)\.[^./]+-\d+(?:\.opt-\d)?\.pyc")
 """``/lib/__pycache__/x.cpython-311.pyc`` (PEP 3147, PEP 488)."""
 
 
