@@ -84,6 +84,8 @@ class Context:
     network_ahead: Ahead[Network] | None = None
     launch: Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]] | None = None
     """Run another playbook on another container: ``(playbook, target, vars)``."""
+    ask_secret: Callable[[str], str | None] = lambda name: None
+    """Ask a person for a variable's new value, hidden; ``None`` when there is nobody to ask."""
     step: str = ""
     """The id of the step that runs now; of one beside it, see ``irkit.playbook.performer``."""
     _kept: bool = False

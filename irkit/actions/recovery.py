@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.actions.context import Context, Result
 from irkit.errors import NotFound, Refused
+from irkit.text import printable
+
+if TYPE_CHECKING:
+    from irkit.cases import Case
+    from irkit.engine.interface import Engine
+    from irkit.recover.plan import Plan
 
 
 def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -29,47 +35,63 @@ def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
 def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Only a target that can do no more harm, and whose evidence is sealed, is replaced."""
     from irkit.actions.auditing import decide
-    from irkit.engine.interface import Container
-    from irkit.recover.config import recipe
+    from irkit.recover.compared import UNEXPECTED
+    from irkit.recover.plan import answered
     from irkit.recover.rebuild import rebuild as run
 
-    raw = ctx.case.read_json("container.json")
-    if raw is None or ctx.case.state != "contained":
-        raise Refused(
-            f"{ctx.target.name} is not contained",
-            hint=f"`irkit contain {ctx.target.name}` first: evidence before recovery",
-        )
-    if not ctx.case.bundles:
-        raise Refused(
-            f"the case {ctx.case.id} has no sealed evidence",
-            hint=f"`irkit contain {ctx.target.name} --again`",
-        )
-    before = Container(raw)
-    try:
-        old_image = ctx.engine.image(before.image_id)
-    except NotFound:
-        old_image = None
-    plan = recipe(before, old_image, str(args["image_id"]))
+    plan = rebuild_plan(ctx.engine, ctx.case, args)
+    before = plan.before
     current = ctx.engine.container(ctx.target.id)
     aside = f"{before.name}-compromised-{ctx.case.id.rpartition('-')[2]}"
     if current.name == aside and _exists(ctx, before.name):
         raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
-    decide(ctx, before.name, plan.body)
-    done = run(ctx.engine, current, before.name, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
+    decide(ctx, before.name, plan.recipe.body)
+    plan = answered(plan, ctx.ask_secret)
     for note in plan.notes:
         ctx.warn(note)
+    done = run(ctx.engine, current, before.name, plan.recipe, aside, float(args["health_timeout"]), ctx.checkpoint)
+    differs = plan.compared(ctx.engine.container(done.id))
+    unexpected = [one for one in differs if one.why == UNEXPECTED]
+    for one in unexpected:
+        ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")
     ctx.facts.result["rebuilt"] = {
-        "id": done.id,
-        "name": done.name,
-        "old_name": done.old_name,
-        "health": done.health,
-        "notes": list(plan.notes),
-    }
+        "id": done.id, "name": done.name, "old_name": done.old_name, "health": done.health, **plan.to_json(),
+        "differs": [one.to_json() for one in differs],
+    }  # fmt: skip
+    told = f"; {len(unexpected)} fields differ and should not" if unexpected else ""
     return Result(
-        "succeeded",
-        f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}",
+        "degraded" if unexpected else "succeeded",
+        f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}{told}",
         {"id": done.id},
     )
+
+
+def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
+    """What ``recover.rebuild`` would do with these parameters; it only reads.
+
+    Raises ``Refused`` unless the case holds its target with sealed evidence, ``UsageProblem``.
+    """
+    from irkit.engine.interface import Container
+    from irkit.recover.plan import make_plan
+    from irkit.recover.secrets import Answers
+    from irkit.secret_sources import parse_all
+
+    raw = case.read_json("container.json")
+    if raw is None or case.state != "contained":
+        raise Refused(
+            f"{case.target.name} is not contained",
+            hint=f"`irkit contain {case.target.name}` first: evidence before recovery",
+        )
+    if not case.bundles:
+        raise Refused(f"the case {case.id} has no sealed evidence", hint=f"`irkit contain {case.target.name} --again`")
+    said = Answers(
+        parse_all(args.get("secrets", ())), _names(args.get("keep_secrets", ())), _names(args.get("drop_secrets", ()))
+    )
+    return make_plan(engine, Container(raw), str(args["image_id"]), said)
+
+
+def _names(value: Iterable[Any]) -> frozenset[str]:
+    return frozenset(str(one) for one in value)
 
 
 def was_rebuilt(ctx: Context, _: Mapping[str, Any]) -> Result | None:

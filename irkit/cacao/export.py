@@ -25,7 +25,14 @@ SPACE = uuid.UUID("6f1d5c0e-6a0b-5d3c-9a52-9d1f0c1f7e11")
 """The name space of every identifier that irkit makes (RFC 9562, version 5)."""
 EXTENSION = f"extension-definition--{uuid.uuid5(SPACE, 'extension')}"
 PROFILES = ("full", "soarca")
-TYPES = {"string": "string", "integer": "integer", "boolean": "bool", "number": "float", "list": "string"}
+TYPES = {
+    "string": "string",
+    "integer": "integer",
+    "boolean": "bool",
+    "number": "float",
+    "list": "string",
+    "secrets": "string",
+}
 OPERATORS = {"==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 REFERENCES = {
     "attack": ("MITRE ATT&CK", "https://attack.mitre.org/techniques/{}/"), "d3fend": ("MITRE D3FEND", "https://d3fend.mitre.org/technique/d3f:{}/"),

@@ -85,6 +85,17 @@ def passphrase_source(file: Path | None, descriptor: int | None) -> Callable[[st
     return ask
 
 
+def ask_secret(name: str) -> str | None:
+    """A variable's new value, hidden and asked for twice; ``None`` without a terminal to ask at."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    question = f"New value of {printable(name, 128)}"
+    try:
+        return str(click.prompt(question, hide_input=True, confirmation_prompt=True, err=True))
+    except click.Abort:
+        return None
+
+
 def parse_recipients(words: tuple[str, ...]) -> tuple[Any, ...]:
     """``--recipient`` options.  Raises ``UsageProblem``."""
     if not words:

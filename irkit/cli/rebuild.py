@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
+from irkit import cases, secret_sources
 from irkit.cases import Case
-from irkit.cli.options import catching_signals, engine_option, json_option, print_json, show_event
+from irkit.cli.options import ask_secret, catching_signals, engine_option, json_option, print_json, show_event
 from irkit.cli.running import RunConfig, run_playbook
+from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
 from irkit.errors import ExitCode, Refused
+from irkit.text import printable
+
+EPILOG = """\b
+Examples:
+  irkit rebuild web-1 --image registry.example/team/web:1.4.2 --plan    # say what it would do
+  irkit rebuild web-1 --image registry.example/team/web:1.4.2
+  irkit rebuild web-1 --image team/web:1.4.2 --secret DB_PASSWORD=@/root/new-password
+  irkit rebuild web-1 --image team/web:1.4.2 --secret API_TOKEN=fd:3 3< <(vault read …)
+"""
 
 
-@click.command(epilog="\b\nExample:\n  irkit rebuild web-1 --image registry.example/team/web:1.4.2")
+@click.command(epilog=EPILOG)
 @click.argument("target")
 @click.option(
     "--image",
@@ -32,26 +46,53 @@ from irkit.errors import ExitCode, Refused
     metavar="SECONDS",
     help="How long the new container may take to be healthy.",
 )
+@click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="NAME=@FILE|NAME=fd:N",
+    help="A variable's new value, from a file or a descriptor.",
+)
+@click.option(
+    "--keep-secret",
+    "keep_secrets",
+    multiple=True,
+    metavar="NAME",
+    help="Carry this variable over although it is burnt.",
+)
+@click.option("--drop-secret", "drop_secrets", multiple=True, metavar="NAME", help="Leave this variable out.")
+@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and change nothing.")
 @engine_option
 @json_option
-def command(target: str, image: str, signature: str, health_timeout: int, engine: str | None, as_json: bool) -> int:
+def command(
+    target: str, image: str, signature: str, health_timeout: int, secrets: tuple[str, ...], keep_secrets: tuple[str, ...],
+    drop_secrets: tuple[str, ...], plan_only: bool, engine: str | None, as_json: bool,
+) -> int:  # fmt: skip
     """Put a clean container in the place of the contained TARGET.
 
     The compromised one stays, quarantined, under another name. When the new one does not become healthy, everything
-    is as it was before.
+    is as it was before. Variables that look like secrets are burnt: each needs a new value (on a terminal you are
+    asked), or your word that it is kept or left out.
     """
-
-    def admit(case: Case | None, container: Container) -> None:
-        if case is None or case.state != "contained":
-            raise Refused(
-                f"{container.name} is not contained",
-                hint=f"`irkit contain {container.name}` first: evidence before recovery",
-            )
-
-    variables = {"image": image, "signature": signature, "health_timeout": health_timeout}
+    variables: dict[str, Any] = {
+        "image": image, "signature": signature, "health_timeout": health_timeout, "secrets": [_reference(one) for one in secrets],
+        "keep_secrets": list(keep_secrets), "drop_secrets": list(drop_secrets),
+    }  # fmt: skip
+    if plan_only:
+        return _plan(target, engine, variables, as_json)
     with catching_signals() as signals:
-        config = RunConfig(target, "rebuild", engine, "", lambda name: None, show_event, variables, needs_key=False)
-        finished = run_playbook(config, signals, admit)
+        config = RunConfig(
+            target,
+            "rebuild",
+            engine,
+            "",
+            lambda name: None,
+            show_event,
+            variables,
+            needs_key=False,
+            ask_secret=ask_secret,
+        )
+        finished = run_playbook(config, signals, _admit)
     if as_json:
         print_json(finished.to_json())
     if finished.outcome.error is not None:
@@ -61,4 +102,47 @@ def command(target: str, image: str, signature: str, health_timeout: int, engine
         click.echo(
             f"{done['name']} is {done['health']} ({done['id'][:12]}); the compromised container is {done['old_name']}, frozen and quarantined"
         )
+    return finished.outcome.exit_code
+
+
+def _admit(case: Case | None, container: Container) -> None:
+    if case is None or case.state != "contained":
+        raise Refused(
+            f"{container.name} is not contained",
+            hint=f"`irkit contain {container.name}` first: evidence before recovery",
+        )
+
+
+def _reference(text: str) -> str:
+    """A reference that also holds for a run that goes on elsewhere.  Raises ``UsageProblem``."""
+    source = secret_sources.parse(text)
+    return text if source.file is None else f"{source.name}=@{source.file}"
+
+
+def _plan(target: str, endpoint: str | None, variables: dict[str, Any], as_json: bool) -> int:
+    """What would be done: the image is verified as it is before a rebuild, nothing is written."""
+    from irkit.actions.recovery import rebuild_plan
+    from irkit.trust.policy import load_policy
+    from irkit.trust.verify import verify
+
+    engine = open_engine(endpoint)
+    container = engine.container(target)
+    case = cases.active_case(container.id)
+    _admit(case, container)
+    assert case is not None  # noqa: S101 - admitted
+    signature = Path(variables["signature"]) if variables["signature"] else None
+    verdict = verify(variables["image"], load_policy(), engine, signature=signature)
+    verdict.require()
+    plan = rebuild_plan(engine, case, {**variables, "image_id": verdict.image_id})
+    if as_json:
+        print_json(
+            {
+                "schema": "irkit.rebuild-plan/v1", "case": case.id, "target": case.target.to_json(),
+                "image": variables["image"], "image_id": verdict.image_id, **plan.to_json(),
+            }
+        )  # fmt: skip
+        return ExitCode.DONE
+    click.echo(f"irkit would make {printable(plan.before.name)} anew from {verdict.image_id} (case {case.id}):")
+    for line in plan.notes or ("nothing differs but what the image brings",):
+        click.echo(f"  {line}")
     return ExitCode.DONE

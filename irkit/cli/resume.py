@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from irkit.cli.options import (
+    ask_secret,
     catching_signals,
     engine_option,
     json_option,
@@ -44,7 +45,7 @@ def command(
     config = RunConfig(
         "", "", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, {},
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), undo_containment=undo_containment,
-        again=frozenset(again), wait=not no_wait,
+        again=frozenset(again), wait=not no_wait, ask_secret=ask_secret,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = resume_run(config, signals, case_id, run_id)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from irkit.cli.options import (
+    ask_secret,
     catching_signals,
     engine_option,
     json_option,
@@ -70,7 +71,7 @@ def command(
     config = RunConfig(
         target, playbook, engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, parse_vars(variables),
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
-        undo_containment=undo_containment, dry_run=dry_run, digest=digest, wait=not no_wait,
+        undo_containment=undo_containment, dry_run=dry_run, digest=digest, wait=not no_wait, ask_secret=ask_secret,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, not_contained if unless_contained else lambda case, container: None)

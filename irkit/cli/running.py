@@ -63,6 +63,7 @@ class RunConfig:
     digest: str = ""
     """What the playbook's must be, if anything."""
     wait: bool = True
+    ask_secret: Callable[[str], str | None] = lambda name: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 sealed_off=config.sealed_off,
                 together=config.together,
                 profile=profile,
+                ask_secret=config.ask_secret,
             )
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
@@ -174,7 +176,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
             raw = read_json(folder / "before.json")
             context = Context(
                 engine, case, run, case.target, Container(raw) if raw else container, writer, config.observer,
-                signals.checkpoint, config.signer or signing_key(config), profile=profile,
+                signals.checkpoint, config.signer or signing_key(config), profile=profile, ask_secret=config.ask_secret,
             )  # fmt: skip
             resume.restore(past, context, case.folder / "bundles" / run)
             engine.record_calls(folder / f"calls-{past.times + 2}.jsonl")

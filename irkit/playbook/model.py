@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from irkit import secret_sources
 from irkit.actions.registry import Action
 from irkit.errors import UsageProblem
 from irkit.playbook.conditions import Condition
 
 VAR_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "boolean": (bool,), "number": (float, int), "list": (list,),
+    "secrets": (list,),
 }  # fmt: skip
+"""``secrets``: a list of references, ``NAME=@FILE`` or ``NAME=fd:N``: the journal keeps variables, so none holds clear text."""
 ON_FAILURE = ("abort", "continue", "rollback", "goto")
 ON_UNKNOWN = ("skip", "run", "abort")
 
@@ -32,7 +35,10 @@ class Var:
     def check(self, value: Any) -> None:
         """Raises ``UsageProblem`` for a value of another type, or none of the choices."""
         if type(value) not in VAR_TYPES[self.type]:
-            raise UsageProblem(f"{self.name!r} must be of type {self.type}, not {value!r}")
+            shown = "something else" if self.type == "secrets" else repr(value)
+            raise UsageProblem(f"{self.name!r} must be of type {self.type}, not {shown}")
+        if self.type == "secrets":
+            secret_sources.parse_all(value)
         if self.choices and value not in self.choices:
             raise UsageProblem(f"{self.name!r} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
 
@@ -47,7 +53,7 @@ class Var:
                 return float(value)
         except ValueError:
             return value
-        if self.type == "list":
+        if self.type in ("list", "secrets"):
             return [part.strip() for part in value.split(",") if part.strip()]
         return {"true": True, "false": False}.get(value, value)
 

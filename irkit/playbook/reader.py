@@ -234,7 +234,7 @@ def _vars(doc: Doc) -> dict[str, Var]:
 
 
 def _default(doc: Doc, kind: str) -> Any:
-    if kind == "list":
+    if kind in ("list", "secrets"):
         return None if "default" not in doc.values else [documents.plain(value) for value, _ in doc.items("default")]
     return doc.get("default", VAR_TYPES[kind], f"of type {kind}", None)
 

@@ -14,6 +14,9 @@ from irkit.text import printable
 
 SETTLE = 1.5
 POLL = 0.2
+WORDS = 300
+WORDS_READ = 512 * 1024
+"""Far more than is shown: a secret of the greatest length must not be cut before it is blotted out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,17 @@ def rebuild(
             engine.rename(old.id, aside)
         new_id = engine.create(plan.body, name)
         _made_from(engine, new_id, str(plan.body["Image"]))
+        for network in plan.leave:
+            engine.disconnect(network, new_id)
         for endpoint in plan.networks:
             engine.connect(endpoint.network, new_id, endpoint)
         engine.start(new_id)
         health = wait_healthy(engine, new_id, timeout, checkpoint)
     except BaseException as error:
-        said = _last_words(engine, new_id)
-        _step_back(engine, old.id, name, new_id or _unanswered(engine, old.id, name, plan))
+        said = _last_words(engine, new_id, plan.hidden)
+        back = _stepped_back(engine, old, name, new_id or _unanswered(engine, old.id, name, plan))
         if isinstance(error, IrkitError):
-            error.message = f"{error.message}; {name} is as it was before{said}"
+            error.message = f"{_blotted(error.message, plan.hidden)}; {back}{said}"
             error.args = (error.message,)
         raise
     return Rebuilt(new_id, name, aside, health)
@@ -65,10 +70,11 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
     began = time.monotonic()
     while True:
         checkpoint()
-        state = engine.container(container).state
+        made = engine.container(container)
+        state = made.state
         health = (state.get("Health") or {}).get("Status") or "none"
         spent = time.monotonic() - began
-        if not state.get("Running") or state.get("Restarting"):
+        if not state.get("Running") or state.get("Restarting") or made.raw.get("RestartCount"):
             raise EngineError(
                 f"the new container ended with exit code {state.get('ExitCode')} {state.get('Error') or ''}".rstrip()
             )
@@ -81,14 +87,24 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
         time.sleep(POLL)
 
 
-def _last_words(engine: Engine, container: str) -> str:
+def _last_words(engine: Engine, container: str, hidden: tuple[str, ...]) -> str:
     if not container:
         return ""
-    with contextlib.suppress(EngineError, IrkitError):
-        tail = b"".join(engine.logs(container, "stderr"))[-300:]
-        if tail.strip():
-            return f"; the new container's last words: {printable(tail.strip(), 300)}"
+    with contextlib.suppress(IrkitError):
+        tail = b""
+        for chunk in engine.logs(container, "stderr"):
+            tail = (tail + chunk)[-WORDS_READ:]
+        words = _blotted(tail.decode("utf-8", "surrogateescape"), hidden).strip()[-WORDS:]
+        if words:
+            return f"; the new container's last words: {printable(words, WORDS)}"
     return ""
+
+
+def _blotted(words: str, hidden: tuple[str, ...]) -> str:
+    """Without the secrets that the new container was given: it may have said them."""
+    for one in hidden:
+        words = words.replace(one, "[secret]")
+    return words
 
 
 def _unanswered(engine: Engine, old: str, name: str, plan: Recipe) -> str:
@@ -100,9 +116,17 @@ def _unanswered(engine: Engine, old: str, name: str, plan: Recipe) -> str:
     return ""
 
 
-def _step_back(engine: Engine, old: str, name: str, new: str) -> None:
-    if new:
-        with contextlib.suppress(NotFound):
-            engine.remove(new, force=True)
-    if engine.container(old).name != name:
-        engine.rename(old, name)
+def _stepped_back(engine: Engine, old: Container, name: str, new: str) -> str:
+    """Undo what was done; in words, what is so now.  Never raises an engine's refusal: the first error is the one to tell."""
+    try:
+        if new:
+            with contextlib.suppress(NotFound):
+                engine.remove(new, force=True)
+        if engine.container(old.id).name != name:
+            engine.rename(old.id, name)
+        now = engine.container(old.id)
+    except EngineError as error:
+        return f"and it could not be undone ({error.message}): look for {name} and the container {old.id[:12]} yourself"
+    if (now.name, now.running, now.paused) != (name, old.running, old.paused):
+        return f"the new container is removed, but {now.name} ({old.id[:12]}) is not as it was before"
+    return f"{name} is as it was before"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import re
 from collections.abc import Iterator
 
 from irkit.engine.interface import Container, Json
+from irkit.environment import TRIVIAL, URL_SECRET, secret_kind, variables
 from irkit.scope.host import FOLDERS, below, host_path, is_secret, is_socket
 from irkit.scope.model import Found, Row
 from irkit.scope.scene import Scene, mounts
@@ -21,18 +21,6 @@ PROJECTS = (
     ("com.docker.stack.namespace", "swarm stack", "low"),
     (SWARM, "swarm service", "medium"),
 )
-SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key|connection[_-]?string"
-    r"|(?:^|[_.-])(?:pass|pwd|pw|key|keys|auth|dsn|creds?|pat)(?:$|[_.-])",
-    re.IGNORECASE,
-)
-NO_SECRETS = frozenset({"PWD", "OLDPWD"})
-# Bounded, so that a hostile value can't make the search slow.
-URL_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]{0,128}:([^\s/@]{1,256})@")
-SECRET_VALUE = re.compile(
-    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY|\A(?:AKIA[0-9A-Z]{16}\Z|gh[pousr]_\w{20}|xox[abprs]-|eyJ[\w-]{10,4096}\.)"
-)
-TRIVIAL = frozenset({"true", "false", "none", "null", "default", "yes", "test"})
 
 
 def find_shared(scene: Scene) -> Iterator[Found]:
@@ -137,27 +125,6 @@ def _mounted_secrets(scene: Scene) -> Iterator[Found]:
                 yield Found(Row("secret", "high", name, detail, f"{text}, for {other.name} too", "no"), "secret", other.id)  # fmt: skip
 
 
-def environment(container: Container) -> Iterator[tuple[str, str]]:
-    """Names and values of its environment; entries without ``=`` are no variables."""
-    for entry in container.config.get("Env") or ():
-        name, separator, value = str(entry).partition("=")
-        if separator:
-            yield name, value
-
-
-def secret_kind(name: str, value: str) -> str:
-    """What makes this variable look like a secret, in words; empty when nothing does."""
-    if not value or name in NO_SECRETS or value.lower() in TRIVIAL:
-        return ""
-    if URL_SECRET.search(value):
-        return "an address with a password in it"
-    if SECRET_VALUE.search(value):
-        return "its value has the form of a key or token"
-    if SECRET_NAME.search(name) and not (name.upper().endswith(("_FILE", "_PATH")) and value.startswith("/")):
-        return "by its name"
-    return ""
-
-
 def _digests(value: str) -> set[bytes]:
     """Of a value, and of a password in it; nothing of values so short that they are equal by chance."""
     parts = [value, *URL_SECRET.findall(value)]
@@ -171,7 +138,7 @@ def _digests(value: str) -> set[bytes]:
 def _environment(scene: Scene) -> Iterator[Found]:
     mine: dict[bytes, str] = {}
     rotate = "not cut: it is known to whoever ran there; rotate it"
-    for name, value in environment(scene.target):
+    for name, value in variables(scene.target.config):
         why = secret_kind(name, value)
         if not why:
             continue
@@ -184,7 +151,7 @@ def _environment(scene: Scene) -> Iterator[Found]:
     for other in scene.others if mine else ():
         common = {
             (mine[digest], name)
-            for name, value in environment(other)
+            for name, value in variables(other.config)
             for digest in _digests(value) if digest in mine
         }  # fmt: skip
         for name, there in sorted(common):

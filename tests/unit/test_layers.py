@@ -21,6 +21,8 @@ COMMON = (
     "home",
     "documents",
     "document_cache",
+    "environment",
+    "secret_sources",
     "resources",
     "sarif",
     "models",

@@ -16,6 +16,7 @@ from irkit import schemas
 from irkit.actions.proof import PEER_LIMIT
 from irkit.cli import scope as cli
 from irkit.engine.interface import Container, Image, Network
+from irkit.environment import secret_kind
 from irkit.errors import NotFound
 from irkit.models import Target
 from irkit.scope import find
@@ -26,7 +27,7 @@ from irkit.scope.graph import LABEL_LIMIT, quoted, to_dot
 from irkit.scope.host import host_path, judge
 from irkit.scope.model import CLOSED, KINDS, REASONS, SEVERITIES, Row, Scope
 from irkit.scope.scene import Scene, gather, with_containment
-from irkit.scope.shared import overlap, secret_kind
+from irkit.scope.shared import overlap
 from irkit.scope.svg import SHOWN as SVG_SHOWN
 from irkit.scope.svg import to_svg
 from irkit.text import printable

@@ -1,0 +1,41 @@
+"""Environment variables of a container, and which of them look like secrets.  Values never leave through here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key|connection[_-]?string"
+    r"|(?:^|[_.-])(?:pass|pwd|pw|key|keys|auth|dsn|creds?|pat)(?:$|[_.-])",
+    re.IGNORECASE,
+)
+NO_SECRETS = frozenset({"PWD", "OLDPWD"})
+# Bounded, so that a hostile value can't make the search slow.
+URL_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]{0,128}:([^\s/@]{1,256})@")
+SECRET_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY|\A(?:AKIA[0-9A-Z]{16}\Z|gh[pousr]_\w{20}|xox[abprs]-|eyJ[\w-]{10,4096}\.)"
+)
+TRIVIAL = frozenset({"true", "false", "none", "null", "default", "yes", "test"})
+
+
+def variables(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of ``Env`` of a container's or an image's ``Config``; entries without ``=`` are no variables."""
+    for entry in config.get("Env") or ():
+        name, separator, value = str(entry).partition("=")
+        if separator:
+            yield name, value
+
+
+def secret_kind(name: str, value: str) -> str:
+    """What makes this variable look like a secret, in words; empty when nothing does."""
+    if not value or name in NO_SECRETS or value.lower() in TRIVIAL:
+        return ""
+    if URL_SECRET.search(value):
+        return "an address with a password in it"
+    if SECRET_VALUE.search(value):
+        return "its value has the form of a key or token"
+    if SECRET_NAME.search(name) and not (name.upper().endswith(("_FILE", "_PATH")) and value.startswith("/")):
+        return "by its name"
+    return ""

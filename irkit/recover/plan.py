@@ -1,0 +1,68 @@
+"""What a rebuild would do, before it does anything: the recipe, what becomes of secrets, what is hardened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from irkit.engine.interface import Container, Engine, Image
+from irkit.errors import NotFound
+from irkit.recover.compared import Difference, Meant, differences
+from irkit.recover.config import Recipe, recipe
+from irkit.recover.secrets import Answers, Ask, Burnt, find_burnt, with_secrets
+from irkit.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``before``: the container before irkit touched it.  ``old_image``: ``None`` when the engine has it no more."""
+
+    before: Container
+    old_image: Image | None
+    new_image: Image
+    recipe: Recipe
+    said: Answers
+    burnt: tuple[Burnt, ...]
+    hardened: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person should know of it, in words."""
+        return (*(str(one) for one in self.burnt), *(printable(one) for one in self.recipe.notes))
+
+    def compared(self, after: Container) -> tuple[Difference, ...]:
+        """How the new container differs from the old one."""
+        changed = frozenset(one.name for one in self.burnt if one.answer in ("new", "dropped"))
+        meant = Meant(
+            changed | frozenset(one.name for one in self.said.sources) | self.said.drop, self.hardened,
+            self.old_image.config if self.old_image else {}, self.new_image.config,
+        )  # fmt: skip
+        return differences(self.before, after, meant)
+
+    def to_json(self) -> dict[str, Any]:
+        """The part of ``irkit.rebuild-plan/v1`` that is known here."""
+        return {
+            "secrets": [one.to_json() for one in self.burnt],
+            "notes": [printable(one) for one in self.recipe.notes],
+        }
+
+
+def make_plan(engine: Engine, before: Container, image_id: str, said: Answers) -> Plan:
+    """From what the engine knows of both images.  Raises ``UsageProblem`` for answers about secrets that there are not."""
+    old_image = _image(engine, before.image_id)
+    new_image = engine.image(image_id)
+    plan = recipe(before, old_image, image_id)
+    return Plan(before, old_image, new_image, plan, said, find_burnt(before, plan, new_image.config, said))
+
+
+def answered(plan: Plan, ask: Ask) -> Plan:
+    """With the new values of secrets read or asked for.  Raises ``Refused``, ``UsageProblem``."""
+    done, burnt = with_secrets(plan.before, plan.recipe, plan.burnt, plan.said, ask)
+    return replace(plan, recipe=done, burnt=burnt)
+
+
+def _image(engine: Engine, ref: str) -> Image | None:
+    try:
+        return engine.image(ref)
+    except NotFound:
+        return None
