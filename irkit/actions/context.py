@@ -86,6 +86,8 @@ class Context:
     """Run another playbook on another container: ``(playbook, target, vars)``."""
     ask_secret: Callable[[str], str | None] = lambda name: None
     """Ask a person for a variable's new value, hidden; ``None`` when there is nobody to ask."""
+    agree: Callable[[str], bool] = lambda question: True
+    """Ask whether what was just told may be done.  A playbook's own approvals come before its steps."""
     step: str = ""
     """The id of the step that runs now; of one beside it, see ``irkit.playbook.performer``."""
     _kept: bool = False

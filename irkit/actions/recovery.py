@@ -49,6 +49,8 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     plan = answered(plan, ctx.ask_secret)
     for note in plan.notes:
         ctx.warn(note)
+    if plan.hardened and not ctx.agree("make these changes?"):
+        raise Refused("the changes were not agreed to", hint="--yes agrees, --plan shows them, --keep NAME exempts one")
     done = run(ctx.engine, current, before.name, plan.recipe, aside, float(args["health_timeout"]), ctx.checkpoint)
     differs = plan.compared(ctx.engine.container(done.id))
     unexpected = [one for one in differs if one.why == UNEXPECTED]
@@ -59,8 +61,10 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
         "differs": [one.to_json() for one in differs],
     }  # fmt: skip
     told = f"; {len(unexpected)} fields differ and should not" if unexpected else ""
+    if plan.not_hardened:
+        told += f"; not hardened: {', '.join(one.name for one in plan.not_hardened)}"
     return Result(
-        "degraded" if unexpected else "succeeded",
+        "degraded" if unexpected or plan.not_hardened else "succeeded",
         f"{done.name} is {done.health} from {args['image_id']}; the compromised one is {done.old_name}{told}",
         {"id": done.id},
     )
@@ -72,6 +76,7 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     Raises ``Refused`` unless the case holds its target with sealed evidence, ``UsageProblem``.
     """
     from irkit.engine.interface import Container
+    from irkit.recover.harden import chosen
     from irkit.recover.plan import make_plan
     from irkit.recover.secrets import Answers
     from irkit.secret_sources import parse_all
@@ -87,7 +92,13 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     said = Answers(
         parse_all(args.get("secrets", ())), _names(args.get("keep_secrets", ())), _names(args.get("drop_secrets", ()))
     )
-    return make_plan(engine, Container(raw), str(args["image_id"]), said)
+    return make_plan(
+        engine,
+        Container(raw),
+        str(args["image_id"]),
+        said,
+        chosen(_names(args.get("harden", ())), _names(args.get("keep", ()))),
+    )
 
 
 def _names(value: Iterable[Any]) -> frozenset[str]:

@@ -6,28 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from irkit.audit.model import Check, Json, Outcome, Subject, Unanswered, either, failed, noted, passed, warned
+from irkit.engine.docker_config import DEFAULT_CAPABILITIES, ENGINE_SOCKETS
 
-DEFAULT_CAPABILITIES = frozenset(
-    [
-        "AUDIT_WRITE",
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "MKNOD",
-        "NET_BIND_SERVICE",
-        "NET_RAW",
-        "SETFCAP",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_CHROOT",
-    ]
-)
-"""What a container gets that asks for nothing (docs.docker.com/engine/containers/run, "Runtime privilege")."""
 SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/root", "/var/lib/docker", "/var/lib/containerd", "/run", "/var/run")  # fmt: skip
-SOCKETS = ("docker.sock", "containerd.sock", "podman.sock", "crio.sock")
 FEW_PORTS = 1024
 
 
@@ -231,7 +212,7 @@ def _docker0(subject: Subject) -> Outcome:
 
 
 def _socket(subject: Subject) -> Outcome:
-    found = [str(one["Source"]) for one in _mounts(subject) if str(one.get("Source")).endswith(SOCKETS)]
+    found = [str(one["Source"]) for one in _mounts(subject) if str(one.get("Source")).endswith(ENGINE_SOCKETS)]
     return either(not found, f"mounted: {', '.join(found)}" if found else "no engine's socket is mounted")
 
 

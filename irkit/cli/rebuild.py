@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from irkit.cli.running import RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
 from irkit.errors import ExitCode, Refused
+from irkit.recover.harden import chosen
 from irkit.text import printable
 
 EPILOG = """\b
@@ -21,6 +23,7 @@ Examples:
   irkit rebuild web-1 --image registry.example/team/web:1.4.2 --plan    # say what it would do
   irkit rebuild web-1 --image registry.example/team/web:1.4.2
   irkit rebuild web-1 --image team/web:1.4.2 --secret DB_PASSWORD=@/root/new-password
+  irkit rebuild web-1 --image team/web:1.4.2 --harden --keep read-only
   irkit rebuild web-1 --image team/web:1.4.2 --secret API_TOKEN=fd:3 3< <(vault read …)
 """
 
@@ -61,12 +64,22 @@ Examples:
     help="Carry this variable over although it is burnt.",
 )
 @click.option("--drop-secret", "drop_secrets", multiple=True, metavar="NAME", help="Leave this variable out.")
+@click.option(
+    "--harden",
+    is_flag=False,
+    flag_value="all",
+    default="",
+    metavar="[=LIST]",
+    help="Take misconfigurations away: all, or those of a list (docs/recover.md). Each is told before it is done.",
+)
+@click.option("--keep", multiple=True, metavar="NAME", help="With --harden: leave this one as it is.")
+@click.option("--yes", is_flag=True, help="Agree to what --harden changes; else you are asked.")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and change nothing.")
 @engine_option
 @json_option
 def command(
     target: str, image: str, signature: str, health_timeout: int, secrets: tuple[str, ...], keep_secrets: tuple[str, ...],
-    drop_secrets: tuple[str, ...], plan_only: bool, engine: str | None, as_json: bool,
+    drop_secrets: tuple[str, ...], harden: str, keep: tuple[str, ...], yes: bool, plan_only: bool, engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Put a clean container in the place of the contained TARGET.
 
@@ -77,21 +90,16 @@ def command(
     variables: dict[str, Any] = {
         "image": image, "signature": signature, "health_timeout": health_timeout, "secrets": [_reference(one) for one in secrets],
         "keep_secrets": list(keep_secrets), "drop_secrets": list(drop_secrets),
+        "harden": [one for one in harden.split(",") if one], "keep": list(keep),
     }  # fmt: skip
+    chosen(variables["harden"], keep)
     if plan_only:
         return _plan(target, engine, variables, as_json)
     with catching_signals() as signals:
         config = RunConfig(
-            target,
-            "rebuild",
-            engine,
-            "",
-            lambda name: None,
-            show_event,
-            variables,
-            needs_key=False,
-            ask_secret=ask_secret,
-        )
+            target, "rebuild", engine, "", lambda name: None, show_event, variables, needs_key=False, ask_secret=ask_secret,
+            agree=lambda question: yes or _agreed(question),
+        )  # fmt: skip
         finished = run_playbook(config, signals, _admit)
     if as_json:
         print_json(finished.to_json())
@@ -111,6 +119,16 @@ def _admit(case: Case | None, container: Container) -> None:
             f"{container.name} is not contained",
             hint=f"`irkit contain {container.name}` first: evidence before recovery",
         )
+
+
+def _agreed(question: str) -> bool:
+    """Only a person at a terminal agrees without ``--yes``."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        return False
 
 
 def _reference(text: str) -> str:

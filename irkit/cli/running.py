@@ -64,6 +64,7 @@ class RunConfig:
     """What the playbook's must be, if anything."""
     wait: bool = True
     ask_secret: Callable[[str], str | None] = lambda name: None
+    agree: Callable[[str], bool] = lambda question: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 together=config.together,
                 profile=profile,
                 ask_secret=config.ask_secret,
+                agree=config.agree,
             )
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)

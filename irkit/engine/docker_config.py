@@ -1,10 +1,20 @@
-"""Bodies of the Docker API, without the SDK."""
+"""Bodies and defaults of the Docker API, without the SDK."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from irkit.engine.interface import Endpoint
+
+DEFAULT_CAPABILITIES = frozenset(
+    (
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",
+        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    )
+)  # fmt: skip
+"""What a container gets that asks for nothing (docs.docker.com/engine/containers/run, "Runtime privilege")."""
+ENGINE_SOCKETS = ("docker.sock", "containerd.sock", "podman.sock", "crio.sock")
+"""Names of sockets that are root on the host."""
 
 
 def endpoint_config(endpoint: Endpoint) -> dict[str, Any]:

@@ -29,7 +29,7 @@ BY_NAME = frozenset(("Env", "Labels", "ExposedPorts", "Volumes", "PortBindings",
 class Difference:
     """A field of ``inspect`` that is not as it was: ``Config.Env[NAME]``, ``Networks[NAME].MacAddress``, ``Mounts[/data].Name``.
 
-    ``why``: one word: ``image``, ``id``, ``secret``, ``hardened``, ``network``, ``mac``, ``volume``, ``port``, ``refused``,
+    ``why``: one word: ``image``, ``id``, ``secret``, ``hardened``, ``network``, ``volume``, ``port``, ``refused``,
     or ``unexpected``.
     """
 

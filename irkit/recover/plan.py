@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irkit.engine.interface import Container, Engine, Image
 from irkit.errors import NotFound
 from irkit.recover.compared import Difference, Meant, differences
 from irkit.recover.config import Recipe, recipe
+from irkit.recover.harden import Change, NotHardened, harden
 from irkit.recover.secrets import Answers, Ask, Burnt, find_burnt, with_secrets
 from irkit.text import printable
 
@@ -23,18 +24,21 @@ class Plan:
     recipe: Recipe
     said: Answers
     burnt: tuple[Burnt, ...]
-    hardened: frozenset[str] = field(default_factory=frozenset)
+    hardened: tuple[Change, ...] = ()
+    not_hardened: tuple[NotHardened, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """All that a person should know of it, in words."""
-        return (*(str(one) for one in self.burnt), *(printable(one) for one in self.recipe.notes))
+        told = (*self.burnt, *self.hardened, *self.not_hardened)
+        return (*(str(one) for one in told), *(printable(one) for one in self.recipe.notes))
 
     def compared(self, after: Container) -> tuple[Difference, ...]:
         """How the new container differs from the old one."""
         changed = frozenset(one.name for one in self.burnt if one.answer in ("new", "dropped"))
         meant = Meant(
-            changed | frozenset(one.name for one in self.said.sources) | self.said.drop, self.hardened,
+            changed | frozenset(one.name for one in self.said.sources) | self.said.drop,
+            frozenset(path for one in self.hardened for path in one.fields),
             self.old_image.config if self.old_image else {}, self.new_image.config,
         )  # fmt: skip
         return differences(self.before, after, meant)
@@ -43,16 +47,24 @@ class Plan:
         """The part of ``irkit.rebuild-plan/v1`` that is known here."""
         return {
             "secrets": [one.to_json() for one in self.burnt],
+            "hardened": [one.to_json() for one in self.hardened],
+            "not_hardened": [one.to_json() for one in self.not_hardened],
             "notes": [printable(one) for one in self.recipe.notes],
         }
 
 
-def make_plan(engine: Engine, before: Container, image_id: str, said: Answers) -> Plan:
-    """From what the engine knows of both images.  Raises ``UsageProblem`` for answers about secrets that there are not."""
+def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, hardening: tuple[str, ...] = ()) -> Plan:
+    """From what the engine knows of both images.  ``hardening``: see :func:`irkit.recover.harden.chosen`.
+
+    Raises ``UsageProblem`` for answers about secrets that there are not.
+    """
     old_image = _image(engine, before.image_id)
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
-    return Plan(before, old_image, new_image, plan, said, find_burnt(before, plan, new_image.config, said))
+    burnt = find_burnt(before, plan, new_image.config, said)
+    mounted = [str(one.get("Destination")) for one in before.raw.get("Mounts") or ()]
+    hard = harden(plan, hardening, new_image.config, mounted)
+    return Plan(before, old_image, new_image, hard.recipe, said, burnt, hard.changes, hard.left)
 
 
 def answered(plan: Plan, ask: Ask) -> Plan:

@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from irkit import schemas
 from irkit.engine.docker import DockerEngine
 
 from .conftest import LABEL, WEB, Lab
 
-SECRET = "hunter2-hunter2-hunter2"  # noqa: S105 - planted, and looked for afterwards
+SECRET = "hunter2-hunter2-hunter2"
 FRESH = "quite-another-9f2c7a"
 PARTS = ("Config", "HostConfig", "Mounts")
 
@@ -45,7 +47,7 @@ class Case:
 ALWAYS = (
     r"Config\.Image", r"Config\.Hostname", r"Networks\[[^]]+\]\.(EndpointID|IPAddress|Gateway|IPPrefixLen|MacAddress|Aliases|DNSNames)",
 )  # fmt: skip
-BIND = "/tmp"  # noqa: S108 - a folder that every host has, mounted read-only
+BIND = "/tmp"
 CASES = {
     "environment": Case(
         ("-e", "MODE=prod", "-e", f"DB_PASSWORD={SECRET}", "-e", f"URL=postgres://app:{SECRET}@db/x", "-e", "KEEP_TOKEN=stays-4711", "-e", "OLD_SECRET=drop-me-0815"),
@@ -211,6 +213,7 @@ def rebuilt(lab: Lab, name: str, words: list[str]) -> dict[str, Any]:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert FRESH not in ran.stdout + ran.stderr and SECRET not in ran.stdout + ran.stderr
+    jsonschema.validate(json.loads(ran.stdout), schemas.load("run"))
     done: dict[str, Any] = json.loads(ran.stdout)["rebuilt"]
     return done
 
@@ -247,5 +250,100 @@ def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> Non
     lab.irkit(*command, *given, "DB_PASSWORD=fd:77", code=2)
     lab.irkit(*command, "--keep-secret", "NO_SUCH", code=2)
     assert inspect(lab, name)["Id"] == old and inspect(lab, name)["State"]["Paused"]
+    for path in (one for one in lab.home.rglob("*") if one.is_file()):
+        assert FRESH.encode() not in path.read_bytes(), path
+
+
+# -- hardening ----------------------------------------------------------------------------------------------------
+
+
+def test_hardened_as_it_was_told_before(trusted: Lab) -> None:
+    lab = trusted
+    # the socket's file is a plain one here: what is mounted under such a name is what counts
+    (lab.home.parent / "docker.sock").write_text("")
+    name = lab.run(
+        "web", "--cap-add", "SYS_PTRACE", "--pid", "host", "--ipc", "host", "--security-opt", "seccomp=unconfined", "-u", "root",
+        "-v", f"{lab.home.parent / 'docker.sock'}:/var/run/docker.sock",
+    )  # fmt: skip
+    lab.irkit("contain", name, code=None)
+    old = inspect(lab, name)["Id"]
+    command = ("rebuild", name, "--image", WEB, "--harden", "--keep", "apparmor", "--json")
+    plan = lab.irkit(*command, "--plan").json
+    jsonschema.validate(plan, schemas.load("rebuild-plan"))
+    told = [one["name"] for one in plan["hardened"]]
+    assert told == ["capabilities", "docker-socket", "host-pid", "host-ipc", "read-only", "memory", "pids", "no-new-privileges", "seccomp"]  # fmt: skip
+    assert [one["name"] for one in plan["not_hardened"]] == ["root-user"]
+    refused = lab.irkit(*command, code=5)
+    assert "not agreed" in refused.err and inspect(lab, name)["Id"] == old
+    assert all(one["what"] in refused.err for one in plan["hardened"]), "told before it is asked"
+    assert lab.irkit("rebuild", name, "--image", WEB, "--harden=nonsense", code=2).err
+    done = lab.irkit(*command, "--yes", code=4).json["rebuilt"]
+    assert done["hardened"] == plan["hardened"] and done["not_hardened"] == plan["not_hardened"]
+    raw = inspect(lab, name)
+    host = raw["HostConfig"]
+    assert raw["Id"] != old and not raw["Mounts"] and host["ReadonlyRootfs"] and not host["CapAdd"]
+    assert host["PidMode"] == "" and host["IpcMode"] != "host" and host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["Memory"] == 1024**3 and host["PidsLimit"] == 512 and set(host["Tmpfs"]) == {"/tmp", "/run", "/var/tmp"}
+    assert "unexpected" not in {one["why"] for one in done["differs"]}
+    assert answers(f"{next(iter(raw['NetworkSettings']['Networks'].values()))['IPAddress']}:8080")
+
+
+def test_off_the_host_s_network(trusted: Lab) -> None:
+    lab = trusted
+    name = lab.run("web", "--network", "host", "--uts", "host", command=("sleep", "600"))
+    lab.irkit("contain", name, code=None)
+    done = lab.irkit("rebuild", name, "--image", WEB, "--harden=host-network,host-uts", "--yes", "--json").json[
+        "rebuilt"
+    ]
+    raw = inspect(lab, name)
+    assert [one["name"] for one in done["hardened"]] == ["host-network", "host-uts"]
+    assert raw["HostConfig"]["PortBindings"] == {"8080/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+    assert set(raw["NetworkSettings"]["Networks"]) == {"bridge"} and raw["HostConfig"]["UTSMode"] == ""
+
+
+# -- the gate -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", ["unhealthy", "never-healthy", "ends-at-once", "ends-again-and-again", "port-is-taken", "says-its-secret"]
+)
+def test_what_does_not_work_is_taken_back(fault: str, trusted: Lab, tmp_path: Path) -> None:
+    lab = trusted
+    # it fails in the new container alone: the old one has the file that the command waits for
+    ends = ("sh", "-c", "test -e /tmp/old || { echo $NEW_TOKEN >&2; exit 7; }; sleep 600")
+    argv: tuple[str, ...] = ("-v", "/tmp/v", "-p", "127.0.0.1:18477:8080", "-e", "NEW_TOKEN=old-value-1")
+    wait, words, command = "20", "", ()  # type: str, str, tuple[str, ...]
+    if fault == "unhealthy":
+        argv += ("--health-cmd", "test -e /tmp/old", "--health-interval", "1s", "--health-retries", "2")
+        words = "health check fails"
+    elif fault == "never-healthy":
+        argv += ("--health-cmd", "test -e /tmp/old", "--health-interval", "1s", "--health-retries", "100")
+        wait, words = "4", "not healthy after 4 s"
+    elif fault == "port-is-taken":
+        words = "18477"
+    else:
+        argv += ("--restart", "always") if fault == "ends-again-and-again" else ()
+        command, words = ends, "exit code 7"
+    lab.docker("create", "--name", f"{lab.token}-web", "--label", f"{LABEL}={lab.token}", *argv, WEB, *command)
+    name = f"{lab.token}-web"
+    (tmp_path / "old").write_text("")
+    lab.docker("cp", str(tmp_path / "old"), f"{name}:/tmp/old")
+    lab.docker("start", name)
+    lab.irkit("contain", name, code=None)
+    if fault == "port-is-taken":
+        lab.run("squatter", "-p", "127.0.0.1:18477:8080")
+    before = inspect(lab, name)
+    assert before["State"]["Paused"]
+    (tmp_path / "new").write_text(FRESH)
+    failed = lab.irkit(
+        "rebuild", name, "--image", WEB, "--health-timeout", wait, "--secret", f"NEW_TOKEN=@{tmp_path / 'new'}", code=1
+    )
+    assert words in failed.err and f"{name} is as it was before" in failed.err, failed.err
+    assert FRESH not in failed.err
+    after = inspect(lab, name)
+    for part in ("Id", "Name", "State", "HostConfig", "Config", "NetworkSettings", "Mounts"):
+        assert after[part] == before[part], part
+    left = lab.docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"label={LABEL}={lab.token}").split()
+    assert sorted(left) == sorted({name, *([f"{lab.token}-squatter"] if fault == "port-is-taken" else [])})
     for path in (one for one in lab.home.rglob("*") if one.is_file()):
         assert FRESH.encode() not in path.read_bytes(), path
