@@ -33,8 +33,13 @@ class Wire:
         self.version = API_VERSION
         self._calls = calls
 
-    def call(self, method: str, path: str, body: object | None = None, **query: str) -> Any:
-        """One call; the decoded JSON answer or ``None``.  Raises the ``EngineError`` family."""
+    def call(self, method: str, path: str, body: object | None = None, *, api: str = "", **query: str) -> Any:
+        """One call; the decoded JSON answer or ``None``.  ``api``: its version, if not the usual one.
+
+        Raises the ``EngineError`` family.
+        """
+        if api:
+            return self._call_once(method, path, body, query, api)
         try:
             return self._call_once(method, path, body, query)
         except EngineError as error:
@@ -44,8 +49,8 @@ class Wire:
             self.version = minimum
             return self._call_once(method, path, body, query)
 
-    def _call_once(self, method: str, path: str, body: object | None, query: dict[str, str]) -> Any:
-        target = f"/v{self.version}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
+    def _call_once(self, method: str, path: str, body: object | None, query: dict[str, str], api: str = "") -> Any:
+        target = f"/v{api or self.version}{path}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
         started = time.time()
         status = 0
         try:

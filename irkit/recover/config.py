@@ -150,7 +150,7 @@ def _volume_notes(before: Container) -> list[str]:
             notes.append(
                 f"{mount.get('Destination')}: its anonymous volume stays with the old container, the new one begins empty"
             )
-        elif mount.get("RW"):
+        elif mount.get("RW") and mount.get("Type") != "tmpfs":
             notes.append(
                 f"{mount.get('Destination')}: shared with the old container as it is; irkit has not checked its contents"
             )

@@ -70,7 +70,7 @@ CASES = {
     "mac-on-bridge": Case(mac="02:11:22:33:44:66"),
     "left-its-network": Case(("--network", "{token}-front"), networks={"front": (), "back": ()}, joins=(("{token}-back",),), leaves=("{token}-front",)),
     "labels-and-limits": Case(
-        ("--label", "com.docker.compose.project=shop", "--label", "empty=", "--memory", "96m", "--memory-reservation", "48m", "--cpus", "0.5", "--cpu-shares", "512",
+        ("--label", "com.docker.compose.project=shop", "--label", "empty=", "--memory", "96m", "--memory-reservation", "48m", "--cpu-shares", "512",
          "--cpuset-cpus", "0", "--pids-limit", "60", "--ulimit", "nofile=512:1024", "--ulimit", "core=0", "--shm-size", "8m", "--oom-score-adj", "100", "--blkio-weight", "300"),
     ),
     "process": Case(
@@ -143,8 +143,9 @@ def staged(lab: Lab, case: Case, engine: DockerEngine) -> str:
     for name, words in case.networks.items():
         lab.network(name, *words)
     full = f"{lab.token}-web"
+    cpus = ("--cpus", "0.5") if engine.info().raw.get("CpuCfsQuota") and "--cpu-shares" in case.run else ()
     made = subprocess.run(
-        ["docker", "create", "--name", full, "--label", f"{LABEL}={lab.token}", *filled(lab, case.run), WEB, *case.command],
+        ["docker", "create", "--name", full, "--label", f"{LABEL}={lab.token}", *cpus, *filled(lab, case.run), WEB, *case.command],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
