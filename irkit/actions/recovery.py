@@ -52,7 +52,11 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     if plan.hardened and not ctx.agree("make these changes?"):
         raise Refused("the changes were not agreed to", hint="--yes agrees, --plan shows them, --keep NAME exempts one")
     done = run(ctx.engine, current, before.name, plan.recipe, aside, float(args["health_timeout"]), ctx.checkpoint)
-    differs = plan.compared(ctx.engine.container(done.id))
+    after = ctx.engine.container(done.id)
+    differs, told_before = plan.compared(after), plan.not_hardened
+    plan = plan.checked(after)
+    for left in plan.not_hardened[len(told_before) :]:
+        ctx.warn(str(left))
     unexpected = [one for one in differs if one.why == UNEXPECTED]
     for one in unexpected:
         ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")

@@ -43,6 +43,20 @@ class Plan:
         )  # fmt: skip
         return differences(self.before, after, meant)
 
+    def checked(self, after: Container) -> Plan:
+        """The plan as it came out: what an engine did not do (limits, where its host has none) was not hardened."""
+        made = Recipe({**after.config, "HostConfig": after.host_config}, (), ())
+        names = [one.name for one in self.hardened]
+        ignored = {one.name for one in harden(made, names, self.new_image.config).changes}
+        return replace(
+            self,
+            hardened=tuple(one for one in self.hardened if one.name not in ignored),
+            not_hardened=(
+                *self.not_hardened,
+                *(NotHardened(one, "the engine did not do it") for one in names if one in ignored),
+            ),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The part of ``irkit.rebuild-plan/v1`` that is known here."""
         return {

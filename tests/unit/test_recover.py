@@ -19,6 +19,7 @@ from irkit.playbook.model import Var
 from irkit.recover.compared import UNEXPECTED, Meant, differences
 from irkit.recover.config import Recipe, recipe
 from irkit.recover.harden import NAMES, Hardened, chosen, harden
+from irkit.recover.plan import Plan
 from irkit.recover.secrets import Answers, find_burnt, hidden, with_secrets
 
 OLD = "a" * 64
@@ -273,6 +274,17 @@ def test_a_well_configured_one_is_left_alone() -> None:
     plan = made(container())
     done = harden(plan, NAMES, IMAGE_CONFIG)
     assert done.recipe is plan and done.changes == done.left == ()
+
+
+def test_what_the_engine_did_not_do_is_not_hardened() -> None:
+    before = container(host={"Memory": 0, "PidsLimit": 0})
+    hard = harden(made(before), NAMES, IMAGE_CONFIG)
+    plan = Plan(
+        before, None, Image({"Id": "sha256:new", "Config": IMAGE_CONFIG}), hard.recipe, Answers(), (), hard.changes
+    )
+    done = plan.checked(container(NEW, host={"Memory": 0, "PidsLimit": 512}))
+    assert [one.name for one in done.hardened] == ["pids"]
+    assert [(one.name, one.why) for one in done.not_hardened] == [("memory", "the engine did not do it")]
 
 
 def test_names() -> None:
