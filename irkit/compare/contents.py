@@ -162,6 +162,7 @@ class Examiner:
         return {
             "log": form, "log_emptied": told.emptied, "log_shrank": told.shrank, "log_linked_away": told.linked_away,
             "log_rewritten": told.rewritten and before is not None, "log_zeroed": told.zeroed, "log_holes": told.holes,
+            "log_cut": told.lines_cut if before is not None and data is not None else 0,
         }  # fmt: skip
 
     def of_program(self, name: str) -> tuple[dict[str, Value], Sequence[Hit], Mapping[str, str]]:

@@ -47,7 +47,7 @@ class Ownership:
         found = self.before.algorithms(change.path)
         if self.touched:
             found |= self.after.algorithms(change.path)
-        return found | self.before.copy_algorithms if change.before is None else found
+        return found | self.before.copy_algorithms if _may_copy(change) else found
 
     def judge(self, change: Change, content: Content) -> Mapping[str, Value]:
         """The package facts of a change: ``package``, ``package_state``, ``conffile``, ``copy_of``, ``source_unchanged``."""
@@ -64,7 +64,7 @@ class Ownership:
             return found
         state = judge(change.path, {"sha256": after.sha256, **content.digests}, self.before, self.after)
         found["package_state"], found["package_claimed"] = state.state, state.claimed
-        if change.before is None and state.state == "unowned":
+        if state.state == "unowned" and _may_copy(change):
             found.update(self._copied(change, content))
         if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
             seen = self.side.inventory
@@ -86,3 +86,9 @@ class Ownership:
     def gaps(self) -> Iterator[Gap]:
         """What of the databases could not be read."""
         yield from dict.fromkeys((*self.before.problems, *(self.after.problems if self.touched else ())))
+
+
+def _may_copy(change: Change) -> bool:
+    """Whether its bytes were not there in the image, so that they may be another file's."""
+    before, after = change.before, change.after
+    return before is None or before.kind != "file" or (after is not None and before.sha256 != after.sha256)

@@ -104,6 +104,7 @@ _CHANGE = (
     Fact("log_emptied", FLAG, "a log that had content and has none"),
     Fact("log_shrank", FLAG, "a log that is shorter than it was"),
     Fact("log_rewritten", FLAG, "a log that does not begin with what it had"),
+    Fact("log_cut", NUMBER, "lines of a text log that are gone, though a line before them is still there (rotation takes all, trimming the head)"),
     Fact("log_linked_away", FLAG, "a log or history that became a link into /dev"),
     Fact("log_zeroed", NUMBER, "records of a login log that were overwritten with zeros"),
     Fact("log_holes", NUMBER, "runs of zeros in a text log"),
