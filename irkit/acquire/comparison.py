@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
+from irkit.acquire.engine_files import acquire_engine_files
 from irkit.acquire.export import acquire_by_api
 from irkit.acquire.filesystem import acquire_changes, acquire_tmpfs, bound
 from irkit.acquire.host import HostView, locate
@@ -40,6 +41,7 @@ def acquire_comparison(engine: Engine, container: Container, writer: BundleWrite
         writer.add_json("engine/image.json", engine.image(container.image_id).raw, origin)
     except EngineError as error:
         writer.gap("engine-state", "the image", error.message)
+    acquire_engine_files(container, engine.local, writer)
     view = locate(container)
     seen = view if isinstance(view, HostView) else None
     layers = find_layers(container, seen)

@@ -27,6 +27,7 @@ from irkit.compare.content import (
     sampled,
     text_diff,
 )
+from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
@@ -80,6 +81,8 @@ class Examiner:
         return self._told(change, before, data, values, digests, hits)
 
     def _before(self, change: Change) -> bytes | None:
+        if change.origin == "mount" and change.path in self._side.engine_files:
+            return self._side.engine_files[change.path].expected
         if change.origin != "layer" or change.before is None or change.before.kind != "file":
             return None
         return self._side.before.read(change.path, TEXT)
@@ -111,11 +114,7 @@ class Examiner:
 
     @cached_property
     def _own(self) -> tuple[str, ...]:
-        container = self._side.container
-        return (
-            str((container.get("Config") or {}).get("Hostname") or ""), str(container.get("Id") or "")[:12],
-            str(container.get("Name") or "").lstrip("/"),
-        )  # fmt: skip
+        return own_names(self._side.container)
 
     def _kind(self, data: bytes, size: int, name: str) -> dict[str, Value]:
         seen = look(data[:HEAD], size, name)

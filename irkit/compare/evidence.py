@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
 
+from irkit.compare.engine_files import EngineFile, altered
 from irkit.compare.files import MemoryFiles
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
@@ -145,9 +146,21 @@ class Evidence:
         return self
 
     def changes(self) -> Iterator[Change]:
-        """Every change, on disk first, then tmpfs, then volumes."""
+        """Every change, on disk first, then tmpfs, then volumes, then the files that the engine mounts."""
         for name, _ in self.lists():
             yield from self._list(name)
+        yield from (one.change for one in self.engine_files.values())
+
+    @cached_property
+    def engine_files(self) -> Mapping[str, EngineFile]:
+        """By path: the files of the engine's that are not as it writes them."""
+        found = {}
+        for row in self._document("network/files.json").get("files") or ():
+            if row.get("artifact"):
+                one = altered(row, b"".join(self.reader.stream(str(row["artifact"]))), self.container)
+                if one is not None:
+                    found[one.change.path] = one
+        return found
 
     def _list(self, name: str) -> Iterator[Change]:
         for row in self.reader.lines(name):
@@ -182,6 +195,7 @@ class Evidence:
                 yield from self._in_step(name, archive)
             else:
                 yield from (Taken(change, None) for change in self._list(name))
+        yield from (Taken(one.change, io.BytesIO(one.data)) for one in self.engine_files.values())
 
     def _whole(self, archive: str) -> bool:
         entry = self.reader.find(archive)

@@ -45,7 +45,7 @@ _CHANGE = (
     Fact("folder", TEXT, "all before that; `/` for the root's own entries"),
     Fact("change", WORD, "what happened since the image", _CHANGES),
     Fact("kind", WORD, "what it is now (what it was, when deleted)", ("file", "directory", "symlink", "fifo", "socket", "char", "block")),
-    Fact("origin", WORD, "where it lies", ("layer", "tmpfs", "volume")),
+    Fact("origin", WORD, "where it lies", ("layer", "tmpfs", "volume", "mount")),
     Fact("moved_from", TEXT, "the path that the same file had in the image"),
     Fact("opaque", FLAG, "a directory that hides all that the image had under it"),
     Fact("uid", NUMBER, "owner now"),
