@@ -26,6 +26,7 @@ from irkit.compare.describe import (
     socket_values,
 )  # fmt: skip
 from irkit.compare.evidence import Evidence, Taken
+from irkit.compare.known import Known
 from irkit.compare.ownership import Ownership
 from irkit.compare.packages import PackageChange
 from irkit.compare.rules import Facts
@@ -34,8 +35,6 @@ from irkit.compare.state import ConfigChange, config_changes
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
 from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
-
-PID = re.compile(r"\bpid \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Comparison:
         self._verdicts = verdicts
         self._diffs = diffs
         self._found: dict[tuple[str, str], Finding] = {}
-        self._known: set[tuple[str, str]] = set()
+        self._known = Known()
         self.gaps: list[Gap] = list(verdicts.gaps)
         self.counts = Counts()
         self.packages: list[PackageChange] = []
@@ -106,7 +105,7 @@ class Comparison:
         """A side against its own image, or against ``reference``, another side of the same image."""
         other = Reference(reference.changes()) if reference is not None else None
         if reference is not None:
-            self._known = _known(reference, self._verdicts)
+            self._known = Known(_others(reference, self._verdicts))
         self.gaps += side.gaps
         view = _View.of(side, self._verdicts, self.gaps, diffs=self._diffs)
         moves = _Moves(set(side.inventory.deleted))
@@ -182,11 +181,11 @@ class Comparison:
                 )
             )
         self._add(_alive(view, self._verdicts))
+        self.gaps += (*side.missed, *view.examiner.unread.gaps())
 
     def _add(self, found: Sequence[Finding] | Iterator[Finding]) -> None:
-        for one in found:
-            if (one.rule, PID.sub("pid", one.subject)) not in self._known:
-                self._found.setdefault((one.rule, one.subject), one)
+        for one in self._known.without(found):
+            self._found.setdefault((one.rule, one.subject), one)
 
 
 def about_exe(change: Change, about: About) -> Values:
@@ -271,11 +270,11 @@ class _Programs:
         return tuple(map(str, verdicts.lists.of_file(exe_path(row), digests)))
 
 
-def _known(reference: Evidence, verdicts: Verdicts) -> set[tuple[str, str]]:
-    """What the other side shows of processes, sockets and configuration as well, without its pids."""
+def _others(reference: Evidence, verdicts: Verdicts) -> list[Finding]:
+    """What the other side shows of processes, sockets, packages and configuration."""
     comparison = Comparison(verdicts)
     comparison._others(_View.of(reference, verdicts, comparison.gaps))
-    return {(one.rule, PID.sub("pid", one.subject)) for one in comparison.findings}
+    return comparison.findings
 
 
 class _Moves:

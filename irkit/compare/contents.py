@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
@@ -24,15 +25,18 @@ from irkit.compare.content import (
     kind_of,
     log_wiped,
     look,
+    problem,
     sampled,
     text_diff,
 )
 from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
+from irkit.compare.packages import is_database
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
 from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
+from irkit.text import printable
 
 BLOCK = 1024 * 1024
 WHOLE = 64 * BLOCK
@@ -56,6 +60,28 @@ class Content:
     diff: TextDiff | None = None
 
 
+@dataclass(slots=True)
+class Unread:
+    """Texts that rules did not search, or not wholly: counted, and the first of each kind named."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, why: str, path: str) -> None:
+        """One more.  ``why``: ``beginning`` or ``no original``."""
+        self.counts[why] += 1
+        self.first.setdefault(why, path)
+
+    def gaps(self) -> Iterator[Gap]:
+        """One for each kind."""
+        words = {
+            "beginning": f"longer than {TEXT} bytes: rules searched their beginning only",
+            "no original": "what the image had is not in the bundle: rules did not search for new lines",
+        }
+        for why, count in self.counts.items():
+            yield Gap("comparison", f"{count} texts", f"{words[why]}; the first is {printable(self.first[why])}")
+
+
 class Examiner:
     """Looks at the files of a side."""
 
@@ -64,6 +90,7 @@ class Examiner:
         self._verdicts = verdicts
         self._gaps = gaps
         self._diffs = diffs
+        self.unread = Unread()
         self._machine = MACHINES.get(str(side.image.get("Architecture") or ""), "")
 
     def look(self, change: Change, stream: BinaryIO | None, algorithms: Iterable[str] = ()) -> Content:
@@ -95,22 +122,34 @@ class Examiner:
         values.update(self._log(change, before, data))
         if kind_of(path) == "web":
             values["web_root"] = True
-        readable = data is not None and len(data) <= TEXT and (change.before is None or before is not None)
+        held = before is not None or change.before is None or change.before.kind != "file"
+        readable = data is not None and len(data) <= TEXT and held
         is_text = values.get("type") in ("text", "script", "empty")
         diff = None
-        if is_text and readable and data is not None:
-            values["added_lines"], values["removed_lines"], _ = changed_lines(before, data)
-            values["content"] = data.decode("utf-8", "surrogateescape")
+        left = is_text and data is not None and not readable and not _same_bytes(change)
+        if left and not is_log(path) and not is_database(path):
+            self.unread.add("beginning" if held else "no original", path)
+        if is_text and data is not None and held:
+            values["added_lines"], values["removed_lines"], _ = changed_lines(before, data[:TEXT])
+            values["content"] = data[:TEXT].decode("utf-8", "surrogateescape")
         if (
             self._diffs
             and change.kind == "file"
             and ((is_text and readable) or (change.after is None and before is not None))
         ):
             diff = text_diff(path, before, data if change.after is not None else None)
-        found: Sequence[EntryChange] = ()
-        if kind_of(path) is not None and change.kind == "file" and (readable or change.after is None):
-            found = entries(path, before, data if change.after is not None else None, own=self._own)
-        return Content(values, digests or {}, hits, found, diff)
+        return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff)
+
+    def _entries(self, change: Change, before: bytes | None, data: bytes | None, held: bool) -> Sequence[EntryChange]:
+        """What changed in a file that matters, or that it can't be told: a file must not hide by its size."""
+        file, after = kind_of(change.path), change.after
+        if file is None or change.kind != "file" or (after is not None and data is None):
+            return ()
+        if not held:  # over the limit: what acquisition left out for another reason is its gap
+            was = change.before.size if change.before is not None and not _same_bytes(change) else 0
+            return (problem(file, f"the image's version has {was} bytes"),) if was > TEXT else ()
+        now = data[: TEXT + 1] if after is not None and data is not None else None
+        return entries(change.path, before, now, own=self._own)
 
     @cached_property
     def _own(self) -> tuple[str, ...]:
@@ -181,6 +220,11 @@ def source_of(path: str) -> str:
     """The source that Python bytecode is compiled from; empty for anything else."""
     found = PYC.fullmatch(path)
     return f"{found['folder']}/{found['name']}.py" if found else ""
+
+
+def _same_bytes(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is not None and after is not None and bool(after.sha256) and before.sha256 == after.sha256
 
 
 def _read(stream: BinaryIO, algorithms: Iterable[str]) -> tuple[bytes, dict[str, str]]:

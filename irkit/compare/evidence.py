@@ -19,7 +19,7 @@ from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, Gap
 from irkit.streams import StreamReader
-from irkit.text import text_from
+from irkit.text import printable, text_from
 
 ORIGINALS = "filesystem/originals.tar"
 LAYER = "filesystem/layer.tar"
@@ -82,6 +82,8 @@ class Evidence:
 
     def __init__(self, reader: BundleReader) -> None:
         self.reader = reader
+        self.missed: list[Gap] = []
+        """What was not looked at, because there is a limit; grows while the side is read."""
 
     @cached_property
     def gaps(self) -> list[Gap]:
@@ -227,19 +229,28 @@ class Evidence:
         return tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape")
 
     def pick(self, archive: str, wanted: Callable[[str], bool], limit: int = SMALL) -> dict[str, bytes]:
-        """The small files of an archive that are wanted, in memory: ``HELD`` bytes at most."""
+        """The files of an archive that are wanted, each up to ``limit`` bytes, in memory: ``HELD`` bytes at most.
+
+        What is over that is one of :attr:`missed`.
+        """
         found: dict[str, bytes] = {}
+        over: list[str] = []
         held = 0
         if not self._whole(archive):
             return found
         with self._tar(archive) as tar:
             for member in tar:
                 path = f"/{member.name}"
-                if not member.isreg() or member.size > limit or not wanted(path) or held + member.size > HELD:
+                if not member.isreg() or member.size > limit or not wanted(path):
                     continue
-                if (file := tar.extractfile(member)) is not None:
+                if held + member.size > HELD:
+                    over.append(path)
+                elif (file := tar.extractfile(member)) is not None:
                     found[path] = file.read()
                     held += member.size
+        if over:
+            why = f"more than the {HELD} bytes that are held in memory: judged without them; the first is {printable(over[0])}"
+            self.missed.append(Gap("comparison", f"{len(over)} files of {archive}", why))
         return found
 
     @cached_property

@@ -160,7 +160,6 @@ _CONFIG = (
     Fact("change", WORD, "against the image's configuration", ("added", "changed", "removed")),
     Fact("value", TEXT, "now (`NAME=value` of env, `source:target` of mount, `cap_sys_admin` of capability)"),
     Fact("before", TEXT, "in the image"),
-    Fact("dangerous", FLAG, "a way to the host by itself"),
     Fact("writable", FLAG, "a mount that may be written"),
 )  # fmt: skip
 _PACKAGE = (
