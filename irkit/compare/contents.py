@@ -110,6 +110,8 @@ class Examiner:
     def _before(self, change: Change) -> bytes | None:
         if change.origin == "mount" and change.path in self._side.engine_files:
             return self._side.engine_files[change.path].expected
+        if change.origin == "volume" and change.before is not None and change.before.kind == "file":
+            return self._side.volumes_before.read(change.path, TEXT)
         if change.origin != "layer" or change.before is None or change.before.kind != "file":
             return None
         return self._side.before.read(change.path, TEXT)

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 
 from irkit.compare.engine_files import EngineFile, altered
 from irkit.compare.files import MemoryFiles
+from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
-from irkit.models import Change, Gap
+from irkit.models import Change, FileFacts, Gap
 from irkit.streams import StreamReader
 from irkit.text import printable, text_from
 
@@ -27,6 +28,7 @@ EXPORT = "filesystem/export.tar"
 LISTS = (("filesystem/changes.jsonl", LAYER), ("tmpfs/entries.jsonl", "tmpfs/contents.tar"))
 """The lists of changes, and where the contents of what they list lie: both in the order of one walk."""
 VOLUMES = "volumes/index.json"
+VOLUME_IMAGE, VOLUME_ORIGINALS = "volumes/image.jsonl", "volumes/originals.tar"
 SMALL = 1024 * 1024
 """Files up to this size are given to readers whole."""
 HELD = 384 * 1024 * 1024
@@ -165,6 +167,23 @@ class Evidence:
         return found
 
     def _list(self, name: str) -> Iterator[Change]:
+        """The changes of a list; a volume's are held against what the image has under its path."""
+        changes = self._rows(name)
+        if not name.startswith("volumes/"):
+            return changes
+        rows = self._document(VOLUMES).get("mounts") or ()
+        row: Mapping[str, Any] = next((one for one in rows if f"volumes/{one.get('number')}.jsonl" == name), {})
+        if row.get("type") != "volume":
+            return changes
+        return self.volume_image.against(changes, whole=row.get("whole") is True)
+
+    @cached_property
+    def volume_image(self) -> VolumeImage:
+        """What the image has where volumes are mounted."""
+        rows = self.reader.lines(VOLUME_IMAGE) if self.reader.find(VOLUME_IMAGE) else ()
+        return VolumeImage({text_from(row, "path"): FileFacts.from_json(row) for row in rows})
+
+    def _rows(self, name: str) -> Iterator[Change]:
         for row in self.reader.lines(name):
             try:
                 yield Change.from_json(row)
@@ -257,6 +276,11 @@ class Evidence:
     def before(self) -> MemoryFiles:
         """The image's files that the bundle holds: what was changed of it, and its package databases."""
         return MemoryFiles(self.pick(ORIGINALS, lambda _: True, HELD))
+
+    @cached_property
+    def volumes_before(self) -> MemoryFiles:
+        """The image's files where volumes are mounted."""
+        return MemoryFiles(self.pick(VOLUME_ORIGINALS, lambda _: True, HELD))
 
     def after(self, wanted: Callable[[str], bool]) -> MemoryFiles:
         """The same files as they are now, of those that are ``wanted``: changed ones from the layer, the others as they were."""
