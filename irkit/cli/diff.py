@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli.diff_sides import Opening, Side, opened, same_image, save, tree_of
+from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source
 from irkit.errors import ExitCode, UsageProblem
 from irkit.models import SEVERITIES
@@ -91,7 +91,7 @@ def command(
     with ExitStack() as stack:
         side = stack.enter_context(opened(subject, how))
         other = stack.enter_context(opened(against, how)) if against else None
-        rows = compared(found, side, other, how)
+        rows = compared(found, side, other, how, stack)
         WRITERS[form](rows, found, Shown(side.name, other.name if other else "its image", everything, names))
         if clock is not None:
             _print_timings(clock)
@@ -105,7 +105,7 @@ def command(
     return ExitCode.GAPS if found.gaps else ExitCode.DONE
 
 
-def compared(found: Comparison, side: Side, other: Side | None, how: Opening) -> Iterator[Row]:
+def compared(found: Comparison, side: Side, other: Side | None, how: Opening, stack: ExitStack) -> Iterator[Row]:
     """The rows of one side against another, or against its own image.  Raises ``UsageProblem``."""
     if side.evidence is None and other is None:
         raise UsageProblem(f"{side.name} is an image: say what to hold it against", hint="--against IMAGE")
@@ -114,7 +114,8 @@ def compared(found: Comparison, side: Side, other: Side | None, how: Opening) ->
     assert other is not None  # noqa: S101 - for the type only
     if side.evidence is not None and same_image(side, other):
         return found.of_evidence(side.evidence, other.evidence)
-    return found.of_trees(tree_of(other, how), tree_of(side, how))
+    whole = stack.enter_context(as_one(side, other, how))
+    return found.of_evidence(whole, other.evidence, disk=False)
 
 
 def _failed(found: Comparison, fail_on: str) -> bool:

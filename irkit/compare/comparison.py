@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from irkit.compare.against import Reference, tree_changes
+from irkit.compare.against import Reference
 from irkit.compare.content import EntryChange, TextDiff
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
@@ -34,7 +34,7 @@ from irkit.compare.running import Running, exe_path
 from irkit.compare.state import ConfigChange, config_changes
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
-from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
+from irkit.models import SEVERITIES, Change, Finding, Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +91,14 @@ class Comparison:
         order = {name: number for number, name in enumerate(SEVERITIES)}
         return sorted(self._found.values(), key=lambda one: (order[one.severity], one.rule, one.subject))
 
-    def of_trees(self, before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> Iterator[Row]:
-        """Two whole trees: facts alone, no contents."""
-        self.gaps.append(Gap("comparison", "contents", "of two images only names, facts and digests are compared"))
-        pairs = list(tree_changes(before, after))
-        moves = _Moves({one.before.sha256 for one in pairs if one.change == "deleted" and one.before is not None})
-        for change in pairs:
-            moves.see(change)
-            yield self._judged(change, Content(), About(), None)
-        self._moved(moves)
+    def of_evidence(self, side: Evidence, reference: Evidence | None = None, *, disk: bool = True) -> Iterator[Row]:
+        """A side against its own image, or against ``reference``, another side of the same image.
 
-    def of_evidence(self, side: Evidence, reference: Evidence | None = None) -> Iterator[Row]:
-        """A side against its own image, or against ``reference``, another side of the same image."""
-        other = Reference(reference.changes()) if reference is not None else None
+        Without ``disk``, what ``reference`` has on disk is in ``side`` already: its image is the other one.
+        """
+        other = None
+        if reference is not None:
+            other = Reference(one for one in reference.changes() if disk or one.origin != "layer")
         if reference is not None:
             self._known = Known(_others(reference, self._verdicts))
         self.gaps += side.gaps
@@ -137,15 +132,9 @@ class Comparison:
             view.exes[change.path] = about_exe(change, about)
         return row
 
-    def _judged(
-        self, change: Change, content: Content, about: About, view: _View | None, told: Sequence[Finding] = ()
-    ) -> Row:
+    def _judged(self, change: Change, content: Content, about: About, view: _View, told: Sequence[Finding] = ()) -> Row:
         """What a change is: a finding's, noise, or neither.  ``told``: the findings of the entries of its file."""
-        values = (
-            change_values(change, view.moment, about, view.running, view.mounts)
-            if view is not None
-            else change_values(change, Moment(), about, None, frozenset())
-        )
+        values = change_values(change, view.moment, about, view.running, view.mounts)
         hits = [hit.finding(change.path) for hit in content.hits]
         found = [*self._verdicts.of(Facts("change", change.path, values)), *hits, *told]
         self._add(found)
