@@ -54,5 +54,6 @@ def side(
             sink.write(data)
     for name, document in (more or {}).items():
         writer.add_json(name, document, ORIGIN)
+    writer.put("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")
     writer.put(names.INDEX, json.dumps(writer.index({"target": {}})).encode())
     return Evidence(BundleReader(writer.folder))
