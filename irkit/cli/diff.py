@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from irkit.cli.diff_progress import Progress
 from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source
 from irkit.errors import ExitCode, UsageProblem
@@ -51,6 +52,9 @@ Examples:
 )  # fmt: skip
 @click.option("--yara/--no-yara", default=True, help="Scan changed files by YARA rules.  [default: yara]")
 @click.option("--volumes/--no-volumes", default=True, help="Read a container's volumes, too.  [default: volumes]")
+@click.option(
+    "--progress/--no-progress", "progress", default=None, help="Say on stderr how far it is.  [default: on a terminal]"
+)  # fmt: skip
 @click.option("--timings", is_flag=True, help="Say what each rule cost.")
 @click.option(
     "--save-baseline", "baseline", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -71,7 +75,7 @@ Examples:
 @json_option
 def command(
     subject: str, against: str | None, form: str, everything: bool, names: bool, fail_on: str, lists: tuple[Path, ...], yara: bool,
-    volumes: bool, timings: bool, baseline: Path | None, trusted: Path | None, seal_key: str, identity: tuple[Path, ...],
+    volumes: bool, progress: bool | None, timings: bool, baseline: Path | None, trusted: Path | None, seal_key: str, identity: tuple[Path, ...],
     engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """What changed, and what it means: findings by rules, YARA and indicators, noise folded and counted.
@@ -85,13 +89,13 @@ def command(
     from irkit.compare.verdicts import Verdicts
 
     form = "json" if as_json else form
-    how = Opening(engine, trusted, identity, volumes)
+    how = Opening(engine, trusted, identity, volumes, Progress(progress))
     clock = Timings() if timings else None
     found = Comparison(Verdicts.load(lists, timings=clock, yara=yara), diffs=form == "unified")
     with ExitStack() as stack:
         side = stack.enter_context(opened(subject, how))
         other = stack.enter_context(opened(against, how)) if against else None
-        rows = compared(found, side, other, how, stack)
+        rows = how.progress.count("judging, changes", compared(found, side, other, how, stack), total(side, other))
         WRITERS[form](rows, found, Shown(side.name, other.name if other else "its image", everything, names))
         if clock is not None:
             _print_timings(clock)
@@ -103,6 +107,13 @@ def command(
     if _failed(found, fail_on) and not names:
         return ExitCode.CHECK_FAILED
     return ExitCode.GAPS if found.gaps else ExitCode.DONE
+
+
+def total(side: Side, other: Side | None) -> int:
+    """How many changes there will be; 0 where only the comparison itself can tell."""
+    if side.evidence is None or other is not None:
+        return 0
+    return side.evidence.inventory.count
 
 
 def compared(found: Comparison, side: Side, other: Side | None, how: Opening, stack: ExitStack) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from irkit.cli.diff_progress import Progress
 from irkit.errors import EngineError, EvidenceAltered, NotFound, UsageProblem
 from irkit.home import home, private_folder
 from irkit.models import FileFacts
@@ -31,6 +33,7 @@ class Opening:
     key: Path | None = None
     identities: tuple[Path, ...] = ()
     volumes: bool = True
+    progress: Progress = field(default_factory=lambda: Progress(False))
 
 
 @dataclass(slots=True)
@@ -114,7 +117,13 @@ def _live(engine: Engine, reference: str, how: Opening, stack: ExitStack) -> Sid
     container = engine.container(reference)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diff-", dir=private_folder(home() / "tmp")))
     writer = BundleWriter(Path(folder) / "bundle")
-    acquire_comparison(engine, container, writer, volumes=how.volumes)
+    reading = itertools.count(1)
+    how.progress.tell("reading the container, changes", 0)
+    acquire_comparison(
+        engine, container, writer, lambda _: how.progress.tell("reading the container, changes", next(reading)),
+        volumes=how.volumes,
+    )  # fmt: skip
+    how.progress.end()
     evidence = Evidence(BundleReader(writer.folder))
     return Side(container.name, evidence, writer=writer, layers=_layers(evidence.image))
 
@@ -174,7 +183,9 @@ class _Whole:
         try:
             engine = open_engine(how.engine)
             image = engine.image(side.image_ref)
-            for chunk in engine.image_archive(side.image_ref, PREPARING):
+            for chunk in how.progress.count(
+                f"reading the image {side.name}, pieces", engine.image_archive(side.image_ref, PREPARING)
+            ):
                 spool.write(chunk)
         except EngineError as error:
             raise UsageProblem(

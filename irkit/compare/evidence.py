@@ -65,6 +65,8 @@ class Inventory:
     gone: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
     """Every path of the disk that is there now and is listed."""
+    count: int = 0
+    """All changes."""
 
     def hidden(self, path: str) -> bool:
         """Whether it was deleted, or a folder above it."""
@@ -195,6 +197,7 @@ class Evidence:
         """Names and digests of all that is listed."""
         found = Inventory()
         for change in self.changes():
+            found.count += 1
             if change.after is None:
                 found.gone.add(change.path)
                 if change.before is not None and change.before.sha256 and change.before.size:
