@@ -6,7 +6,6 @@ Each file's bytes go by once.  Of one that is larger than ``WHOLE`` the beginnin
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
 from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
+from irkit.package_paths import BYTECODE
 from irkit.text import printable
 
 BLOCK = 1024 * 1024
@@ -45,8 +45,6 @@ TEXT = BLOCK
 MACHINES = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "powerpc64", "s390x": "s390", "riscv64": "riscv"}  # fmt: skip
 """``Architecture`` of an image (OCI image-spec, GOARCH) → the machine of its ELF files."""
 COMPATIBLE = {"x86_64": ("i386",)}
-PYC = re.compile(r"(?P<folder>.*)/__pycache__/(?P<name>[^/]+)\.[^./]+-\d+(?:\.opt-\d)?\.pyc")
-"""``/lib/__pycache__/x.cpython-311.pyc`` (PEP 3147, PEP 488)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,8 @@ class Content:
     hits: Sequence[Hit] = ()
     entries: Sequence[EntryChange] = ()
     diff: TextDiff | None = None
+    source: tuple[int, int] | None = None
+    """Of bytecode: size and mtime (seconds) of the source that it names."""
 
 
 @dataclass(slots=True)
@@ -140,7 +140,8 @@ class Examiner:
             and ((is_text and readable) or (change.after is None and before is not None))
         ):
             diff = text_diff(path, before, data if change.after is not None else None)
-        return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff)
+        source = named_source(data) if values.get("type") == "bytecode" and data is not None else None
+        return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff, source)
 
     def _entries(self, change: Change, before: bytes | None, data: bytes | None, held: bool) -> Sequence[EntryChange]:
         """What changed in a file that matters, or that it can't be told: a file must not hide by its size."""
@@ -218,9 +219,19 @@ class Examiner:
         return values, self._scan(name, data[:WHOLE], values), {"sha256": digest.hexdigest()}
 
 
+def named_source(data: bytes) -> tuple[int, int] | None:
+    """Size and mtime of the source in the head of a .pyc (PEP 552); ``None`` for one that names a hash, or is too short.
+
+    Both are 32 bits, little-endian, after the magic number and the flags.
+    """
+    if len(data) < 16 or data[4:8] != bytes(4):
+        return None
+    return int.from_bytes(data[12:16], "little"), int.from_bytes(data[8:12], "little")
+
+
 def source_of(path: str) -> str:
     """The source that Python bytecode is compiled from; empty for anything else."""
-    found = PYC.fullmatch(path)
+    found = BYTECODE.fullmatch(path)
     return f"{found['folder']}/{found['name']}.py" if found else ""
 
 

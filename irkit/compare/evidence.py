@@ -27,6 +27,7 @@ LAYER = "filesystem/layer.tar"
 EXPORT = "filesystem/export.tar"
 LISTS = (("filesystem/changes.jsonl", LAYER), ("tmpfs/entries.jsonl", "tmpfs/contents.tar"))
 """The lists of changes, and where the contents of what they list lie: both in the order of one walk."""
+SOURCES = "filesystem/sources.jsonl"
 VOLUMES = "volumes/index.json"
 VOLUME_IMAGE, VOLUME_ORIGINALS = "volumes/image.jsonl", "volumes/originals.tar"
 SMALL = 1024 * 1024
@@ -178,6 +179,12 @@ class Evidence:
         if row.get("type") != "volume":
             return changes
         return self.volume_image.against(changes, whole=row.get("whole") is True)
+
+    @cached_property
+    def sources(self) -> Mapping[str, tuple[int, int]]:
+        """``path → (size, mtime in seconds)`` of the image's sources of changed bytecode."""
+        rows = self.reader.lines(SOURCES) if self.reader.find(SOURCES) else ()
+        return {text_from(row, "path"): (int(row["size"]), int(row["mtime_ns"]) // 1_000_000_000) for row in rows}
 
     @cached_property
     def volume_image(self) -> VolumeImage:

@@ -19,6 +19,8 @@ from irkit.compare.packages import (
 from irkit.compare.vocabulary import Value
 from irkit.models import Change, Gap
 
+MASK = 0xFFFFFFFF
+
 
 @dataclass(slots=True)
 class Ownership:
@@ -52,11 +54,15 @@ class Ownership:
     def judge(self, change: Change, content: Content) -> Mapping[str, Value]:
         """The package facts of a change: ``package``, ``package_state``, ``conffile``, ``copy_of``, ``source_unchanged``."""
         after = change.after
-        if change.kind != "file" or not self.before.managers:
+        if change.kind != "file":
             return {}
         if change.origin != "layer":
-            return self._copied(change, content)
+            return self._copied(change, content) if self.before.managers else {}
         found: dict[str, Value] = {}
+        if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
+            found["source_unchanged"] = self._source_unchanged(source, change, content)
+        if not self.before.managers:
+            return found
         owner = self.before.owner(change.path) or (self.after.owner(change.path) if self.touched else None)
         if owner is not None:
             found["package"], found["conffile"] = owner.package, owner.conffile
@@ -66,11 +72,20 @@ class Ownership:
         found["package_state"], found["package_claimed"] = state.state, state.claimed
         if state.state == "unowned" and _may_copy(change):
             found.update(self._copied(change, content))
-        if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
-            seen = self.side.inventory
-            whole = source not in seen.paths and not seen.hidden(source)
-            found["source_unchanged"] = whole and self.before.owner(source) is not None
         return found
+
+    def _source_unchanged(self, source: str, change: Change, content: Content) -> bool:
+        """Whether bytecode belongs to a source that is the image's: a package's, or one whose size and time it names.
+
+        Without a package, only what is new: where the image had bytecode already, nothing compiles it again.
+        """
+        seen = self.side.inventory
+        if source in seen.paths or seen.hidden(source):
+            return False
+        if self.before.owner(source) is not None:
+            return True
+        known = self.side.sources.get(source)
+        return change.before is None and known is not None and content.source == (known[0] & MASK, known[1] & MASK)
 
     def _copied(self, change: Change, content: Content) -> dict[str, Value]:
         after = change.after

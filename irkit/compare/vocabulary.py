@@ -92,7 +92,7 @@ _CHANGE = (
     Fact("package_state", WORD, "whether it is what its package brought", _STATES),
     Fact("package_claimed", FLAG, "only the container's own package database vouches for it, and the image's does not"),
     Fact("conffile", FLAG, "its package expects that administrators change it"),
-    Fact("source_unchanged", FLAG, "bytecode whose source is unchanged since the image, or owned by a package and intact"),
+    Fact("source_unchanged", FLAG, "bytecode whose source is unchanged since the image and is a package's, or has the size and time that the bytecode names"),
     Fact("copy_of", TEXT, "the path of a file of the image that has the same bytes"),
     Fact("mount", FLAG, "the kernel's mount table, read from the host, shows a mount here"),
     Fact("yara", TEXTS, "YARA rules that fit it"),

@@ -53,7 +53,11 @@ def side(
         with writer.sink(f"filesystem/{name}", ORIGIN) as sink:
             sink.write(data)
     for name, document in (more or {}).items():
-        writer.add_json(name, document, ORIGIN)
+        if name.endswith(".jsonl"):
+            with writer.sink(name, ORIGIN) as sink:
+                sink.write(json.dumps(document).encode() + b"\n")
+        else:
+            writer.add_json(name, document, ORIGIN)
     writer.put("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")
     writer.put(names.INDEX, json.dumps(writer.index({"target": {}})).encode())
     return Evidence(BundleReader(writer.folder))
