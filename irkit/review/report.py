@@ -302,7 +302,7 @@ def _finding(one: Finding) -> Row:
 
 def _change(one: Change) -> Row:
     target = f" → {one.after.target}" if one.after and one.after.kind == "symlink" else ""
-    origin = " (tmpfs)" if one.origin == "tmpfs" else ""
+    origin = f" ({one.origin})" if one.origin != "layer" else ""
     columns = (lambda it: f"{it.mode:04o}", lambda it: f"{it.uid}:{it.gid}", lambda it: str(it.size))
     middle = [_both(one, column) for column in columns]
     digests = [facts.sha256 or "–" if facts else "–" for facts in (one.before, one.after)]
