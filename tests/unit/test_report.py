@@ -18,7 +18,7 @@ from irkit.evidence.writer import BundleWriter, Origin
 from irkit.models import Change, FileFacts
 from irkit.review import report
 from irkit.text import text_fields
-from tests.unit.compare.sides import side
+from tests.unit.compare.small_sides import side
 
 ORIGIN = Origin("test", "<img src=x>", "made up")
 SCRIPT = "/tmp/<script>alert(1)</script>"

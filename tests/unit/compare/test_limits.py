@@ -14,7 +14,7 @@ from irkit.compare.ioc import IocLists
 from irkit.compare.noise import Noise
 from irkit.compare.rules import load_rules
 from irkit.compare.verdicts import Verdicts
-from tests.unit.compare.sides import side
+from tests.unit.compare.small_sides import side
 
 VERDICTS = Verdicts(load_rules(), Noise(()), None, IocLists(()))
 USERS = b"root:x:0:0:root:/root:/bin/bash\n"
