@@ -10,6 +10,9 @@ EXAMPLES ?= 20000
 RUNS ?= 200
 ENGINES ?= docker-20.10 docker-20.10-userns docker-26.1 docker-26.1-containerd podman
 
+# Bytecode is kept: without it each test worker, and each irkit that a test starts, compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup lint format test test-unit test-packaging test-integration test-matrix fuzz kills nightly drill bench engine-up engine-down bare-check clean venv
 
 help: ## this list

@@ -43,6 +43,7 @@ def irkit(home: str, *argv: str, codes: tuple[int, ...] = (0, 4)) -> tuple[dict[
     """The JSON, the wall clock at the start, and the whole process's seconds."""
     began = time.time()
     env = {**os.environ, "IRKIT_HOME": home}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # whoever installed irkit has its bytecode
     done = subprocess.run([sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, check=False, env=env)
     spent = time.time() - began
     if done.returncode not in codes:

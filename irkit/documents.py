@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-import yaml
-
 from irkit.errors import PlaybookInvalid
 
 SIZE_LIMIT = 512 * 1024
 DEPTH_LIMIT = 32
 CHOICES_SHOWN = 12
 REQUIRED = object()
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
 _WORDS: Mapping[str, object] = {"": None, "null": None, "~": None, "true": True, "false": False}
@@ -182,9 +179,11 @@ def parse(data: bytes, name: str) -> Doc:
     """A document from bytes.  Raises ``PlaybookInvalid`` for anything that is not one mapping within the limits."""
     if len(data) > SIZE_LIMIT:
         raise PlaybookInvalid(f"{name}: larger than {SIZE_LIMIT} bytes")
+    import yaml  # 12 ms, which who finds a parsed document in the cache need not wait for
+
     try:
         text = data.decode("utf-8")
-        value = _build(yaml.parse(text, Loader=_LOADER), name)
+        value = _build(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), name)
     except UnicodeDecodeError as error:
         raise PlaybookInvalid(f"{name}: not UTF-8 text") from error
     except yaml.YAMLError as error:
@@ -198,6 +197,8 @@ def parse(data: bytes, name: str) -> Doc:
 
 def _build(events: Iterator[Any], name: str) -> Value:
     """Turn events into values without recursion: a document can't exhaust the stack."""
+    import yaml
+
     stack: list[tuple[Doc | Items, str | None]] = []
     top: list[Value] = []
     for event in events:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# A deadline an example measures how busy the machine is: what must be fast has a test that says so.
+settings.register_profile("unit", deadline=None)
+settings.load_profile("unit")
 if "IRKIT_EXAMPLES" in os.environ:  # make fuzz
     settings.register_profile("many", max_examples=int(os.environ["IRKIT_EXAMPLES"]), deadline=None)
     settings.load_profile("many")

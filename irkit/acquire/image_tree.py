@@ -20,6 +20,8 @@ from irkit.models import FileFacts
 from irkit.streams import StreamReader
 
 BLOCK = 1024 * 1024
+PIECE = 128
+"""Bytes of zstd that are given at once: four bytes can stand for 128 KiB, so these become 4 MiB at most."""
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 FILES_LIMIT = 5_000_000
 MANIFEST_LIMIT = 16 * 1024 * 1024
@@ -34,7 +36,16 @@ def read_tree(archive: BinaryIO, name: str) -> dict[str, FileFacts]:
             for layer in _layers(tar, name):
                 _apply(tree, _scanned(_decoded(_blocks(layer)), name), name)
             return tree
-    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        tarfile.TarError,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise EvidenceAltered(f"the saved image {name} can't be read: {error}") from error
 
 
@@ -78,16 +89,49 @@ def _decoded(blocks: Iterator[bytes]) -> Iterator[bytes]:
     first = next(blocks, b"")
     rest = _chained(first, blocks)
     if first[:2] == b"\x1f\x8b":
-        inflater = zlib.decompressobj(wbits=31)
-        for block in rest:
-            yield inflater.decompress(block)
+        yield from _inflated(rest)
     elif first[:4] == b"\x28\xb5\x2f\xfd":
         import zstandard
 
-        reader = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        yield from reader.read_to_iter(io.BufferedReader(StreamReader(rest)), read_size=BLOCK, write_size=BLOCK)
+        try:
+            yield from _frames(rest, zstandard.ZstdDecompressor(max_window_size=1 << 27))
+        except zstandard.ZstdError as error:
+            raise ValueError(error) from error
     else:
         yield from rest
+
+
+def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Every member of a gzip file (RFC 1952, 2.2; eStargz has one a file), ``BLOCK`` bytes at a time however well it is packed."""
+    inflater = zlib.decompressobj(wbits=31)
+    for data in blocks:
+        block = data
+        while block:
+            if inflater.eof:
+                inflater = zlib.decompressobj(wbits=31)
+            made = inflater.decompress(block, BLOCK)
+            yield made
+            while not inflater.eof and (inflater.unconsumed_tail or len(made) == BLOCK):
+                made = inflater.decompress(inflater.unconsumed_tail, BLOCK)
+                yield made
+            block = inflater.unused_data if inflater.eof else b""
+    if not inflater.eof:
+        raise EOFError("its gzip stream is cut")
+
+
+def _frames(blocks: Iterator[bytes], opener: Any) -> Iterator[bytes]:
+    """Every frame of a zstd file (RFC 8878, 3.1; zstd:chunked has many, skippable ones too), cut ones refused."""
+    inflater = opener.decompressobj()
+    for data in blocks:
+        for at in range(0, len(data), PIECE):
+            block = data[at : at + PIECE]
+            while block:
+                if inflater.eof:
+                    inflater = opener.decompressobj()
+                yield inflater.decompress(block)
+                block = inflater.unused_data if inflater.eof else b""
+    if not inflater.eof:
+        raise EOFError("its zstd stream is cut")
 
 
 def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ def verify_image(ctx: Context, args: Mapping[str, Any]) -> Result:
 
 def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Only a target that can do no more harm, and whose evidence is sealed, is replaced."""
+    from irkit.actions.auditing import decide
     from irkit.engine.interface import Container
     from irkit.recover.config import recipe
     from irkit.recover.rebuild import rebuild as run
@@ -53,6 +54,7 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     aside = f"{before.name}-compromised-{ctx.case.id.rpartition('-')[2]}"
     if current.name == aside and _exists(ctx, before.name):
         raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
+    decide(ctx, before.name, plan.body)
     done = run(ctx.engine, current, before.name, plan, aside, float(args["health_timeout"]), ctx.checkpoint)
     for note in plan.notes:
         ctx.warn(note)

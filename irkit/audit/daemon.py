@@ -17,10 +17,9 @@ def _info(subject: Subject) -> Json:
 
 
 def _options(subject: Subject) -> dict[str, Any]:
-    if subject.host is None:
-        raise Unanswered("the engine's command line and daemon.json can't be read from here")
+    host = subject.readable_host()
     try:
-        return options(subject.host)
+        return options(host)
     except (OSError, ValueError) as error:
         raise Unanswered(f"the engine's settings can't be read: {error}") from error
 

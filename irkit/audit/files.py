@@ -20,12 +20,6 @@ SOCKET = (
 )
 
 
-def _host(subject: Subject) -> Host:
-    if subject.host is None:
-        raise Unanswered("the engine's host can't be read from here")
-    return subject.host
-
-
 def _socket_path(subject: Subject) -> tuple[str, ...]:
     hosts = [str(one) for one in _options(subject).get("hosts") or ()]
     found = [
@@ -44,13 +38,13 @@ def _configured(option: str) -> Callable[[Subject], tuple[str, ...]]:
 
 def _registry_certificates(subject: Subject) -> tuple[str, ...]:
     base = "/etc/docker/certs.d"
-    host = _host(subject)
+    host = subject.readable_host()
     return tuple(f"{base}/{one}/{name}" for one in host.names(base) for name in host.names(f"{base}/{one}"))
 
 
 def _daemon_json(subject: Subject) -> tuple[str, ...]:
     """Where the engine was told to find it."""
-    host = _host(subject)
+    host = subject.readable_host()
     return (
         (str(options(host).get("config-file") or "/etc/docker/daemon.json"),)
         if host.argv
@@ -66,7 +60,7 @@ def _each(
     subject: Subject, paths: Callable[[Subject], tuple[str, ...]], judge: Callable[[Host, str], str | None]
 ) -> Outcome:
     """``judge`` gives what is wrong with a file, ``""`` when nothing is, ``None`` when there is no file."""
-    host = _host(subject)
+    host = subject.readable_host()
     try:
         found = {path: judge(host, path) for path in paths(subject)}
     except OSError as error:
@@ -109,7 +103,7 @@ def _within(paths: Callable[[Subject], tuple[str, ...]], mode: int) -> Callable[
 
 def _group(subject: Subject) -> Outcome:
     try:
-        members = group_members(_host(subject), "docker")
+        members = group_members(subject.readable_host(), "docker")
     except OSError as error:
         raise Unanswered(f"/etc/group can't be read: {error.strerror or error}") from error
     if members is None:
@@ -121,7 +115,7 @@ def _audited(path: str) -> Callable[[Subject], Outcome]:
     """Whether a rule file names the path (auditctl(8) ``-w``, or ``path=``/``dir=``); the kernel's rules are not read."""
 
     def look(subject: Subject) -> Outcome:
-        host = _host(subject)
+        host = subject.readable_host()
         try:
             if path != "dockerd" and host.attributes(path) is None:
                 return noted(f"there is no {path}")

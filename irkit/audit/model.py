@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from irkit.audit.host import Host
+
+if TYPE_CHECKING:
+    from irkit.audit.sbom import Sbom
+    from irkit.audit.vulnerabilities import Scan
 
 Json = Mapping[str, Any]
 SEVERITIES = ("critical", "high", "medium", "low")
@@ -21,10 +25,11 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check answers: a state, and what was seen."""
+    """What a check answers: a state, and what was seen.  ``severity``: where it is not the check's own."""
 
     state: str
     evidence: str
+    severity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,8 @@ class Subject:
 
     ``container``, ``image``: as inspected; ``history``: of the image, newest first; ``info``, ``version``: the
     engine's; ``bridge``: the network ``bridge`` as inspected; ``processes``: command lines in the container; ``host``:
-    the engine's host.
+    the engine's host, or why it can't be read; ``base``: the image that its labels name as its base, where the engine
+    has it; ``scan``, ``sbom``: what programs said of the image, a text why they could not, ``None`` when not asked.
     """
 
     name: str
@@ -45,7 +51,16 @@ class Subject:
     bridge: Json | None = None
     networks: Sequence[Json] | None = None
     processes: Sequence[str] | None = None
-    host: Host | None = None
+    host: Host | str | None = None
+    base: Json | None = None
+    scan: Scan | str | None = None
+    sbom: Sbom | str | None = None
+
+    def readable_host(self) -> Host:
+        """The engine's host.  Raises ``Unanswered`` with the reason why it can't be read."""
+        if self.host is None or isinstance(self.host, str):
+            raise Unanswered(self.host or "the engine's host can't be read from here")
+        return self.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,8 @@ def ask(check: Check, subject: Subject) -> Finding:
         outcome = Outcome("unknown", str(error))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         outcome = Outcome("unknown", f"the document has another form than expected ({type(error).__name__})")
-    return Finding(check, subject.name, outcome.state, outcome.evidence)
+    severe = replace(check, severity=outcome.severity) if outcome.severity else check
+    return Finding(severe, subject.name, outcome.state, outcome.evidence)
 
 
 def passed(evidence: str) -> Outcome:

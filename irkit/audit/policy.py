@@ -1,15 +1,19 @@
-"""The policy: exceptions with a reason and an end, from which severity an audit fails, how old an image may be."""
+"""The policy: exceptions with a reason and an end, from which severity an audit fails, how old an image may be, and
+which known vulnerabilities are refused."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from irkit import documents
 from irkit.audit.model import SEVERITIES, Finding
+from irkit.audit.sbom import FORMATS
+from irkit.audit.scanners import SCANNERS
+from irkit.audit.vulnerabilities import Ignored, ScanRules
 from irkit.documents import Doc
 from irkit.home import home
 
@@ -26,11 +30,17 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """``fail_on``: a severity, or empty for never.  ``max_image_age_days``: ``None`` where age is not judged."""
+    """``fail_on``: a severity, or empty for never; ``rebuild``: the same for what a rebuild would make.  Days: ``None``
+    where age is not judged.  ``scan``: whether ``vulnerabilities`` stands in the policy; ``sbom``: a form, or empty."""
 
     exceptions: tuple[Exemption, ...] = ()
     fail_on: str = ""
     max_image_age_days: int | None = None
+    max_base_age_days: int | None = None
+    rebuild: str = ""
+    scan: bool = False
+    vulnerabilities: ScanRules = field(default_factory=ScanRules)
+    sbom: str = ""
 
     def exception(self, finding: Finding, today: datetime.date) -> Exemption | None:
         """The first that holds today."""
@@ -57,24 +67,60 @@ def read_policy(doc: Doc, known: Collection[str]) -> Policy:
     doc.choice("apiVersion", ("irkit/v1",))
     doc.choice("kind", ("AuditPolicy",))
     exceptions = tuple(_exception(one, known) for one in doc.items("exceptions", ()).docs())
-    fail_on = doc.choice("fail_on", SEVERITIES, "")
-    days: int | None = doc.integer("max_image_age_days", None)
-    if days is not None and days < 0:
-        raise doc.places["max_image_age_days"].error("'max_image_age_days' is negative")
+    policy = Policy(
+        exceptions, doc.choice("fail_on", SEVERITIES, ""), _days(doc, "max_image_age_days"), _days(doc, "max_base_age_days"),
+        doc.choice("rebuild", SEVERITIES, ""), "vulnerabilities" in doc.values, _scan_rules(doc.mapping("vulnerabilities", None)),
+        doc.choice("sbom", tuple(FORMATS), ""),
+    )  # fmt: skip
     doc.done()
-    return Policy(exceptions, fail_on, days)
+    return policy
+
+
+def _days(doc: Doc, key: str) -> int | None:
+    days: int | None = doc.integer(key, None)
+    if days is not None and days < 0:
+        raise doc.places[key].error(f"{key!r} is negative")
+    return days
+
+
+def _scan_rules(doc: Doc) -> ScanRules:
+    seconds = doc.integer("timeout", ScanRules().seconds)
+    if seconds <= 0:
+        raise doc.places["timeout"].error("'timeout' must be a number of seconds above 0")
+    found = ScanRules(
+        doc.choice("scanner", ("auto", *SCANNERS), "auto"), doc.choice("fail_on", SEVERITIES, "high"), doc.boolean("only_fixed", False),
+        _days(doc, "max_database_age_days"), doc.boolean("offline", False), seconds,
+        tuple(_ignored(one) for one in doc.items("ignore", ()).docs()),
+    )  # fmt: skip
+    doc.done()
+    return found
+
+
+def _ignored(doc: Doc) -> Ignored:
+    found = Ignored(doc.text("id"), doc.text("package", "*"), _reason(doc), _until(doc))
+    doc.done()
+    return found
 
 
 def _exception(doc: Doc, known: Collection[str]) -> Exemption:
-    check, reason, day = doc.text("check"), doc.text("reason"), doc.text("until")
+    check = doc.text("check")
     if check not in known:
         raise doc.places["check"].error(f"no check {check!r}", "`irkit audit --list` names all; quote the number")
-    if not reason.strip():
-        raise doc.places["reason"].error("an exception needs a reason")
-    try:
-        until = datetime.date.fromisoformat(day)
-    except ValueError as error:
-        raise doc.places["until"].error("'until' must be a day, as 2027-01-31") from error
-    found = Exemption(check, doc.text("subject", "*"), reason, until)
+    found = Exemption(check, doc.text("subject", "*"), _reason(doc), _until(doc))
     doc.done()
     return found
+
+
+def _reason(doc: Doc) -> str:
+    reason = doc.text("reason")
+    if not reason.strip():
+        raise doc.places["reason"].error("an exception needs a reason")
+    return reason
+
+
+def _until(doc: Doc) -> datetime.date:
+    """An exception without an end is a change of the policy."""
+    try:
+        return datetime.date.fromisoformat(doc.text("until"))
+    except ValueError as error:
+        raise doc.places["until"].error("'until' must be a day, as 2027-01-31") from error

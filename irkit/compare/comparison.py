@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.compare.against import Reference
-from irkit.compare.content import EntryChange, TextDiff
+from irkit.compare.content import EntryChange
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
     About,
@@ -31,10 +31,17 @@ from irkit.compare.ownership import Ownership
 from irkit.compare.packages import PackageChange
 from irkit.compare.rules import Facts
 from irkit.compare.running import Running, exe_path
-from irkit.compare.state import ConfigChange, config_changes
+from irkit.compare.state import ConfigChange, config_changes, masked
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
 from irkit.models import SEVERITIES, Change, Finding, Gap
+
+if TYPE_CHECKING:
+    from irkit.compare.content import TextDiff
+
+RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +173,11 @@ class Comparison:
         for change in self.config:
             self._add(
                 self._verdicts.of(
-                    Facts("config", f"{change.name}: {change.value or change.before}", config_values(change))
+                    Facts(
+                        "config",
+                        f"{change.name}: {masked(change.name, change.value or change.before)}",
+                        config_values(change),
+                    )
                 )
             )
         self._add(_alive(view, self._verdicts))
@@ -291,12 +302,13 @@ class _Moves:
 
 
 def nanoseconds(text: str) -> int:
-    """RFC 3339 as nanoseconds since the epoch; 0 for what is none (Docker writes nine digits)."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    digits = re.match(r"\d*", fraction)
-    zone = fraction[digits.end() :] if digits else ""
+    """RFC 3339 as nanoseconds since the epoch; 0 for what is none, or lies before it (Docker writes nine digits, and year 1 for none)."""
+    found = RFC_3339.fullmatch(text)
+    if found is None:
+        return 0
+    whole, fraction, zone = found.groups("")
     try:
-        moment = datetime.fromisoformat(f"{whole}{zone or '+00:00'}")
+        moment = datetime.fromisoformat(f"{whole}{'+00:00' if zone in ('', 'Z') else zone}")
     except ValueError:
         return 0
-    return int(moment.timestamp()) * 1_000_000_000 + int(((digits.group() if digits else "") + "0" * 9)[:9])
+    return max(0, int(moment.timestamp()) * 1_000_000_000 + int((fraction + "0" * 9)[:9]))

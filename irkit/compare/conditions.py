@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from irkit.compare import vocabulary as words
-from irkit.compare.patterns import BadPattern, Regex, fixed, glob, is_glob, joined
+from irkit.compare.patterns import BadPattern, Regex, any_of, fixed, glob, is_glob, joined
 from irkit.compare.vocabulary import Fact, Value
 from irkit.documents import Doc, Items, Place, closest
 
@@ -61,8 +62,31 @@ class Where:
             yield from part.facts()
 
 
-def read_where(doc: Doc, kind: str) -> Where:
-    """The conditions of one mapping.  Raises ``PlaybookInvalid`` with a place and what may have been meant."""
+def read_where(doc: Doc, kind: str, *, checked: bool = False) -> Where:
+    """The conditions of one mapping.  Raises ``PlaybookInvalid`` with a place and what may have been meant.
+
+    ``checked``: a test has compiled its patterns, so each is compiled when it is first used.
+    """
+    where = _read(doc, kind)
+    if not checked:
+        _check(where)
+    return where
+
+
+def _check(where: Where) -> None:
+    for one in where.conditions:
+        for wanted in one.wanted:
+            try:
+                if isinstance(wanted, Regex):
+                    Regex(wanted.source)
+            except BadPattern as error:
+                hint = "RE2's syntax: no look-around and no back-references, so that no text can make it slow"
+                raise one.place.error(f"{wanted.source!r} is no pattern that can be used: {error}", hint) from error
+    for part in (*where.any, *where.none):
+        _check(part)
+
+
+def _read(doc: Doc, kind: str) -> Where:
     known = words.KINDS[kind]
     conditions = []
     for name in doc.values:
@@ -81,11 +105,11 @@ def read_where(doc: Doc, kind: str) -> Where:
 
 def _parts(doc: Doc, name: str, kind: str) -> tuple[Where, ...]:
     if name == "not" and isinstance(doc.values[name], Doc):
-        return (read_where(doc.mapping(name), kind),)
+        return (_read(doc.mapping(name), kind),)
     parts = doc.items(name).docs()
     if not parts or len(parts) > ALTERNATIVES:
         raise doc.places[name].error(f"{name!r} needs 1 to {ALTERNATIVES} sets of conditions")
-    return tuple(read_where(one, kind) for one in parts)
+    return tuple(_read(one, kind) for one in parts)
 
 
 def _wanted(doc: Doc, fact: Fact) -> tuple[Any, ...]:
@@ -133,24 +157,10 @@ def _numbers(doc: Doc, name: str) -> tuple[tuple[int | None, int | None], ...]:
 
 
 def _regexes(doc: Doc, name: str) -> tuple[Regex, ...]:
-    found = []
-    for source in doc.texts(name):
-        try:
-            found.append(Regex(source))
-        except BadPattern as error:
-            hint = "RE2's syntax: no look-around and no back-references, so that no text can make it slow"
-            raise doc.places[name].error(f"{source!r} is no pattern that can be used: {error}", hint) from error
+    found = tuple(Regex(source, later=True) for source in doc.texts(name))
     if not found:
         raise doc.places[name].error(f"{name!r} needs a pattern")
-    return _joined(found)
-
-
-def _joined(patterns: list[Regex]) -> tuple[Regex, ...]:
-    """One pattern for all of them, where that is not too large: the text is then read once."""
-    try:
-        return (Regex("|".join(f"(?:{one.source})" for one in patterns)),) if len(patterns) > 1 else tuple(patterns)
-    except BadPattern:
-        return tuple(patterns)
+    return found
 
 
 def _flag(name: str, wanted: tuple[Any, ...]) -> Test:
@@ -177,21 +187,21 @@ def _word(name: str, wanted: tuple[Any, ...]) -> Test:
 def _matcher(wanted: tuple[Any, ...]) -> Callable[[str], bool]:
     """One text against globs or patterns."""
     if isinstance(wanted[0], Regex):
-        patterns: tuple[Regex, ...] = wanted
-        return lambda text: any(one.search(text) for one in patterns)
+        patterns = cache(lambda: any_of(wanted))
+        return lambda text: any(one.search(text) for one in patterns())
     plain = frozenset(text for text in wanted if not is_glob(text))
     wild = [text for text in wanted if is_glob(text)]
     endings = tuple(text[1:] for text in wild if text[0] == "*" and not is_glob(text[1:]))
     starts = tuple(text[:-1] for text in wild if text[-1] == "*" and not is_glob(text[:-1]))
     easy = {f"*{text}" for text in endings} | {f"{text}*" for text in starts}
     rest = [text for text in wild if text not in easy]
-    globs = tuple((*fixed(text), glob(text).fullmatch) for text in rest)
+    globs = tuple((*fixed(text), text) for text in rest)
 
     def fits(text: str) -> bool:
         if text in plain or text.startswith(starts) or text.endswith(endings):
             return True
-        for head, tail, match in globs:
-            if text.startswith(head) and text.endswith(tail) and match(text) is not None:
+        for head, tail, pattern in globs:
+            if text.startswith(head) and text.endswith(tail) and glob(pattern).fullmatch(text) is not None:
                 return True
         return False
 
@@ -222,14 +232,14 @@ def _texts(name: str, wanted: tuple[Any, ...]) -> Test:
 
 def _lines(name: str, wanted: tuple[Any, ...]) -> Test:
     """Patterns over lines: all lines are searched as one text, and only where that fits, each by itself."""
-    searches = tuple(one.search_bytes for one in wanted)
+    patterns = cache(lambda: any_of(wanted))
     holds_for_one = _texts(name, wanted)
 
     def holds(values: Values) -> bool:
         value = values.get(name)
         if isinstance(value, tuple):
             data = joined(value)
-            return any(search(data) for search in searches) and holds_for_one(values)
+            return any(one.search_bytes(data) for one in patterns()) and holds_for_one(values)
         return holds_for_one({name: tuple(value.split("\n"))}) if isinstance(value, str) else False
 
     return holds

@@ -10,15 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from irkit.compare import content as contents
 from irkit.compare.content import (
     HEAD,
     EntryChange,
     LogSide,
-    TextDiff,
-    changed_lines,
-    elf_facts,
     entries,
     is_log,
     kind_of,
@@ -26,7 +24,6 @@ from irkit.compare.content import (
     look,
     problem,
     sampled,
-    text_diff,
 )
 from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
@@ -37,6 +34,9 @@ from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
 from irkit.package_paths import BYTECODE
 from irkit.text import printable
+
+if TYPE_CHECKING:
+    from irkit.compare.content import TextDiff
 
 BLOCK = 1024 * 1024
 WHOLE = 64 * BLOCK
@@ -132,14 +132,14 @@ class Examiner:
         if left and not is_log(path) and not is_database(path):
             self.unread.add("beginning" if held else "no original", path)
         if is_text and data is not None and held:
-            values["added_lines"], values["removed_lines"], _ = changed_lines(before, data[:TEXT])
+            values["added_lines"], values["removed_lines"], _ = contents.changed_lines(before, data[:TEXT])
             values["content"] = data[:TEXT].decode("utf-8", "surrogateescape")
         if (
             self._diffs
             and change.kind == "file"
             and ((is_text and readable) or (change.after is None and before is not None))
         ):
-            diff = text_diff(path, before, data if change.after is not None else None)
+            diff = contents.text_diff(path, before, data if change.after is not None else None)
         source = named_source(data) if values.get("type") == "bytecode" and data is not None else None
         return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff, source)
 
@@ -163,7 +163,7 @@ class Examiner:
         values: dict[str, Value] = {"type": seen.type}
         if seen.interpreter:
             values["interpreter"] = seen.interpreter
-        if seen.type == "elf" and (elf := elf_facts(data, size)) is not None:
+        if seen.type == "elf" and (elf := contents.elf_facts(data, size)) is not None:
             folders = tuple(part for one in (elf.rpath, elf.runpath) for part in one.split(":") if part)
             allowed = (self._machine, *COMPATIBLE.get(self._machine, ()))
             values.update(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irkit import documents, resources
+from irkit import document_cache, documents, resources
 from irkit.compare.conditions import Test, Where, read_where
 from irkit.compare.rule_index import Index
 from irkit.compare.vocabulary import Value
@@ -111,11 +111,12 @@ def load_noise() -> Noise:
 
 def read_noise(path: Path) -> Iterator[Group]:
     """The groups of one file."""
-    yield from noise_of(documents.load(path)[0])
+    shipped = path.parent == resources.shipped(FOLDER)
+    yield from noise_of(document_cache.load(path) if shipped else documents.load(path)[0], checked=shipped)
 
 
-def noise_of(doc: Doc) -> Iterator[Group]:
-    """The groups of a document."""
+def noise_of(doc: Doc, *, checked: bool = False) -> Iterator[Group]:
+    """The groups of a document.  ``checked``: a test has compiled its patterns."""
     doc.choice("apiVersion", ("irkit/v1",))
     doc.choice("kind", ("Noise",))
     doc.text("description", "")
@@ -129,7 +130,7 @@ def noise_of(doc: Doc) -> Iterator[Group]:
         group = Group(
             item.text("id"),
             item.text("title"),
-            read_where(item.mapping("where"), "change"),
+            read_where(item.mapping("where"), "change", checked=checked),
             frozenset(also),
             item.place,
         )

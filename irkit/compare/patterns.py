@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,13 +25,18 @@ class BadPattern(ValueError):
 
 
 class Regex:
-    """A compiled regular expression.  Multi-line: ``^`` and ``$`` hold at each line; ``.`` does not match a line's end."""
+    """A regular expression.  Multi-line: ``^`` and ``$`` hold at each line; ``.`` does not match a line's end."""
 
     __slots__ = ("_search", "source")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, later: bool = False) -> None:
+        """``later``: compile it when it is first used, because a test has held it to the syntax.  Raises ``BadPattern``."""
         self.source = source
-        self._search = _compiled(source).search
+        self._search: Callable[[bytes], object] = self._first if later else _compiled(source).search
+
+    def _first(self, data: bytes) -> object:
+        self._search = _compiled(self.source).search
+        return self._search(data)
 
     def search(self, text: str) -> bool:
         """Whether it is found in the first :data:`TEXT_LIMIT` characters of ``text``; surrogates count as bytes."""
@@ -41,6 +47,14 @@ class Regex:
     def search_bytes(self, data: bytes) -> bool:
         """As :meth:`search`, of all that :func:`joined` gave."""
         return self._search(data) is not None
+
+
+def any_of(patterns: Sequence[Regex]) -> tuple[Regex, ...]:
+    """One pattern for all of them, where that is not too large: a text is then read once.  Only for patterns that hold by themselves."""
+    try:
+        return (Regex("|".join(f"(?:{one.source})" for one in patterns)),) if len(patterns) > 1 else tuple(patterns)
+    except BadPattern:
+        return tuple(patterns)
 
 
 _last: list[tuple[tuple[str, ...], bytes]] = [((), b"")]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irkit import documents, resources
+from irkit import document_cache, documents, resources
 from irkit.compare.attack import TECHNIQUE, load_techniques
 from irkit.compare.conditions import Condition, Test, Where, read_where
 from irkit.compare.rule_index import Index
@@ -136,12 +136,17 @@ def rule_files() -> Iterator[Path]:
 
 def read_rules(path: Path) -> Iterator[Rule]:
     """The rules of one file."""
-    doc, _ = documents.load(path)
-    yield from rules_of(doc, path.parent == resources.shipped(FOLDER))
+    shipped = path.parent == resources.shipped(FOLDER)
+    doc = document_cache.load(path) if shipped else documents.load(path)[0]
+    yield from rules_of(doc, shipped, checked=shipped)
 
 
-def rules_of(doc: Doc, shipped: bool = False) -> Iterator[Rule]:
-    """The rules of a document.  ``shipped``: its technique ids are current (a test holds them to it), so no table is read."""
+def rules_of(doc: Doc, shipped: bool = False, *, checked: bool = False) -> Iterator[Rule]:
+    """The rules of a document.
+
+    ``shipped``: its technique ids are current (a test holds them to it), so no table is read.  ``checked``: a test has
+    compiled its patterns.
+    """
     doc.choice("apiVersion", ("irkit/v1",))
     doc.choice("kind", ("Rules",))
     doc.text("description", "")
@@ -149,20 +154,20 @@ def rules_of(doc: Doc, shipped: bool = False) -> Iterator[Rule]:
     doc.done()
     seen: set[str] = set()
     for item in rules:
-        rule = _rule(item, shipped)
+        rule = _rule(item, shipped, checked)
         if rule.id in seen:
             raise item.places["id"].error(f"the id {rule.id!r} stands here twice")
         seen.add(rule.id)
         yield rule
 
 
-def _rule(doc: Doc, shipped: bool) -> Rule:
+def _rule(doc: Doc, shipped: bool, checked: bool) -> Rule:
     named = doc.choice("on", (*KINDS, *ALIASES))
     on, file = ALIASES.get(named, (named, ""))
     older, attack = _attack(doc, shipped)
     rule = Rule(
         _said(doc, "id"), on, doc.choice("severity", SEVERITIES), _said(doc, "title"), _said(doc, "reason"), attack, _said(doc, "next"),
-        _of_file(read_where(doc.mapping("where"), on), file), doc.place, older,
+        _of_file(read_where(doc.mapping("where"), on, checked=checked), file), doc.place, older,
     )  # fmt: skip
     doc.done()
     return rule

@@ -47,6 +47,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     },
     "image.verify": {"image_id": "sha256:" + "0" * 64},
     "playbook.run": {"case": "", "run": "", "status": "succeeded", "quarantine": "proven", "bundle": ""},
+    "audit.check": {"fail": 0, "warn": 0, "unknown": 0, "refused": 0},
     "compare.changes": {"added": 0, "changed": 0, "deleted": 0, "unseen": 0},
     "ask": {"answer": "", "by": "nobody"},
 }  # fmt: skip

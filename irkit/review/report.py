@@ -42,9 +42,11 @@ UNREADABLE = (*BROKEN, ArithmeticError, tarfile.TarError)
 RUN, PROOF, CALLS = "run/run.json", "quarantine/proof.json", "custody/calls.jsonl"
 CHANGE_LISTS = ("filesystem/changes.jsonl", "tmpfs/entries.jsonl")
 PROCESSES, SOCKETS = "process/processes.json", "network/sockets.json"
+AUDIT, AUDIT_STATES = "audit/audit.json", ("fail", "warn", "unknown", "excepted")
 MARKS = {
     "succeeded": "good", "degraded": "warn", "skipped": "dim", "undecided": "warn", "planned": "dim", "failed": "bad", "interrupted": "bad", "blocked": "good", "reached": "bad",
     "unknown": "warn", "critical": "bad", "high": "bad", "medium": "warn", "proven": "good", "frozen-only": "warn",
+    "fail": "bad", "warn": "warn", "excepted": "dim",
 }  # fmt: skip
 
 
@@ -158,12 +160,19 @@ def _contents(bundle: Path, verification: Verification, identities: Sequence[Any
         "processes": _fill(reader, (PROCESSES,), lambda it: map(_process, it.json(PROCESSES))),
         "sockets": _fill(reader, (SOCKETS,), lambda it: map(_socket, it.json(SOCKETS))),
         "calls": _fill(reader, (CALLS,), lambda it: (Row(()) for _ in it.lines(CALLS))),
+        "audit": _fill(
+            reader,
+            (AUDIT,),
+            lambda it: (_audited(one) for one in it.json(AUDIT)["findings"] if one["state"] in AUDIT_STATES),
+        ),
+        "vulnerabilities": _fill(reader, (AUDIT,), lambda it: _vulnerable(it.json(AUDIT)["scans"])),
+        "packages": _fill(reader, (AUDIT,), lambda it: map(_packages, it.json(AUDIT)["sboms"])),
         "gaps": _fill(reader, (), lambda it: map(_gap, it.index["gaps"])),
         "artifacts": _fill(reader, (), lambda it: map(_artifact, it.index["artifacts"])),
     }
     wanted = (RUN, PROOF, CALLS, *CHANGE_LISTS, PROCESSES, SOCKETS)
     return {
-        **tables, "unreadable": unreadable, "facts": _facts(reader, verification, run), "state": _state(run, proof),
+        **tables, "audited": reader is not None and reader.find(AUDIT) is not None, "unreadable": unreadable, "facts": _facts(reader, verification, run), "state": _state(run, proof),
         "claimed": "" if verification.key else _shown(claimed_key(bundle)), "target": _target(reader, run),
         "missing": [name for name in wanted if reader is not None and reader.find(name) is None],
     }  # fmt: skip
@@ -334,6 +343,26 @@ def _socket(row: Mapping[str, Any]) -> Row:
         return _row(row["protocol"], row.get("path", ""), "", row["state"], pids)
     ends = [f"{row[end]} port {row[f'{end}_port']}" for end in ("local", "remote")]
     return _row(row["protocol"], *ends, row["state"], pids)
+
+
+def _audited(one: Mapping[str, Any]) -> Row:
+    cells = [one[name] for name in ("state", "severity", "id", "title", "subject", "evidence")]
+    return _row(*cells, one["reason"] or one["fix"], mark=MARKS.get(str(one["state"]), ""))
+
+
+def _vulnerable(scans: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+    """What the policy refuses comes first in each scan: they are sorted by severity, not by state."""
+    for scan in scans:
+        rows = sorted(scan["vulnerabilities"], key=lambda one: one["state"] != "refused")
+        for one in rows:
+            cells = [one[name] for name in ("state", "severity", "id", "package", "version")]
+            by = f"{scan['scanner']} {scan['version']}, database of {scan['database_built'] or 'a day that it does not tell'}"
+            mark = "bad" if one["state"] == "refused" else "dim" if one["state"] == "ignored" else ""
+            yield _row(*cells, one["fixed"] or "none known", one["reason"], by, mark=mark)
+
+
+def _packages(one: Mapping[str, Any]) -> Row:
+    return _row(one["packages"], one["format"], one["tool"], one["image"], one["sha256"])
 
 
 def _gap(row: Mapping[str, Any]) -> Row:

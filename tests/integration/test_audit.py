@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
 from irkit import schemas
+from tests.fakes.scanned import image, trivy_database
 
-from .conftest import Lab
+from .conftest import WEB, Lab
 
 GOOD = (
     "--user", "1000", "--read-only", "--memory", "64m", "--cpu-shares", "512", "--pids-limit", "50", "--cap-drop", "ALL",
@@ -87,3 +92,63 @@ def test_a_bundle_answers_as_its_container_did(lab: Lab) -> None:
     live = bad(audited(lab, name))
     made = lab.irkit("snapshot", name, "--json", code=None).json
     assert bad(audited(lab, made["bundle"]["path"])) == live
+
+
+POLICY = "apiVersion: irkit/v1\nkind: AuditPolicy\n"
+
+
+def tool(name: str) -> str:
+    """The folder of a scanner."""
+    script = Path(__file__).parents[2] / "scripts" / "get-tools"
+    return str(Path(subprocess.run([script, name], capture_output=True, text=True, check=True).stdout.strip()).parent)
+
+
+def test_an_image_as_this_engine_saves_it_is_scanned_and_listed(lab: Lab, tmp_path: Path) -> None:
+    archive, _ = image()
+    lab.home.mkdir(exist_ok=True)
+    (tmp_path / "image.tar").write_bytes(archive)
+    lab.docker("load", "-q", "-i", str(tmp_path / "image.tar"))
+    try:
+        trivy_database(
+            tmp_path / "cache", {"openssl": {"CVE-2024-0001": ("3.0.13-1~deb12u1", "HIGH")}}, "2026-11-20T00:00:00Z"
+        )
+        (lab.home / "audit.yaml").write_text(POLICY + "vulnerabilities: {offline: true}\n")
+        environment = {
+            "PATH": f"{tool('trivy')}:{tool('syft')}:{os.environ['PATH']}",
+            "TRIVY_CACHE_DIR": str(tmp_path / "cache"),
+        }
+        listed = tmp_path / "web.spdx.json"
+        argv = ("audit", "irkit-test/scanned:1", "--sbom", str(listed), "--fail-on", "high", "--json")
+        found = lab.irkit(*argv, env=environment, code=3).json
+        jsonschema.validate(found, schemas.load("audit"))
+        (scan,) = found["scans"]
+        assert [(one["id"], one["package"], one["state"]) for one in scan["vulnerabilities"]] == [
+            ("CVE-2024-0001", "openssl", "refused")
+        ]
+        assert (scan["packages"], found["sboms"][0]["packages"]) == (2, 2)
+        assert json.loads(listed.read_text())["spdxVersion"].startswith("SPDX-")
+        log = json.loads(
+            lab.irkit("audit", "irkit-test/scanned:1", "--format", "sarif", env=environment, code=None).out
+        )
+        assert "CVE-2024-0001" in {one["ruleId"] for one in log["runs"][0]["results"]}
+        assert not list((lab.home / "tmp").iterdir())
+    finally:
+        lab.docker("rmi", "-f", "irkit-test/scanned:1")
+
+
+def test_a_rebuild_has_the_audit_s_decision(lab: Lab) -> None:
+    name = lab.run("unsafe", "--cap-add", "SYS_ADMIN")
+    before = json.loads(lab.docker("inspect", name))[0]["Id"]
+    lab.irkit("contain", name, code=None)
+    lab.irkit("key", "generate", "--name", "rel", "--use", "image")
+    lab.irkit("image", "sign", WEB, "--key", "rel")
+    (lab.home / "audit.yaml").write_text(POLICY + "rebuild: high\n")
+    refused = lab.irkit("rebuild", name, "--image", WEB, code=3)
+    assert "the audit stops the rebuild" in refused.err and "5.4 on" in refused.err
+    assert json.loads(lab.docker("inspect", name))[0]["Id"] == before
+    excepted = "".join(f"  - {{check: '{one}', reason: known, until: 2999-01-01}}\n" for one in ("5.4", "4.1"))
+    (lab.home / "audit.yaml").write_text(POLICY + "rebuild: high\nexceptions:\n" + excepted)
+    done = lab.irkit("rebuild", name, "--image", WEB, "--json", code=None)
+    jsonschema.validate(done.json, schemas.load("run"))
+    assert done.json["audit"]["passed"] is True and done.json["audit"]["counts"]["excepted"] == 2
+    assert json.loads(lab.docker("inspect", name))[0]["Id"] != before

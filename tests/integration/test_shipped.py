@@ -42,6 +42,7 @@ def test_evidence_only_changes_nothing(lab: Lab) -> None:
     name = lab.run("only")
     run = lab.irkit("run", "evidence-only", name, "--json", code=None).json
     assert run["bundle"]["status"] == "complete" and state(lab, name) == "running" and Path(run["report"]).is_file()
+    assert steps(run)["audit"] == "succeeded" and 'id="audit"' in Path(run["report"]).read_text(encoding="utf-8")
 
 
 def test_supply_chain_contains_every_container_of_the_image(lab: Lab) -> None:

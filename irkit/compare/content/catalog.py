@@ -4,75 +4,94 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from itertools import islice
+from typing import Any
 
-from irkit.compare.content import accounts, code, schedule, shell, sources, ssh, sudoers, system
 from irkit.compare.content.lines import Lines, split
 from irkit.compare.content.model import Entry, EntryChange, compare, problem
 
 Reader = Callable[[Lines, str], Iterator[Entry]]
-Whole = Callable[[str, bytes | None, bytes | None], list[EntryChange]]
+Whole = Callable[[str, str, bytes | None, bytes | None], list[EntryChange]]
 
 ENTRIES_LIMIT = 20_000
 PATH_LIMIT = 4096
 """PATH_MAX: no program reads its settings from a longer one."""
 
 _SSH = r"(?:.*/\.ssh/|/etc/ssh/|/etc/dropbear/|/ssh/)"
-_READERS: tuple[tuple[str, str, Reader], ...] = (
-    (r"/etc/passwd", "passwd", accounts.passwd), (r"/etc/shadow", "shadow", accounts.shadow), (r"/etc/group", "group", accounts.group),
-    (r"/etc/gshadow", "gshadow", accounts.gshadow), (r"(?:/usr/local)?/etc/sudoers(?:\.d/.*)?", "sudoers", sudoers.sudoers),
-    (r"(?:/usr/local)?/etc/doas(?:\.conf|\.d/.*\.conf)", "doas", sudoers.doas),
-    (r"/etc/crontab|/etc/cron\.d/.*|/etc/crontabs/.*|/var/spool/cron/(?!at|last)(?:crontabs/|tabs/)?[^/]*|/var/cron/tabs/.*", "cron", schedule.crontab),
-    (r"/etc/anacrontab", "anacron", schedule.anacrontab), (r"/var/spool/(?:cron/)?at(?:jobs)?/(?!\.SEQ)[^/]*", "at", schedule.at_job),
-    (r"/etc/inittab", "inittab", schedule.inittab),
-    (_SSH + r"(?:authorized_keys[^/]*|authorized_keys\.d/.*|authorized_keys/.*)", "authorized_keys", ssh.authorized_keys),
-    (_SSH + r"(?:ssh_)?known_hosts2?", "known_hosts", ssh.known_hosts), (r"/etc/ssh/sshd_config(?:\.d/.*)?", "sshd_config", ssh.config),
-    (r"/etc/ssh/ssh_config(?:\.d/.*)?|.*/\.ssh/config", "ssh_config", ssh.config),
-    (r"/etc/ld\.so\.preload", "ld.so.preload", system.preload), (r"/etc/ld\.so\.conf(?:\.d/.*)?|/etc/ld-musl-[^/]*\.path", "ld.so.conf", system.library_folders),
+_READERS: tuple[tuple[str, str, str], ...] = (
+    (r"/etc/passwd", "passwd", "accounts.passwd"), (r"/etc/shadow", "shadow", "accounts.shadow"), (r"/etc/group", "group", "accounts.group"),
+    (r"/etc/gshadow", "gshadow", "accounts.gshadow"), (r"(?:/usr/local)?/etc/sudoers(?:\.d/.*)?", "sudoers", "sudoers.sudoers"),
+    (r"(?:/usr/local)?/etc/doas(?:\.conf|\.d/.*\.conf)", "doas", "sudoers.doas"),
+    (r"/etc/crontab|/etc/cron\.d/.*|/etc/crontabs/.*|/var/spool/cron/(?!at|last)(?:crontabs/|tabs/)?[^/]*|/var/cron/tabs/.*", "cron", "schedule.crontab"),
+    (r"/etc/anacrontab", "anacron", "schedule.anacrontab"), (r"/var/spool/(?:cron/)?at(?:jobs)?/(?!\.SEQ)[^/]*", "at", "schedule.at_job"),
+    (r"/etc/inittab", "inittab", "schedule.inittab"),
+    (_SSH + r"(?:authorized_keys[^/]*|authorized_keys\.d/.*|authorized_keys/.*)", "authorized_keys", "ssh.authorized_keys"),
+    (_SSH + r"(?:ssh_)?known_hosts2?", "known_hosts", "ssh.known_hosts"), (r"/etc/ssh/sshd_config(?:\.d/.*)?", "sshd_config", "ssh.config"),
+    (r"/etc/ssh/ssh_config(?:\.d/.*)?|.*/\.ssh/config", "ssh_config", "ssh.config"),
+    (r"/etc/ld\.so\.preload", "ld.so.preload", "system.preload"), (r"/etc/ld\.so\.conf(?:\.d/.*)?|/etc/ld-musl-[^/]*\.path", "ld.so.conf", "system.library_folders"),
     (r"/etc/(?:profile|environment|bash\.bashrc|bashrc|bash_completion|zshenv|zprofile|zshrc|zlogin|csh\.\w+|ksh\.kshrc|mkshrc|shinit|rc\.local|rc\.d/rc\.local)"
      r"|/etc/(?:profile\.d|bashrc\.d|bash_completion\.d|zsh|fish|default|sysconfig|conf\.d|environment\.d|local\.d)/.*|/etc/security/pam_env\.conf"
      r"|.*/\.(?:profile|bash_profile|bash_login|bash_logout|bashrc|bash_aliases|zshrc|zshenv|zprofile|zlogin|zlogout|kshrc|ashrc|shrc|mkshrc|cshrc|tcshrc|login|logout"
-     r"|xprofile|xinitrc|xsessionrc|pam_environment)|.*/\.config/fish/.*\.fish|.*/\.ssh/(?:rc|environment)|/etc/ssh/sshrc|/etc/rc\.conf", "profile", shell.profile),
+     r"|xprofile|xinitrc|xsessionrc|pam_environment)|.*/\.config/fish/.*\.fish|.*/\.ssh/(?:rc|environment)|/etc/ssh/sshrc|/etc/rc\.conf", "profile", "shell.profile"),
     (r".*/systemd/(?:system|user|system-\w+|user-\w+)/.*\.(?:service|timer|socket|path|mount|automount|target|slice|swap|conf)"
-     r"|/etc/systemd/[^/]*\.conf(?:\.d/.*)?|/etc/systemd/[^/]*\.conf", "systemd", system.unit),
-    (r"/etc/resolv\.conf", "resolv.conf", system.resolver), (r"/etc/nsswitch\.conf", "nsswitch", system.name_services),
-    (r"/etc/pam\.conf|(?:/usr/lib|/usr/share|/etc)/pam\.d/.*", "pam", system.pam),
-    (r"/etc/apt/sources\.list(?:\.d/.*\.list)?", "apt-source", sources.apt_list), (r"/etc/apt/sources\.list\.d/.*\.sources", "apt-source", sources.apt_sources),
-    (r"/etc/apt/apt\.conf(?:\.d/.*)?", "apt-config", sources.apt_config), (r"/etc/apk/repositories(?:\.d/.*)?", "apk-source", sources.apk_repositories),
-    (r"/etc/(?:yum|dnf/dnf)\.conf|/etc/yum\.repos\.d/.*|/etc/zypp/(?:repos|services)\.d/.*", "yum-source", sources.settings),
-    (r"/etc/pip\.conf|.*/pip/pip\.conf|.*/\.pypirc|.*/(?:\.config/)?uv/uv\.toml", "pip-config", sources.settings), (r".*/\.?npmrc|.*/\.yarnrc(?:\.yml)?", "npm-config", sources.settings),
-    (r"/etc/gitconfig|.*/\.gitconfig|.*/\.config/git/config|.*/(?:\.git|[^/]*\.git)/config|.*/\.git/modules/.*/config", "git-config", sources.git_config),
-    (r".*/\.htaccess|.*/\.user\.ini|.*/php[^/]*\.ini|.*/php/(?:[\d.]+/\w+/)?conf\.d/.*\.ini", "php-config", sources.php_settings),
-    (r".*/(?:site|dist)-packages/[^/]*\.pth", "python-start", code.python_path),
+     r"|/etc/systemd/[^/]*\.conf(?:\.d/.*)?|/etc/systemd/[^/]*\.conf", "systemd", "system.unit"),
+    (r"/etc/resolv\.conf", "resolv.conf", "system.resolver"), (r"/etc/nsswitch\.conf", "nsswitch", "system.name_services"),
+    (r"/etc/pam\.conf|(?:/usr/lib|/usr/share|/etc)/pam\.d/.*", "pam", "system.pam"),
+    (r"/etc/apt/sources\.list(?:\.d/.*\.list)?", "apt-source", "sources.apt_list"), (r"/etc/apt/sources\.list\.d/.*\.sources", "apt-source", "sources.apt_sources"),
+    (r"/etc/apt/apt\.conf(?:\.d/.*)?", "apt-config", "sources.apt_config"), (r"/etc/apk/repositories(?:\.d/.*)?", "apk-source", "sources.apk_repositories"),
+    (r"/etc/(?:yum|dnf/dnf)\.conf|/etc/yum\.repos\.d/.*|/etc/zypp/(?:repos|services)\.d/.*", "yum-source", "sources.settings"),
+    (r"/etc/pip\.conf|.*/pip/pip\.conf|.*/\.pypirc|.*/(?:\.config/)?uv/uv\.toml", "pip-config", "sources.settings"), (r".*/\.?npmrc|.*/\.yarnrc(?:\.yml)?", "npm-config", "sources.settings"),
+    (r"/etc/gitconfig|.*/\.gitconfig|.*/\.config/git/config|.*/(?:\.git|[^/]*\.git)/config|.*/\.git/modules/.*/config", "git-config", "sources.git_config"),
+    (r".*/\.htaccess|.*/\.user\.ini|.*/php[^/]*\.ini|.*/php/(?:[\d.]+/\w+/)?conf\.d/.*\.ini", "php-config", "sources.php_settings"),
+    (r".*/(?:site|dist)-packages/[^/]*\.pth", "python-start", "code.python_path"),
 )  # fmt: skip
-_WHOLE: tuple[tuple[str, str, Whole], ...] = (
-    (r"/etc/cron\.(?:hourly|daily|weekly|monthly|yearly)/.*|/etc/periodic/.*", "cron-script", partial(shell.script, "cron-script")),
+_WHOLE: tuple[tuple[str, str, str], ...] = (
+    (r"/etc/cron\.(?:hourly|daily|weekly|monthly|yearly)/.*|/etc/periodic/.*", "cron-script", "shell.script"),
     (r"/etc/(?:init\.d|rc\.d|rc[0-6S]\.d|init|runit|sv|service|s6-overlay|s6|s6-rc|services\.d|cont-init\.d|cont-finish\.d|fix-attrs\.d|my_init\.d)/.*"
      r"|/etc/(?:update-motd\.d|network/if-[\w-]*\.d|networkd-dispatcher|NetworkManager/dispatcher\.d|dhcp/dhclient-[\w-]*|ppp/ip-[\w.-]*|logrotate\.d|acpi|udev/rules\.d)/.*"
-     r"|.*/\.config/autostart/.*|/etc/xdg/autostart/.*", "init", partial(shell.script, "init")),
-    (r"/docker-entrypoint(?:\.sh|\.d/.*|-[\w.-]*/.*)?|(?:/usr/local/bin|/usr/bin|/opt|/app)?/(?:docker-)?(?:entrypoint|start|init|run)(?:\.sh)?", "entrypoint", partial(shell.script, "entrypoint")),
-    (r".*/\.git/(?:modules/.*/)?hooks/(?!.*\.sample$)[^/]*|.*/[^/]*\.git/hooks/(?!.*\.sample$)[^/]*|.*/git-core/templates/hooks/(?!.*\.sample$)[^/]*", "git-hook", partial(shell.script, "git-hook")),
-    (r".*/(?:sitecustomize|usercustomize)\.pyc?", "python-start", partial(shell.script, "python-start")),
-    (r".*/security/pam_[^/]*\.so", "pam-module", partial(code.module, "pam-module")),
-    (r"/etc/apt/trusted\.gpg(?:\.d/.*)?|/etc/apk/keys/.*|/etc/pki/rpm-gpg/.*|/usr/share/keyrings/.*|/etc/apt/keyrings/.*", "package-key", partial(code.module, "package-key")),
-    (r"(?i:.*\.(?:php\d?|phtml|phar|pht|phps|jsp|jspx|jspf|asp|aspx|ashx|asmx|asa|cer|cfm)|.*/cgi-bin/.*)", "web", code.web_page),
+     r"|.*/\.config/autostart/.*|/etc/xdg/autostart/.*", "init", "shell.script"),
+    (r"/docker-entrypoint(?:\.sh|\.d/.*|-[\w.-]*/.*)?|(?:/usr/local/bin|/usr/bin|/opt|/app)?/(?:docker-)?(?:entrypoint|start|init|run)(?:\.sh)?", "entrypoint", "shell.script"),
+    (r".*/\.git/(?:modules/.*/)?hooks/(?!.*\.sample$)[^/]*|.*/[^/]*\.git/hooks/(?!.*\.sample$)[^/]*|.*/git-core/templates/hooks/(?!.*\.sample$)[^/]*", "git-hook", "shell.script"),
+    (r".*/(?:sitecustomize|usercustomize)\.pyc?", "python-start", "shell.script"),
+    (r".*/security/pam_[^/]*\.so", "pam-module", "code.module"),
+    (r"/etc/apt/trusted\.gpg(?:\.d/.*)?|/etc/apk/keys/.*|/etc/pki/rpm-gpg/.*|/usr/share/keyrings/.*|/etc/apt/keyrings/.*", "package-key", "code.module"),
+    (r"(?i:.*\.(?:php\d?|phtml|phar|pht|phps|jsp|jspx|jspf|asp|aspx|ashx|asmx|asa|cer|cfm)|.*/cgi-bin/.*)", "web", "code.web_page"),
 )  # fmt: skip
-_R = tuple((re.compile(pattern, re.DOTALL), file, reader) for pattern, file, reader in _READERS)
-_W = tuple((re.compile(pattern, re.DOTALL), file, whole) for pattern, file, whole in _WHOLE)
-_ANY = re.compile("|".join(f"(?:{pattern})" for pattern, _, _ in (*_READERS, *_WHOLE)), re.DOTALL)
-"""One question for all, because nearly all paths are none of them."""
-FILES = tuple(dict.fromkeys((*(file for _, file, _ in _R), "hosts", *(file for _, file, _ in _W))))
+FILES = tuple(dict.fromkeys((*(file for _, file, _ in _READERS), "hosts", *(file for _, file, _ in _WHOLE))))
 """All kinds of files that an :class:`EntryChange` may name."""
+
+
+@cache
+def _any() -> re.Pattern[str]:
+    """One question for all, because nearly all paths are none of them."""
+    return re.compile("|".join(f"(?:{pattern})" for pattern, _, _ in (*_READERS, *_WHOLE)), re.DOTALL)
+
+
+def _fits(pattern: str, path: str) -> bool:
+    return _compiled(pattern).fullmatch(path) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
+
+
+@cache
+def _load(name: str) -> Any:
+    """``MODULE.FUNCTION`` of this package, imported when a file of its kind was changed."""
+    module, _, function = name.partition(".")
+    return getattr(import_module(f"irkit.compare.content.{module}"), function)
 
 
 def kind_of(path: str) -> str | None:
     """Which kind of file a path is (one of :data:`FILES`); ``None``: its entries mean nothing to irkit.  Cheap: asked for every change."""
     if path == "/etc/hosts":
         return "hosts"
-    if len(path) > PATH_LIMIT or not _ANY.fullmatch(path):
+    if len(path) > PATH_LIMIT or not _any().fullmatch(path):
         return None
-    return next((file for pattern, file, _ in (*_R, *_W) if pattern.fullmatch(path)), None)
+    return next((file for pattern, file, _ in (*_READERS, *_WHOLE) if _fits(pattern, path)), None)
 
 
 def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collection[str] = ()) -> list[EntryChange]:
@@ -84,13 +103,14 @@ def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collec
     if before == after or kind_of(path) is None:
         return []
     if path == "/etc/hosts":
-        return _by_entries("hosts", partial(system.hosts, own=own), path, before, after)
-    for pattern, file, reader in _R:
-        if pattern.fullmatch(path):
-            return _by_entries(file, reader, path, before, after)
-    for pattern, _, whole in _W:
-        if pattern.fullmatch(path):
-            return whole(path, before, after)
+        return _by_entries("hosts", partial(_load("system.hosts"), own=own), path, before, after)
+    for pattern, file, reader in _READERS:
+        if _fits(pattern, path):
+            return _by_entries(file, _load(reader), path, before, after)
+    for pattern, file, name in _WHOLE:
+        if _fits(pattern, path):
+            whole: Whole = _load(name)
+            return whole(file, path, before, after)
     return []
 
 

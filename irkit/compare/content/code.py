@@ -18,7 +18,7 @@ _ROOT = re.compile(
 _SUSPICIOUS = ("exec-request", "variable-call", "known-shell")
 
 
-def web_page(path: str, before: bytes | None, after: bytes | None) -> list[EntryChange]:
+def web_page(file: str, path: str, before: bytes | None, after: bytes | None) -> list[EntryChange]:
     """One entry for a page of code (PHP, JSP, ASP, CGI).
 
     ``language``, ``web_root`` (its path is one that web servers commonly serve), ``size``; ``signs`` (what it holds now) and
@@ -39,7 +39,7 @@ def web_page(path: str, before: bytes | None, after: bytes | None) -> list[Entry
         "language": shown.interpreter, "type": shown.type, "web_root": bool(_ROOT.search(path)), "size": len(after or b""), "signs": tuple(new),
         "signs_new": fresh, "suspicious": suspicious and bool(fresh), "incomplete": len(after or b"") > TEXT_LIMIT, **{f"count_{name.replace('-', '_')}": count for name, count in new.items()},
     }  # fmt: skip
-    return [EntryChange("web", change, printable(path, 300), clean(facts), 0)]
+    return [EntryChange(file, change, printable(path, 300), clean(facts), 0)]
 
 
 def python_path(lines: Lines, _path: str) -> Iterator[Entry]:

@@ -6,7 +6,8 @@ Each pattern is linear (no nested repetition), and is run on bounded text.  An a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import islice
 
 from irkit.compare.content.model import Fact
@@ -48,12 +49,7 @@ _WEB = {
     "quiet": r"error_reporting\s{0,8}\(\s{0,8}0|@ini_set|@eval|set_time_limit\s{0,8}\(\s{0,8}0",
     "known-shell": r"\b(?:c99shell|r57shell|b374k|wso\s{0,2}[\d.]{1,5}|weevely|FilesMan|antSword|behinder|godzilla|phpspy|reGeorg)\b",
 }  # fmt: skip
-_C = {
-    name: re.compile(pattern, re.IGNORECASE if name in ("download", "miner") else 0)
-    for name, pattern in _COMMANDS.items()
-}
-_W = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _WEB.items()}
-_DENSE = re.compile(r"[A-Za-z0-9+/=]{400}|(?:\\x[0-9a-fA-F]{2}){60}|(?:chr\(\d{1,3}\)\s?\.\s?){20}")
+_DENSE = r"[A-Za-z0-9+/=]{400}|(?:\\x[0-9a-fA-F]{2}){60}|(?:chr\(\d{1,3}\)\s?\.\s?){20}"
 _WORDS = {
     "download": ("curl", "wget", "fetch", "aria2c", "download", "tftp", "ftpget", "urlopen", "urlretrieve"), "pipe-to-shell": ("|",),
     "reverse-shell": ("/dev/", "nc", "socat", "bash", "pty.", "mkfifo", "fsockopen", "io::"), "base64": ("base64", "openssl", "b64decode", "xxd"),
@@ -74,8 +70,20 @@ def command_signs(text: str) -> tuple[str, ...]:
     text = searched(text)
     lowered = text.lower()
     return tuple(
-        name for name, pattern in _C.items() if any(word in lowered for word in _WORDS[name]) and pattern.search(text)
+        name for name in SIGNS if any(word in lowered for word in _WORDS[name]) and _command(name).search(text)
     )
+
+
+@cache
+def _command(name: str) -> re.Pattern[str]:
+    return re.compile(_COMMANDS[name], re.IGNORECASE if name in ("download", "miner") else 0)
+
+
+@cache
+def _web() -> Mapping[str, re.Pattern[str]]:
+    return {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _WEB.items()} | {
+        "encoded-block": re.compile(_DENSE)
+    }
 
 
 def command_facts(command: str) -> dict[str, Fact]:
@@ -86,8 +94,7 @@ def command_facts(command: str) -> dict[str, Fact]:
 def web_counts(text: str, limit: int = 1000) -> dict[str, int]:
     """How often each of :data:`WEB_SIGNS` stands in a page's code, at most ``limit`` times each."""
     text = searched(text)
-    found = {name: _count(pattern, text, limit) for name, pattern in _W.items()}
-    found["encoded-block"] = _count(_DENSE, text, limit)
+    found = {name: _count(pattern, text, limit) for name, pattern in _web().items()}
     found["long-line"] = sum(len(line) > LONG_LINE for line in text.split("\n"))
     return {name: count for name, count in found.items() if count}
 

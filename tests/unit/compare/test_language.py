@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irkit import documents, schemas
-from irkit.compare import rules_schema, vocabulary
-from irkit.compare.patterns import BadPattern, Regex, fixed, glob
-from irkit.compare.rules import Facts, RuleSet, Timings, evaluate, load_rules, read_rules, rules_of
+from irkit import documents, resources, schemas
+from irkit.compare import noise, rules_schema, vocabulary
+from irkit.compare.patterns import BadPattern, Regex, any_of, fixed, glob
+from irkit.compare.rules import FOLDER, TEST_SUFFIX, Facts, RuleSet, Timings, evaluate, load_rules, read_rules, rules_of
 from irkit.compare.vocabulary import KINDS
 from irkit.errors import PlaybookInvalid
 
@@ -295,3 +295,27 @@ def test_100_000_changes_are_cheap() -> None:
     start = time.process_time()
     assert not [one for each in facts for one in evaluate(SHIPPED, each)]
     assert (time.process_time() - start) / len(facts) < 100e-6
+
+
+def test_every_shipped_pattern_compiles() -> None:
+    """The shipped rules and noise are loaded without compiling their patterns: here each is."""
+    for folder, read in ((FOLDER, rules_of), (noise.FOLDER, noise.noise_of)):
+        for path in resources.shipped(folder).glob("*.yaml"):
+            if not path.name.endswith(TEST_SUFFIX):
+                assert list(read(documents.load(path)[0]))
+
+
+def test_a_pattern_that_is_compiled_later_holds_the_same() -> None:
+    """And what can't be compiled says so at last when it is used."""
+    for text in ("ab\ncd", "", "\udcff"):
+        assert Regex("^c", later=True).search(text) is Regex("^c").search(text)
+    with pytest.raises(BadPattern):
+        Regex("(", later=True).search("")
+
+
+def test_several_patterns_are_one() -> None:
+    """And each by itself where one would be too large."""
+    (one,) = any_of([Regex("^a$"), Regex("b|c")])
+    assert [one.search(text) for text in ("a", "xc", "ax")] == [True, True, False]
+    large = [Regex(f"{letter}" * 2500) for letter in "ab"]
+    assert any_of(large) == tuple(large)
