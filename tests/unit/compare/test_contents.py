@@ -77,7 +77,7 @@ def test_a_deleted_text(tmp_path: Path) -> None:
 
 
 def test_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is digested; only the beginning is looked at, and no text is made of it."""
+    """All is digested; only the beginning is looked at and searched."""
     monkeypatch.setattr(contents, "BLOCK", 8)
     monkeypatch.setattr(contents, "WHOLE", 24)
     monkeypatch.setattr(contents, "TEXT", 16)
