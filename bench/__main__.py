@@ -325,6 +325,12 @@ def _diff() -> None:
     diff.main()
 
 
+def _rules() -> None:
+    from bench import rules
+
+    rules.main()
+
+
 def _storage() -> None:
     from bench import storage
 
@@ -333,7 +339,7 @@ def _storage() -> None:
 
 PARTS = {
     "contain": _contain, "snapshot": _snapshot, "runner": runner, "volatile": _volatile, "crowd": _crowd, "memory": _memory, "diff": _diff,
-    "storage": _storage,
+    "rules": _rules, "storage": _storage,
 }  # fmt: skip
 """``python -m bench PART…``; all of them, in this order, when none is named."""
 

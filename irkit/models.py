@@ -135,7 +135,8 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk) or ``tmpfs``.
+    """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk), ``tmpfs``, ``volume``,
+    or ``mount`` (a file that the engine writes and mounts).
 
     ``moved_from``: the name in the image of a folder that was renamed, where the overlay says so (a redirect).
     ``opaque``: a folder that was removed and made anew, which hides all that the image had in it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from dataclasses import dataclass
 
 PATH_LIMIT = 4096
@@ -50,6 +51,8 @@ DATABASE_PATHS: tuple[DatabasePath, ...] = (
 """All that :func:`irkit.compare.packages.read_packages` reads."""
 DATABASE_BUDGET = 256 * MIB
 """Bytes of all of them that are worth keeping: keep in the order of the list, and name what is left out as a gap."""
+BYTECODE = re.compile(r"(?P<folder>.*)/__pycache__/(?P<name>[^/]+?)\.[^./]+-\d+(?:\.opt-\d)?\.pyc")
+"""``/lib/__pycache__/x.cpython-311.opt-1.pyc`` (PEP 3147, PEP 488)."""
 
 
 def is_database(path: str) -> DatabasePath | None:

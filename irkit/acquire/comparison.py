@@ -6,8 +6,10 @@ Taken by the same collectors as evidence is, so that `irkit diff NAME` and `irki
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 
+from irkit.acquire.engine_files import acquire_engine_files
 from irkit.acquire.export import acquire_by_api
 from irkit.acquire.filesystem import acquire_changes, acquire_tmpfs, bound
 from irkit.acquire.host import HostView, locate
@@ -28,10 +30,13 @@ CONTENT_LIMIT = 4 * 1024 * 1024 * 1024
 VOLUMES = Choice(1024 * 1024 * 1024, 200_000)
 
 
-def acquire_comparison(engine: Engine, container: Container, writer: BundleWriter, *, volumes: bool = True) -> None:
+def acquire_comparison(
+    engine: Engine, container: Container, writer: BundleWriter, seen: Callable[[Change], None], *, volumes: bool = True
+) -> None:  # fmt: skip
     """Fill ``writer`` with changes, tmpfs, volumes, processes, sockets and the engine's two documents, and its index.
 
     The container may be running, frozen or stopped; of a stopped one there is only what is on disk, and that is a gap.
+    ``seen`` is told each change on disk and in tmpfs as it is read.
     Raises ``StorageError``.
     """
     origin = Origin("engine-state", f"container {container.id}", "engine API: inspect")
@@ -40,31 +45,28 @@ def acquire_comparison(engine: Engine, container: Container, writer: BundleWrite
         writer.add_json("engine/image.json", engine.image(container.image_id).raw, origin)
     except EngineError as error:
         writer.gap("engine-state", "the image", error.message)
+    acquire_engine_files(container, engine.local, writer)
     view = locate(container)
-    seen = view if isinstance(view, HostView) else None
-    layers = find_layers(container, seen)
+    there = view if isinstance(view, HostView) else None
+    layers = find_layers(container, there)
     if isinstance(layers, str):
         acquire_by_api(engine, container, writer, CONTENT_LIMIT, layers)
     else:
-        acquire_changes(layers, writer, CONTENT_LIMIT, _ignore)
-    if seen is None:
-        writer.gap("processes", "processes, sockets and tmpfs", str(view))
+        acquire_changes(layers, writer, CONTENT_LIMIT, seen)
+    if not isinstance(view, HostView):
+        writer.gap("processes", "processes, sockets and tmpfs", view)
     else:
-        _alive(seen, container, writer)
+        _alive(view, container, writer, seen)
     if volumes and container.raw.get("Mounts"):
-        acquire_volumes(engine, container, seen, writer, VOLUMES)
+        acquire_volumes(engine, container, there, writer, VOLUMES)
     target = {"id": container.id, "name": container.name, "image": container.image_ref, "image_id": container.image_id}
     facts = {"target": {**target, "engine": engine.endpoint}, "taken": now()}
     writer.put(names.INDEX, json.dumps(writer.index(facts)).encode())
 
 
-def _alive(view: HostView, container: Container, writer: BundleWriter) -> None:
+def _alive(view: HostView, container: Container, writer: BundleWriter, seen: Callable[[Change], None]) -> None:
     with suppress(ProcessLookupError):  # it ended meanwhile: each collector says what it missed
         rows = acquire_processes(view, writer)
         acquire_network(view, writer, rows)
         acquire_mapped(view, writer, CONTENT_LIMIT)
-        acquire_tmpfs(view, writer, CONTENT_LIMIT, _ignore, bound(container))
-
-
-def _ignore(change: Change) -> None:
-    """Nobody needs to see the changes while they are written."""
+        acquire_tmpfs(view, writer, CONTENT_LIMIT, seen, bound(container))

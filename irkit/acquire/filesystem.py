@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import facts_of, open_folder, walk
@@ -12,7 +13,7 @@ from irkit.acquire.host import HostView, Mount
 from irkit.acquire.layers import Layers
 from irkit.acquire.lower import Lower
 from irkit.acquire.overlay import scan
-from irkit.acquire.package_files import Places, keep
+from irkit.acquire.package_files import Places, Sources, keep
 from irkit.acquire.taker import ORIGINALS_LIMIT, DigestTaker, TarTaker
 from irkit.engine.interface import Container
 from irkit.errors import StorageError
@@ -88,18 +89,27 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
     ):
         originals = TarTaker(old, note, min(limit, ORIGINALS_LIMIT), checkpoint=writer.checkpoint)
         taker = TarTaker(sink, note, limit, originals, writer.checkpoint)
-        places = Places()
+        places, sources = Places(), Sources()
+        kept: list[dict[str, Any]] = []
 
         def databases(lower: Lower) -> None:
             keep(lower, places, originals.keep_always, note)
+            for entry in sources.files(lower):
+                kept.append({**text_fields("path", entry.path), "size": entry.size, "mtime_ns": entry.info.st_mtime_ns})
 
         for change in scan(layers, taker, note, databases):
             places.see(change.path)
+            sources.see(change.path)
             _write_line(lines, change)
             seen(change)
             count += 1
         finish(taker, sink)
         originals.close()
+    if kept:
+        origin = Origin(collector, "the image's sources of bytecode", method, LINES_TYPE)
+        with writer.sink("filesystem/sources.jsonl", origin) as lines:
+            for row in kept:
+                lines.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
     return count
 
 

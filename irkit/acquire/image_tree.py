@@ -5,17 +5,19 @@ Layers are applied as the OCI image-spec, layer.md, says.  The archive is spoole
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from irkit.acquire.tarscan import Found, TarScan
 from irkit.errors import EvidenceAltered
 from irkit.models import FileFacts
+from irkit.streams import StreamReader
 
 BLOCK = 1024 * 1024
 PIECE = 128
@@ -177,3 +179,20 @@ def _apply(tree: dict[str, FileFacts], members: Iterator[Found], name: str) -> N
         beneath = tuple(gone)
         for path in [path for path in tree if path.startswith(beneath) and path not in new]:
             del tree[path]
+
+
+def read_files(archive: BinaryIO, name: str, sizes: Container[int]) -> Iterator[BinaryIO]:
+    """The regular files of these sizes in any layer, as streams: each can be read until the next one is asked for.
+
+    Whoever wants a file knows it by its digest.  Raises ``EvidenceAltered``.
+    """
+    try:
+        with tarfile.open(fileobj=archive, mode="r:", errors="surrogateescape") as tar:
+            for layer in _layers(tar, name):
+                stream = io.BufferedReader(StreamReader(_decoded(_blocks(layer))), BLOCK)
+                with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape") as inner:
+                    for member in inner:
+                        if member.isreg() and member.size in sizes:
+                            yield _file(inner, member)
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise EvidenceAltered(f"the saved image {name} can't be read: {error}") from error

@@ -36,7 +36,8 @@ class _Folder:
 
 
 @contextmanager
-def _opened(layers: Layers, note: Note) -> Iterator[tuple[int, Lower]]:
+def opened(layers: Layers, note: Note) -> Iterator[tuple[int, Lower]]:
+    """The upper directory and the layers below it, until the end of the block.  Raises ``OSError`` for the upper one."""
     with ExitStack() as stack:
         upper = stack.enter_context(open_folder(layers.upper))
         folders = []
@@ -61,7 +62,7 @@ def scan(
     ``note`` is told what could not be read and why; ``last`` gets the image's layers at the end, while they are open.
     Raises ``OSError`` when the upper folder itself can't be opened.
     """
-    with _opened(layers, note) as (upper, lower):
+    with opened(layers, note) as (upper, lower):
         yield from _Scan(lower, taker, note).run(upper, layers.marks)
         last(lower)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from irkit.acquire.beneath import Entry
 from irkit.acquire.lower import Hit, Lower
-from irkit.package_paths import DATABASE_BUDGET, DATABASE_PATHS, is_database
+from irkit.package_paths import BYTECODE, DATABASE_BUDGET, DATABASE_PATHS, is_database
 
 FIXED = tuple(one.pattern for one in DATABASE_PATHS if "*" not in one.pattern)
 FOLDERS = ("/var/lib/dpkg/status.d", "/var/lib/dpkg/info")
@@ -63,6 +63,32 @@ def keep(lower: Lower, places: Places, take: Callable[[Entry], None], gap: Calla
             continue
         left -= entry.size
         take(entry)
+
+
+SOURCES_LIMIT = 200_000
+
+
+class Sources:
+    """The image's sources of bytecode that is new or changed, so that it can be told whether it fits to one."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+        self._count = 0
+
+    def see(self, path: str) -> None:
+        """One more change."""
+        if path.endswith(".pyc") and self._count < SOURCES_LIMIT and (found := BYTECODE.fullmatch(path)):
+            self._names.setdefault(found["folder"], set()).add(f"{found['name']}.py")
+            self._count += 1
+
+    def files(self, lower: Lower) -> Iterator[Entry]:
+        """Those that the image has.  An entry can be used until the next one is asked for."""
+        for folder, names in sorted(self._names.items()):
+            hit = at(lower, folder)
+            for name in sorted(names) if hit is not None and hit.below else ():
+                found = lower.find(hit.below, f"{folder}/{name}", name) if hit is not None else None
+                if found is not None and found.entry.kind == "file":
+                    yield found.entry
 
 
 def at(lower: Lower, path: str) -> Hit | None:

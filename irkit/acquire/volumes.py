@@ -18,7 +18,9 @@ from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import Entry, facts_of, open_folder, walk
 from irkit.acquire.filesystem import LAYER_TYPE, LINES_TYPE, Notes, finish
 from irkit.acquire.host import HostView
+from irkit.acquire.layers import find_layers
 from irkit.acquire.taker import TarTaker
+from irkit.acquire.volume_image import acquire_volume_image
 from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin
@@ -116,7 +118,14 @@ def acquire_volumes(
             mount = Mounted.of(raw)
             if mount.type == "tmpfs":
                 continue  # the tmpfs collector's
-            row: dict[str, Any] = {"number": number, **mount.to_json(), "taken": False, "why": "", "entries": 0}
+            row: dict[str, Any] = {
+                "number": number,
+                **mount.to_json(),
+                "taken": False,
+                "whole": False,
+                "why": "",
+                "entries": 0,
+            }
             rows.append(row)
             row["why"] = refusal(mount, choice, root, _device(engine, mount))
             if row["why"]:
@@ -127,16 +136,34 @@ def acquire_volumes(
                     row["how"] = how
                     found = _entries(folder, mount.destination.rstrip("/"), name, note)
                     row["entries"] = _take(found, mount, number, writer, state, note)
-                    row["taken"] = True
+                    row["taken"], row["whole"] = True, state.files_left > 0
             except OSError as error:
                 row["why"] = f"can't be read: {error.strerror or error}"
                 note(f"{mount.destination} ({mount.name or mount.source})", row["why"])
+        _image(before, view, writer, rows, note)
     writer.add_json(
         "volumes/index.json",
         {"schema": "irkit.volumes/v1", "mounts": rows},
         Origin(COLLECTOR, f"container {before.id}", "engine API: inspect"),
     )
     return sum(int(row["entries"]) for row in rows)
+
+
+def _image(
+    before: Container, view: HostView | None, writer: BundleWriter, rows: list[dict[str, Any]], note: Callable[[str, str], None]
+) -> None:  # fmt: skip
+    """What the image has where volumes that were taken are mounted: without it, all that is in them counts as added."""
+    points = [str(row["destination"]).rstrip("/") for row in rows if row["taken"] and row["type"] == "volume"]
+    if not points:
+        return
+    layers = find_layers(before, view)
+    try:
+        if not isinstance(layers, str):
+            acquire_volume_image(layers, before, points, writer, note)
+            return
+    except OSError as error:
+        layers = f"the image's layers can't be read: {error.strerror or error}"
+    note("what the image has in volumes", f"{layers}: all that is in them counts as added")
 
 
 def _device(engine: Engine, mount: Mounted) -> str:

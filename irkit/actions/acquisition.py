@@ -23,9 +23,11 @@ def processes(ctx: Context, _: Mapping[str, Any]) -> Result:
 
 
 def network(ctx: Context, _: Mapping[str, Any]) -> Result:
-    """Sockets and tables."""
+    """Sockets and tables, and the engine's own files of names."""
+    from irkit.acquire.engine_files import acquire_engine_files
     from irkit.acquire.netstate import acquire_network
 
+    acquire_engine_files(ctx.before, ctx.engine.local, ctx.writer)
     view = ctx.host_view
     if view is None:
         return _unseen(ctx, "network-state")

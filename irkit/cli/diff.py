@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from irkit.cli.diff_sides import Opening, Side, opened, same_image, save, tree_of
+from irkit.cli.diff_progress import Progress
+from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.cli.options import engine_option, identity_option, json_option, passphrase_source
 from irkit.errors import ExitCode, UsageProblem
 from irkit.models import SEVERITIES
@@ -51,6 +52,9 @@ Examples:
 )  # fmt: skip
 @click.option("--yara/--no-yara", default=True, help="Scan changed files by YARA rules.  [default: yara]")
 @click.option("--volumes/--no-volumes", default=True, help="Read a container's volumes, too.  [default: volumes]")
+@click.option(
+    "--progress/--no-progress", "progress", default=None, help="Say on stderr how far it is.  [default: on a terminal]"
+)  # fmt: skip
 @click.option("--timings", is_flag=True, help="Say what each rule cost.")
 @click.option(
     "--save-baseline", "baseline", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -71,7 +75,7 @@ Examples:
 @json_option
 def command(
     subject: str, against: str | None, form: str, everything: bool, names: bool, fail_on: str, lists: tuple[Path, ...], yara: bool,
-    volumes: bool, timings: bool, baseline: Path | None, trusted: Path | None, seal_key: str, identity: tuple[Path, ...],
+    volumes: bool, progress: bool | None, timings: bool, baseline: Path | None, trusted: Path | None, seal_key: str, identity: tuple[Path, ...],
     engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """What changed, and what it means: findings by rules, YARA and indicators, noise folded and counted.
@@ -85,13 +89,13 @@ def command(
     from irkit.compare.verdicts import Verdicts
 
     form = "json" if as_json else form
-    how = Opening(engine, trusted, identity, volumes)
+    how = Opening(engine, trusted, identity, volumes, Progress(progress))
     clock = Timings() if timings else None
     found = Comparison(Verdicts.load(lists, timings=clock, yara=yara), diffs=form == "unified")
     with ExitStack() as stack:
         side = stack.enter_context(opened(subject, how))
         other = stack.enter_context(opened(against, how)) if against else None
-        rows = compared(found, side, other, how)
+        rows = how.progress.count("judging, changes", compared(found, side, other, how, stack), total(side, other))
         WRITERS[form](rows, found, Shown(side.name, other.name if other else "its image", everything, names))
         if clock is not None:
             _print_timings(clock)
@@ -105,7 +109,14 @@ def command(
     return ExitCode.GAPS if found.gaps else ExitCode.DONE
 
 
-def compared(found: Comparison, side: Side, other: Side | None, how: Opening) -> Iterator[Row]:
+def total(side: Side, other: Side | None) -> int:
+    """How many changes there will be; 0 where only the comparison itself can tell."""
+    if side.evidence is None or other is not None:
+        return 0
+    return side.evidence.inventory.count
+
+
+def compared(found: Comparison, side: Side, other: Side | None, how: Opening, stack: ExitStack) -> Iterator[Row]:
     """The rows of one side against another, or against its own image.  Raises ``UsageProblem``."""
     if side.evidence is None and other is None:
         raise UsageProblem(f"{side.name} is an image: say what to hold it against", hint="--against IMAGE")
@@ -114,7 +125,8 @@ def compared(found: Comparison, side: Side, other: Side | None, how: Opening) ->
     assert other is not None  # noqa: S101 - for the type only
     if side.evidence is not None and same_image(side, other):
         return found.of_evidence(side.evidence, other.evidence)
-    return found.of_trees(tree_of(other, how), tree_of(side, how))
+    whole = stack.enter_context(as_one(side, other, how))
+    return found.of_evidence(whole, other.evidence, disk=False)
 
 
 def _failed(found: Comparison, fail_on: str) -> bool:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from irkit.cli.diff_progress import Progress
 from irkit.errors import EngineError, EvidenceAltered, NotFound, UsageProblem
 from irkit.home import home, private_folder
 from irkit.models import FileFacts
 
 if TYPE_CHECKING:
+    from irkit.acquire.tree_comparison import Contents
     from irkit.compare.evidence import Evidence
-    from irkit.engine.interface import Engine
+    from irkit.engine.interface import Engine, Image
     from irkit.evidence.writer import BundleWriter
 
 IMAGE = "image:"
@@ -29,6 +33,7 @@ class Opening:
     key: Path | None = None
     identities: tuple[Path, ...] = ()
     volumes: bool = True
+    progress: Progress = field(default_factory=lambda: Progress(False))
 
 
 @dataclass(slots=True)
@@ -112,7 +117,13 @@ def _live(engine: Engine, reference: str, how: Opening, stack: ExitStack) -> Sid
     container = engine.container(reference)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diff-", dir=private_folder(home() / "tmp")))
     writer = BundleWriter(Path(folder) / "bundle")
-    acquire_comparison(engine, container, writer, volumes=how.volumes)
+    reading = itertools.count(1)
+    how.progress.tell("reading the container, changes", 0)
+    acquire_comparison(
+        engine, container, writer, lambda _: how.progress.tell("reading the container, changes", next(reading)),
+        volumes=how.volumes,
+    )  # fmt: skip
+    how.progress.end()
     evidence = Evidence(BundleReader(writer.folder))
     return Side(container.name, evidence, writer=writer, layers=_layers(evidence.image))
 
@@ -124,29 +135,107 @@ def same_image(one: Side, other: Side) -> bool:
     return bool(one.image_ref) and one.image_ref == other.image_ref
 
 
-def tree_of(side: Side, how: Opening) -> dict[str, FileFacts]:
-    """A side's whole file tree, its image's by the engine's save.  Raises ``UsageProblem`` when it can't be had."""
-    from irkit.compare.against import changed_tree
-    from irkit.engine.connect import open_engine
+@contextmanager
+def as_one(side: Side, other: Side, how: Opening) -> Iterator[Evidence]:
+    """A side as if ``other``, of another image, were its image: changes with their contents, and what only it has.
 
-    try:
-        tree = _image_tree(open_engine(how.engine), side.image_ref)
-    except EngineError as error:
-        raise UsageProblem(
-            f"{side.name}: its image {side.image_ref or '?'} is needed, and this engine does not give it: {error.message}",
-            hint="two sides of the same image are compared without it",
-        ) from error
-    return tree if side.evidence is None else changed_tree(tree, side.evidence.changes())
+    Raises ``UsageProblem`` when an image can't be had.
+    """
+    from irkit.acquire.tree_comparison import Contents, databases_of, wanted, write_trees
+    from irkit.compare.against import tree_changes
+    from irkit.compare.evidence import Evidence
+    from irkit.evidence import names
+    from irkit.evidence.reader import BundleReader
+    from irkit.evidence.writer import BundleWriter
+
+    with ExitStack() as stack:
+        was, now = (_Whole.of(one, how, stack) for one in (other, side))
+        changes = list(tree_changes(was.tree, now.tree))
+        databases = databases_of(was.tree)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="diff-", dir=private_folder(home() / "tmp")))
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+        contents = Contents(spool, wanted(changes, databases))
+        for one in (was, now):
+            one.files(contents)
+        writer = BundleWriter(Path(folder) / "bundle")
+        write_trees(changes, databases, contents, writer)
+        facts = _beside(side, was, now, writer)
+        writer.put(names.INDEX, json.dumps(writer.index(facts)).encode())
+        yield Evidence(BundleReader(writer.folder))
 
 
-def _image_tree(engine: Engine, image: str) -> dict[str, FileFacts]:
-    from irkit.acquire.image_tree import read_tree
+@dataclass(slots=True)
+class _Whole:
+    """A side's whole tree, and where its files' contents are: in its image as it was saved, and in its own changes."""
 
-    with tempfile.TemporaryFile(dir=private_folder(home() / "tmp")) as spool:
-        for chunk in engine.image_archive(image, PREPARING):
-            spool.write(chunk)
+    side: Side
+    image: Image
+    archive: BinaryIO
+    tree: dict[str, FileFacts]
+
+    @classmethod
+    def of(cls, side: Side, how: Opening, stack: ExitStack) -> _Whole:
+        from irkit.acquire.image_tree import read_tree
+        from irkit.compare.against import changed_tree
+        from irkit.engine.connect import open_engine
+
+        spool = stack.enter_context(tempfile.TemporaryFile(dir=private_folder(home() / "tmp")))  # noqa: SIM115 - closed by the stack
+        try:
+            engine = open_engine(how.engine)
+            image = engine.image(side.image_ref)
+            for chunk in how.progress.count(
+                f"reading the image {side.name}, pieces", engine.image_archive(side.image_ref, PREPARING)
+            ):
+                spool.write(chunk)
+        except EngineError as error:
+            raise UsageProblem(
+                f"{side.name}: its image {side.image_ref or '?'} is needed, and this engine does not give it: {error.message}",
+                hint="two sides of the same image are compared without it",
+            ) from error
         spool.seek(0)
-        return read_tree(spool, image)
+        tree = read_tree(spool, side.image_ref)
+        return cls(side, image, spool, tree if side.evidence is None else changed_tree(tree, side.evidence.changes()))
+
+    def files(self, contents: Contents) -> None:
+        """Show every file that may be wanted."""
+        from irkit.acquire.image_tree import read_files
+
+        sizes = contents.sizes
+        for taken in self.side.evidence.taken() if self.side.evidence is not None else ():
+            if taken.stream is not None and taken.change.after is not None and taken.change.after.size in sizes:
+                contents.see(taken.stream)
+        self.archive.seek(0)
+        for stream in read_files(self.archive, self.side.image_ref, sizes):
+            contents.see(stream)
+
+
+BESIDE = ("tmpfs/", "volumes/", "process/", "network/", "engine/container-before.json")
+"""What a container has beside its disk: taken over as it is."""
+
+
+def _beside(side: Side, was: _Whole, now: _Whole, writer: BundleWriter) -> dict[str, Any]:
+    """The rest of a side; its image counts as the other one.  What a bundle's index says of target and time."""
+    from irkit.evidence.writer import Origin
+
+    writer.add_json("engine/image.json", was.image.raw, Origin("engine-state", was.image.id, "engine API: inspect"))
+    if side.evidence is None:
+        settings = {"Image": was.image.id, "Config": now.image.config}
+        writer.add_json(
+            "engine/container-before.json", settings, Origin("engine-state", now.image.id, "engine API: inspect")
+        )
+        # No mount covers anything in an image: without a table, those of a container that is not running are taken for granted.
+        writer.add_json("process/mounts.json", {"none": []}, Origin("processes", now.image.id, "an image has none"))
+        return {"target": {"name": side.name, "image_id": now.image.id}}
+    index = side.evidence.reader.index
+    for row in index["artifacts"]:
+        name = str(row["path"]).removeprefix("data/").removesuffix(".zst")
+        if name.startswith(BESIDE) and row["complete"]:
+            with writer.sink(name, Origin(row["collector"], row["source"], row["method"], row["media_type"])) as sink:
+                for block in side.evidence.reader.stream(name):
+                    sink.write(block)
+    for gap in side.evidence.gaps:
+        writer.gap(gap.collector, gap.what, gap.why)
+    return {"target": index.get("target") or {}, **({"taken": index["taken"]} if index.get("taken") else {})}
 
 
 PREPARING = 900.0

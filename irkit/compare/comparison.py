@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from irkit.compare.against import Reference, tree_changes
+from irkit.compare.against import Reference
 from irkit.compare.content import EntryChange
 from irkit.compare.contents import Content, Examiner
 from irkit.compare.describe import (
@@ -26,6 +26,7 @@ from irkit.compare.describe import (
     socket_values,
 )  # fmt: skip
 from irkit.compare.evidence import Evidence, Taken
+from irkit.compare.known import Known
 from irkit.compare.ownership import Ownership
 from irkit.compare.packages import PackageChange
 from irkit.compare.rules import Facts
@@ -33,12 +34,11 @@ from irkit.compare.running import Running, exe_path
 from irkit.compare.state import ConfigChange, config_changes, masked
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
-from irkit.models import SEVERITIES, Change, FileFacts, Finding, Gap
+from irkit.models import SEVERITIES, Change, Finding, Gap
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
 
-PID = re.compile(r"\bpid \d+")
 RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
@@ -85,7 +85,7 @@ class Comparison:
         self._verdicts = verdicts
         self._diffs = diffs
         self._found: dict[tuple[str, str], Finding] = {}
-        self._known: set[tuple[str, str]] = set()
+        self._known = Known()
         self.gaps: list[Gap] = list(verdicts.gaps)
         self.counts = Counts()
         self.packages: list[PackageChange] = []
@@ -98,21 +98,16 @@ class Comparison:
         order = {name: number for number, name in enumerate(SEVERITIES)}
         return sorted(self._found.values(), key=lambda one: (order[one.severity], one.rule, one.subject))
 
-    def of_trees(self, before: Mapping[str, FileFacts], after: Mapping[str, FileFacts]) -> Iterator[Row]:
-        """Two whole trees: facts alone, no contents."""
-        self.gaps.append(Gap("comparison", "contents", "of two images only names, facts and digests are compared"))
-        pairs = list(tree_changes(before, after))
-        moves = _Moves({one.before.sha256 for one in pairs if one.change == "deleted" and one.before is not None})
-        for change in pairs:
-            moves.see(change)
-            yield self._judged(change, Content(), About(), None)
-        self._moved(moves)
+    def of_evidence(self, side: Evidence, reference: Evidence | None = None, *, disk: bool = True) -> Iterator[Row]:
+        """A side against its own image, or against ``reference``, another side of the same image.
 
-    def of_evidence(self, side: Evidence, reference: Evidence | None = None) -> Iterator[Row]:
-        """A side against its own image, or against ``reference``, another side of the same image."""
-        other = Reference(reference.changes()) if reference is not None else None
+        Without ``disk``, what ``reference`` has on disk is in ``side`` already: its image is the other one.
+        """
+        other = None
         if reference is not None:
-            self._known = _known(reference, self._verdicts)
+            other = Reference(one for one in reference.changes() if disk or one.origin != "layer")
+        if reference is not None:
+            self._known = Known(_others(reference, self._verdicts))
         self.gaps += side.gaps
         view = _View.of(side, self._verdicts, self.gaps, diffs=self._diffs)
         moves = _Moves(set(side.inventory.deleted))
@@ -144,15 +139,9 @@ class Comparison:
             view.exes[change.path] = about_exe(change, about)
         return row
 
-    def _judged(
-        self, change: Change, content: Content, about: About, view: _View | None, told: Sequence[Finding] = ()
-    ) -> Row:
+    def _judged(self, change: Change, content: Content, about: About, view: _View, told: Sequence[Finding] = ()) -> Row:
         """What a change is: a finding's, noise, or neither.  ``told``: the findings of the entries of its file."""
-        values = (
-            change_values(change, view.moment, about, view.running, view.mounts)
-            if view is not None
-            else change_values(change, Moment(), about, None, frozenset())
-        )
+        values = change_values(change, view.moment, about, view.running, view.mounts)
         hits = [hit.finding(change.path) for hit in content.hits]
         found = [*self._verdicts.of(Facts("change", change.path, values)), *hits, *told]
         self._add(found)
@@ -192,11 +181,11 @@ class Comparison:
                 )
             )
         self._add(_alive(view, self._verdicts))
+        self.gaps += (*side.missed, *view.examiner.unread.gaps())
 
     def _add(self, found: Sequence[Finding] | Iterator[Finding]) -> None:
-        for one in found:
-            if (one.rule, PID.sub("pid", one.subject)) not in self._known:
-                self._found.setdefault((one.rule, one.subject), one)
+        for one in self._known.without(found):
+            self._found.setdefault((one.rule, one.subject), one)
 
 
 def about_exe(change: Change, about: About) -> Values:
@@ -281,11 +270,11 @@ class _Programs:
         return tuple(map(str, verdicts.lists.of_file(exe_path(row), digests)))
 
 
-def _known(reference: Evidence, verdicts: Verdicts) -> set[tuple[str, str]]:
-    """What the other side shows of processes, sockets and configuration as well, without its pids."""
+def _others(reference: Evidence, verdicts: Verdicts) -> list[Finding]:
+    """What the other side shows of processes, sockets, packages and configuration."""
     comparison = Comparison(verdicts)
     comparison._others(_View.of(reference, verdicts, comparison.gaps))
-    return {(one.rule, PID.sub("pid", one.subject)) for one in comparison.findings}
+    return comparison.findings
 
 
 class _Moves:

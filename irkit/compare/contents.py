@@ -6,8 +6,8 @@ Each file's bytes go by once.  Of one that is larger than ``WHOLE`` the beginnin
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,13 +22,18 @@ from irkit.compare.content import (
     kind_of,
     log_wiped,
     look,
+    problem,
     sampled,
 )
+from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
+from irkit.compare.packages import is_database
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
 from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
+from irkit.package_paths import BYTECODE
+from irkit.text import printable
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
@@ -40,8 +45,6 @@ TEXT = BLOCK
 MACHINES = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "powerpc64", "s390x": "s390", "riscv64": "riscv"}  # fmt: skip
 """``Architecture`` of an image (OCI image-spec, GOARCH) → the machine of its ELF files."""
 COMPATIBLE = {"x86_64": ("i386",)}
-PYC = re.compile(r"(?P<folder>.*)/__pycache__/(?P<name>[^/]+?)\.[^./]+-\d+(?:\.opt-\d)?\.pyc")
-"""``/lib/__pycache__/x.cpython-311.pyc`` (PEP 3147, PEP 488)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,30 @@ class Content:
     hits: Sequence[Hit] = ()
     entries: Sequence[EntryChange] = ()
     diff: TextDiff | None = None
+    source: tuple[int, int] | None = None
+    """Of bytecode: size and mtime (seconds) of the source that it names."""
+
+
+@dataclass(slots=True)
+class Unread:
+    """Texts that rules did not search, or not wholly: counted, and the first of each kind named."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, why: str, path: str) -> None:
+        """One more.  ``why``: ``beginning`` or ``no original``."""
+        self.counts[why] += 1
+        self.first.setdefault(why, path)
+
+    def gaps(self) -> Iterator[Gap]:
+        """One for each kind."""
+        words = {
+            "beginning": f"longer than {TEXT} bytes: rules searched their beginning only",
+            "no original": "what the image had is not in the bundle: rules did not search for new lines",
+        }
+        for why, count in self.counts.items():
+            yield Gap("comparison", f"{count} texts", f"{words[why]}; the first is {printable(self.first[why])}")
 
 
 class Examiner:
@@ -63,6 +90,7 @@ class Examiner:
         self._verdicts = verdicts
         self._gaps = gaps
         self._diffs = diffs
+        self.unread = Unread()
         self._machine = MACHINES.get(str(side.image.get("Architecture") or ""), "")
 
     def look(self, change: Change, stream: BinaryIO | None, algorithms: Iterable[str] = ()) -> Content:
@@ -80,6 +108,10 @@ class Examiner:
         return self._told(change, before, data, values, digests, hits)
 
     def _before(self, change: Change) -> bytes | None:
+        if change.origin == "mount" and change.path in self._side.engine_files:
+            return self._side.engine_files[change.path].expected
+        if change.origin == "volume" and change.before is not None and change.before.kind == "file":
+            return self._side.volumes_before.read(change.path, TEXT)
         if change.origin != "layer" or change.before is None or change.before.kind != "file":
             return None
         return self._side.before.read(change.path, TEXT)
@@ -92,30 +124,39 @@ class Examiner:
         values.update(self._log(change, before, data))
         if kind_of(path) == "web":
             values["web_root"] = True
-        readable = data is not None and len(data) <= TEXT and (change.before is None or before is not None)
+        held = before is not None or change.before is None or change.before.kind != "file"
+        readable = data is not None and len(data) <= TEXT and held
         is_text = values.get("type") in ("text", "script", "empty")
         diff = None
-        if is_text and readable and data is not None:
-            values["added_lines"], values["removed_lines"], _ = contents.changed_lines(before, data)
-            values["content"] = data.decode("utf-8", "surrogateescape")
+        left = is_text and data is not None and not readable and not _same_bytes(change)
+        if left and not is_log(path) and not is_database(path):
+            self.unread.add("beginning" if held else "no original", path)
+        if is_text and data is not None and held:
+            values["added_lines"], values["removed_lines"], _ = contents.changed_lines(before, data[:TEXT])
+            values["content"] = data[:TEXT].decode("utf-8", "surrogateescape")
         if (
             self._diffs
             and change.kind == "file"
             and ((is_text and readable) or (change.after is None and before is not None))
         ):
             diff = contents.text_diff(path, before, data if change.after is not None else None)
-        found: Sequence[EntryChange] = ()
-        if kind_of(path) is not None and change.kind == "file" and (readable or change.after is None):
-            found = entries(path, before, data if change.after is not None else None, own=self._own)
-        return Content(values, digests or {}, hits, found, diff)
+        source = named_source(data) if values.get("type") == "bytecode" and data is not None else None
+        return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff, source)
+
+    def _entries(self, change: Change, before: bytes | None, data: bytes | None, held: bool) -> Sequence[EntryChange]:
+        """What changed in a file that matters, or that it can't be told: a file must not hide by its size."""
+        file, after = kind_of(change.path), change.after
+        if file is None or change.kind != "file" or (after is not None and data is None):
+            return ()
+        if not held:  # over the limit: what acquisition left out for another reason is its gap
+            was = change.before.size if change.before is not None and not _same_bytes(change) else 0
+            return (problem(file, f"the image's version has {was} bytes"),) if was > TEXT else ()
+        now = data[: TEXT + 1] if after is not None and data is not None else None
+        return entries(change.path, before, now, own=self._own)
 
     @cached_property
     def _own(self) -> tuple[str, ...]:
-        container = self._side.container
-        return (
-            str((container.get("Config") or {}).get("Hostname") or ""), str(container.get("Id") or "")[:12],
-            str(container.get("Name") or "").lstrip("/"),
-        )  # fmt: skip
+        return own_names(self._side.container)
 
     def _kind(self, data: bytes, size: int, name: str) -> dict[str, Value]:
         seen = look(data[:HEAD], size, name)
@@ -162,6 +203,7 @@ class Examiner:
         return {
             "log": form, "log_emptied": told.emptied, "log_shrank": told.shrank, "log_linked_away": told.linked_away,
             "log_rewritten": told.rewritten and before is not None, "log_zeroed": told.zeroed, "log_holes": told.holes,
+            "log_cut": told.lines_cut if before is not None and data is not None else 0,
         }  # fmt: skip
 
     def of_program(self, name: str) -> tuple[dict[str, Value], Sequence[Hit], Mapping[str, str]]:
@@ -177,10 +219,25 @@ class Examiner:
         return values, self._scan(name, data[:WHOLE], values), {"sha256": digest.hexdigest()}
 
 
+def named_source(data: bytes) -> tuple[int, int] | None:
+    """Size and mtime of the source in the head of a .pyc (PEP 552); ``None`` for one that names a hash, or is too short.
+
+    Both are 32 bits, little-endian, after the magic number and the flags.
+    """
+    if len(data) < 16 or data[4:8] != bytes(4):
+        return None
+    return int.from_bytes(data[12:16], "little"), int.from_bytes(data[8:12], "little")
+
+
 def source_of(path: str) -> str:
     """The source that Python bytecode is compiled from; empty for anything else."""
-    found = PYC.fullmatch(path)
+    found = BYTECODE.fullmatch(path)
     return f"{found['folder']}/{found['name']}.py" if found else ""
+
+
+def _same_bytes(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is not None and after is not None and bool(after.sha256) and before.sha256 == after.sha256
 
 
 def _read(stream: BinaryIO, algorithms: Iterable[str]) -> tuple[bytes, dict[str, str]]:

@@ -13,19 +13,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
 
+from irkit.compare.engine_files import EngineFile, altered
 from irkit.compare.files import MemoryFiles
+from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
-from irkit.models import Change, Gap
+from irkit.models import Change, FileFacts, Gap
 from irkit.streams import StreamReader
-from irkit.text import text_from
+from irkit.text import printable, text_from
 
 ORIGINALS = "filesystem/originals.tar"
 LAYER = "filesystem/layer.tar"
 EXPORT = "filesystem/export.tar"
 LISTS = (("filesystem/changes.jsonl", LAYER), ("tmpfs/entries.jsonl", "tmpfs/contents.tar"))
 """The lists of changes, and where the contents of what they list lie: both in the order of one walk."""
+SOURCES = "filesystem/sources.jsonl"
 VOLUMES = "volumes/index.json"
+VOLUME_IMAGE, VOLUME_ORIGINALS = "volumes/image.jsonl", "volumes/originals.tar"
 SMALL = 1024 * 1024
 """Files up to this size are given to readers whole."""
 HELD = 384 * 1024 * 1024
@@ -62,6 +66,8 @@ class Inventory:
     gone: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
     """Every path of the disk that is there now and is listed."""
+    count: int = 0
+    """All changes."""
 
     def hidden(self, path: str) -> bool:
         """Whether it was deleted, or a folder above it."""
@@ -81,6 +87,8 @@ class Evidence:
 
     def __init__(self, reader: BundleReader) -> None:
         self.reader = reader
+        self.missed: list[Gap] = []
+        """What was not looked at, because there is a limit; grows while the side is read."""
 
     @cached_property
     def gaps(self) -> list[Gap]:
@@ -145,11 +153,46 @@ class Evidence:
         return self
 
     def changes(self) -> Iterator[Change]:
-        """Every change, on disk first, then tmpfs, then volumes."""
+        """Every change, on disk first, then tmpfs, then volumes, then the files that the engine mounts."""
         for name, _ in self.lists():
             yield from self._list(name)
+        yield from (one.change for one in self.engine_files.values())
+
+    @cached_property
+    def engine_files(self) -> Mapping[str, EngineFile]:
+        """By path: the files of the engine's that are not as it writes them."""
+        found = {}
+        for row in self._document("network/files.json").get("files") or ():
+            if row.get("artifact"):
+                one = altered(row, b"".join(self.reader.stream(str(row["artifact"]))), self.container)
+                if one is not None:
+                    found[one.change.path] = one
+        return found
 
     def _list(self, name: str) -> Iterator[Change]:
+        """The changes of a list; a volume's are held against what the image has under its path."""
+        changes = self._rows(name)
+        if not name.startswith("volumes/"):
+            return changes
+        rows = self._document(VOLUMES).get("mounts") or ()
+        row: Mapping[str, Any] = next((one for one in rows if f"volumes/{one.get('number')}.jsonl" == name), {})
+        if row.get("type") != "volume":
+            return changes
+        return self.volume_image.against(changes, whole=row.get("whole") is True)
+
+    @cached_property
+    def sources(self) -> Mapping[str, tuple[int, int]]:
+        """``path → (size, mtime in seconds)`` of the image's sources of changed bytecode."""
+        rows = self.reader.lines(SOURCES) if self.reader.find(SOURCES) else ()
+        return {text_from(row, "path"): (int(row["size"]), int(row["mtime_ns"]) // 1_000_000_000) for row in rows}
+
+    @cached_property
+    def volume_image(self) -> VolumeImage:
+        """What the image has where volumes are mounted."""
+        rows = self.reader.lines(VOLUME_IMAGE) if self.reader.find(VOLUME_IMAGE) else ()
+        return VolumeImage({text_from(row, "path"): FileFacts.from_json(row) for row in rows})
+
+    def _rows(self, name: str) -> Iterator[Change]:
         for row in self.reader.lines(name):
             try:
                 yield Change.from_json(row)
@@ -161,6 +204,7 @@ class Evidence:
         """Names and digests of all that is listed."""
         found = Inventory()
         for change in self.changes():
+            found.count += 1
             if change.after is None:
                 found.gone.add(change.path)
                 if change.before is not None and change.before.sha256 and change.before.size:
@@ -182,6 +226,7 @@ class Evidence:
                 yield from self._in_step(name, archive)
             else:
                 yield from (Taken(change, None) for change in self._list(name))
+        yield from (Taken(one.change, io.BytesIO(one.data)) for one in self.engine_files.values())
 
     def _whole(self, archive: str) -> bool:
         entry = self.reader.find(archive)
@@ -213,25 +258,39 @@ class Evidence:
         return tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape")
 
     def pick(self, archive: str, wanted: Callable[[str], bool], limit: int = SMALL) -> dict[str, bytes]:
-        """The small files of an archive that are wanted, in memory: ``HELD`` bytes at most."""
+        """The files of an archive that are wanted, each up to ``limit`` bytes, in memory: ``HELD`` bytes at most.
+
+        What is over that is one of :attr:`missed`.
+        """
         found: dict[str, bytes] = {}
+        over: list[str] = []
         held = 0
         if not self._whole(archive):
             return found
         with self._tar(archive) as tar:
             for member in tar:
                 path = f"/{member.name}"
-                if not member.isreg() or member.size > limit or not wanted(path) or held + member.size > HELD:
+                if not member.isreg() or member.size > limit or not wanted(path):
                     continue
-                if (file := tar.extractfile(member)) is not None:
+                if held + member.size > HELD:
+                    over.append(path)
+                elif (file := tar.extractfile(member)) is not None:
                     found[path] = file.read()
                     held += member.size
+        if over:
+            why = f"more than the {HELD} bytes that are held in memory: judged without them; the first is {printable(over[0])}"
+            self.missed.append(Gap("comparison", f"{len(over)} files of {archive}", why))
         return found
 
     @cached_property
     def before(self) -> MemoryFiles:
         """The image's files that the bundle holds: what was changed of it, and its package databases."""
         return MemoryFiles(self.pick(ORIGINALS, lambda _: True, HELD))
+
+    @cached_property
+    def volumes_before(self) -> MemoryFiles:
+        """The image's files where volumes are mounted."""
+        return MemoryFiles(self.pick(VOLUME_ORIGINALS, lambda _: True, HELD))
 
     def after(self, wanted: Callable[[str], bool]) -> MemoryFiles:
         """The same files as they are now, of those that are ``wanted``: changed ones from the layer, the others as they were."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from irkit.compare.comparison import Comparison
+from irkit.compare.content import TextDiff
 from irkit.compare.evidence import Evidence
+from irkit.compare.noise import Noise
 from irkit.compare.verdicts import Verdicts
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, Finding
@@ -19,6 +22,33 @@ def bundle_changes(reader: BundleReader) -> Iterator[Change]:
 def bundle_findings(reader: BundleReader, verdicts: Verdicts | None = None) -> list[Finding]:
     """All findings, the most severe first, each once."""
     return bundle_comparison(reader, verdicts).findings
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A comparison, and what was changed in the texts that have a finding: the first ``limit`` of them, and how many more."""
+
+    comparison: Comparison
+    diffs: tuple[TextDiff, ...]
+    more: int
+
+    def folded(self, noise: Noise) -> Iterator[tuple[str, str, int]]:
+        """``(group, title, count)`` of the changes that are folded as noise, the largest first."""
+        titles = {group.id: group.title for group in noise.groups}
+        for name, count in self.comparison.counts.folded.most_common():
+            yield name, titles.get(name, ""), count
+
+
+def bundle_judged(reader: BundleReader, verdicts: Verdicts, limit: int) -> Judged:
+    """A bundle held against its image, with the text diffs of what has a finding."""
+    found = Comparison(verdicts, diffs=True)
+    diffs: list[TextDiff] = []
+    more = 0
+    for row in found.of_evidence(Evidence(reader)):
+        if row.rules and row.diff is not None and row.diff.lines:
+            more += len(diffs) >= limit
+            diffs += [row.diff] if len(diffs) < limit else []
+    return Judged(found, tuple(diffs), more)
 
 
 def bundle_comparison(reader: BundleReader, verdicts: Verdicts | None = None) -> Comparison:

@@ -19,6 +19,8 @@ from irkit.compare.packages import (
 from irkit.compare.vocabulary import Value
 from irkit.models import Change, Gap
 
+MASK = 0xFFFFFFFF
+
 
 @dataclass(slots=True)
 class Ownership:
@@ -47,16 +49,20 @@ class Ownership:
         found = self.before.algorithms(change.path)
         if self.touched:
             found |= self.after.algorithms(change.path)
-        return found | self.before.copy_algorithms if change.before is None else found
+        return found | self.before.copy_algorithms if _may_copy(change) else found
 
     def judge(self, change: Change, content: Content) -> Mapping[str, Value]:
         """The package facts of a change: ``package``, ``package_state``, ``conffile``, ``copy_of``, ``source_unchanged``."""
         after = change.after
-        if change.kind != "file" or not self.before.managers:
+        if change.kind != "file":
             return {}
         if change.origin != "layer":
-            return self._copied(change, content)
+            return self._copied(change, content) if self.before.managers else {}
         found: dict[str, Value] = {}
+        if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
+            found["source_unchanged"] = self._source_unchanged(source, change, content)
+        if not self.before.managers:
+            return found
         owner = self.before.owner(change.path) or (self.after.owner(change.path) if self.touched else None)
         if owner is not None:
             found["package"], found["conffile"] = owner.package, owner.conffile
@@ -64,13 +70,22 @@ class Ownership:
             return found
         state = judge(change.path, {"sha256": after.sha256, **content.digests}, self.before, self.after)
         found["package_state"], found["package_claimed"] = state.state, state.claimed
-        if change.before is None and state.state == "unowned":
+        if state.state == "unowned" and _may_copy(change):
             found.update(self._copied(change, content))
-        if content.values.get("type") == "bytecode" and (source := source_of(change.path)):
-            seen = self.side.inventory
-            whole = source not in seen.paths and not seen.hidden(source)
-            found["source_unchanged"] = whole and self.before.owner(source) is not None
         return found
+
+    def _source_unchanged(self, source: str, change: Change, content: Content) -> bool:
+        """Whether bytecode belongs to a source that is the image's: a package's, or one whose size and time it names.
+
+        Without a package, only what is new: where the image had bytecode already, nothing compiles it again.
+        """
+        seen = self.side.inventory
+        if source in seen.paths or seen.hidden(source):
+            return False
+        if self.before.owner(source) is not None:
+            return True
+        known = self.side.sources.get(source)
+        return change.before is None and known is not None and content.source == (known[0] & MASK, known[1] & MASK)
 
     def _copied(self, change: Change, content: Content) -> dict[str, Value]:
         after = change.after
@@ -86,3 +101,9 @@ class Ownership:
     def gaps(self) -> Iterator[Gap]:
         """What of the databases could not be read."""
         yield from dict.fromkeys((*self.before.problems, *(self.after.problems if self.touched else ())))
+
+
+def _may_copy(change: Change) -> bool:
+    """Whether its bytes were not there in the image, so that they may be another file's."""
+    before, after = change.before, change.after
+    return before is None or before.kind != "file" or (after is not None and before.sha256 != after.sha256)

@@ -45,7 +45,7 @@ _CHANGE = (
     Fact("folder", TEXT, "all before that; `/` for the root's own entries"),
     Fact("change", WORD, "what happened since the image", _CHANGES),
     Fact("kind", WORD, "what it is now (what it was, when deleted)", ("file", "directory", "symlink", "fifo", "socket", "char", "block")),
-    Fact("origin", WORD, "where it lies", ("layer", "tmpfs", "volume")),
+    Fact("origin", WORD, "where it lies", ("layer", "tmpfs", "volume", "mount")),
     Fact("moved_from", TEXT, "the path that the same file had in the image"),
     Fact("opaque", FLAG, "a directory that hides all that the image had under it"),
     Fact("uid", NUMBER, "owner now"),
@@ -92,7 +92,7 @@ _CHANGE = (
     Fact("package_state", WORD, "whether it is what its package brought", _STATES),
     Fact("package_claimed", FLAG, "only the container's own package database vouches for it, and the image's does not"),
     Fact("conffile", FLAG, "its package expects that administrators change it"),
-    Fact("source_unchanged", FLAG, "bytecode whose source is unchanged since the image, or owned by a package and intact"),
+    Fact("source_unchanged", FLAG, "bytecode whose source is unchanged since the image and is a package's, or has the size and time that the bytecode names"),
     Fact("copy_of", TEXT, "the path of a file of the image that has the same bytes"),
     Fact("mount", FLAG, "the kernel's mount table, read from the host, shows a mount here"),
     Fact("yara", TEXTS, "YARA rules that fit it"),
@@ -104,6 +104,7 @@ _CHANGE = (
     Fact("log_emptied", FLAG, "a log that had content and has none"),
     Fact("log_shrank", FLAG, "a log that is shorter than it was"),
     Fact("log_rewritten", FLAG, "a log that does not begin with what it had"),
+    Fact("log_cut", NUMBER, "lines of a text log that are gone, though a line before them is still there (rotation takes all, trimming the head)"),
     Fact("log_linked_away", FLAG, "a log or history that became a link into /dev"),
     Fact("log_zeroed", NUMBER, "records of a login log that were overwritten with zeros"),
     Fact("log_holes", NUMBER, "runs of zeros in a text log"),
@@ -159,7 +160,6 @@ _CONFIG = (
     Fact("change", WORD, "against the image's configuration", ("added", "changed", "removed")),
     Fact("value", TEXT, "now (`NAME=value` of env, `source:target` of mount, `cap_sys_admin` of capability)"),
     Fact("before", TEXT, "in the image"),
-    Fact("dangerous", FLAG, "a way to the host by itself"),
     Fact("writable", FLAG, "a mount that may be written"),
 )  # fmt: skip
 _PACKAGE = (

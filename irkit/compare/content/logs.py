@@ -42,6 +42,7 @@ class LogFacts:
 
     ``emptied``: it had bytes, and has none.  ``shrank``: it is shorter.  ``removed``.  ``linked_away``: it is now a link to
     ``/dev/null`` or the like; ``replaced``: no regular file any more.  ``lines_missing``: lines of before (records, for utmp) that are not there now.
+    ``lines_cut``: of a text, those that are missing after a line that is still there: rotation takes all, and who trims a log takes its head.
     ``rewritten``: its beginning is not what it was, though it is not shorter.  ``holes``: runs of NULs in a text.
     ``zeroed``: records that are all NUL now (lastlog: that were not before).  ``backwards``: places where the time of records goes back.
     ``incomplete``: only a part of the bytes was looked at.
@@ -55,6 +56,7 @@ class LogFacts:
     replaced: bool = False
     rewritten: bool = False
     lines_missing: int = 0
+    lines_cut: int = 0
     holes: int = 0
     zeroed: int = 0
     backwards: int = 0
@@ -103,14 +105,15 @@ def log_wiped(path: str, before: LogSide | None, after: LogSide | None) -> LogFa
     incomplete = cut or max(len(was.data), len(now.data)) > DATA_LIMIT
     old, new = was.data[:DATA_LIMIT], now.data[:DATA_LIMIT]
     had = was.size if was.kind == "file" else 0
-    missing = 0
+    missing = lines_cut = 0
     kept = new.startswith(old)
     if not kept and not incomplete:
         missing = _missing(form, old, new)
+        lines_cut = _cut(old, new) if form == "text" and missing and not gzipped(path, new) else 0
     zeroed, backwards = _records(form, old, new)
     return LogFacts(
         form, emptied=had > 0 and now.size == 0, shrank=now.size < had, rewritten=bool(old) and not kept and now.size >= had and form != "lastlog",
-        lines_missing=missing, holes=_holes(new) if form in ("text", "history") and not gzipped(path, new) else 0, zeroed=zeroed, backwards=backwards,
+        lines_missing=missing, lines_cut=lines_cut, holes=_holes(new) if form in ("text", "history") and not gzipped(path, new) else 0, zeroed=zeroed, backwards=backwards,
         incomplete=incomplete,
     )  # fmt: skip
 
@@ -131,6 +134,21 @@ def _missing(form: str, old: bytes, new: bytes) -> int:
             return 0
         return sum((Counter(_pieces(old, size)) - Counter(_pieces(new, size))).values())
     return sum((Counter(old.splitlines()) - Counter(new.splitlines())).values())
+
+
+def _cut(old: bytes, new: bytes) -> int:
+    """Lines of ``old`` that ``new`` lacks, counted from the first one that it has.  Blank lines tell nothing."""
+    left = Counter(line for line in new.splitlines() if line.strip())
+    kept = cut = 0
+    for line in old.splitlines():
+        if not line.strip():
+            continue
+        if left[line] > 0:
+            left[line] -= 1
+            kept += 1
+        elif kept:
+            cut += 1
+    return cut
 
 
 def _holes(data: bytes) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,12 @@ from irkit.acquire.host import HostView, Mount
 from irkit.acquire.image import acquire_image, acquire_image_identity, chain_ids
 from irkit.acquire.layers import Layers, find_layers
 from irkit.acquire.volumes import Choice, Mounted, acquire_volumes, refusal
+from irkit.compare.evidence import Evidence
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Container
 from irkit.errors import EngineError, UsageProblem
+from irkit.evidence import names
+from irkit.evidence.reader import BundleReader
 from irkit.evidence.writer import BundleWriter
 from irkit.profiles import load_profile
 from tests.contract.stage import Stage, fake_engine
@@ -212,7 +216,7 @@ def test_volumes_are_read_beneath_their_folder(
     assert members(stored(writer, "volumes/2.tar")) == ["m2"]
     index = json.loads((writer.folder / "data/volumes/index.json").read_bytes())["mounts"]
     assert [(row["taken"], row["entries"]) for row in index] == [(True, 4), (False, 0), (True, 1)]
-    assert [gap.what.partition(" ")[0] for gap in writer.gaps] == ["/m1"]
+    assert [gap.what.partition(" ")[0] for gap in writer.gaps] == ["/m1", "what"], "and what the image has in them"
     assert {row["origin"] for row in rows(writer, "volumes/0.jsonl")} == {"volume"}
 
 
@@ -229,7 +233,53 @@ def test_limits_hold_over_all_volumes(
     assert any("no more files" in why for why in whys) and len(members(stored(writer, "volumes/1.tar"))) == 3
     writer2 = BundleWriter(tmp_path / "b2")
     acquire_volumes(fake, mounts, None, writer2, Choice(450, 100))
-    assert [gap.what for gap in writer2.gaps] == ["/m1/f1", "/m1/f2"]
+    assert [gap.what for gap in writer2.gaps] == ["/m1/f1", "/m1/f2", "what the image has in volumes"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as the engine's host")
+def test_a_volume_is_held_against_what_the_image_has_there(
+    fake: FakeEngine, target: Container, writer: BundleWriter, tmp_path: Path
+) -> None:
+    image, upper, volume, other = (tmp_path / name for name in ("image", "upper", "volume", "other"))
+    for folder in (image / "m0/under", image / "m1", upper, volume, other):
+        folder.mkdir(parents=True)
+    for name, text in (
+        ("m0/same", "s"),
+        ("m0/changed", "old\n"),
+        ("m0/gone", "g"),
+        ("m0/under/x", "x"),
+        ("m1/never-copied", "n"),
+    ):
+        (image / name).write_text(text)
+    shutil.copy2(image / "m0/same", volume / "same")
+    (volume / "changed").write_text("new\n")
+    (volume / "added").write_text("a")
+    (volume / "under").mkdir()
+    shutil.copystat(image / "m0/under", volume / "under")
+    raw = {
+        **with_mounts(target, ("volume", volume), ("volume", other)).raw,
+        "GraphDriver": {"Data": {"UpperDir": str(upper), "LowerDir": str(image)}},
+    }
+    raw["HostConfig"] = {**raw["HostConfig"], "Tmpfs": {"/m0/under": ""}}
+    acquire_volumes(fake, Container(raw), None, writer, Choice(PLENTY, PLENTY))
+    assert writer.gaps == []
+    writer.put(names.INDEX, json.dumps(writer.index({"target": {}})).encode())
+    side = Evidence(BundleReader(writer.folder))
+    assert {(one.path, one.change) for one in side.changes()} == {
+        ("/m0/added", "added"),
+        ("/m0/changed", "changed"),
+        ("/m0/gone", "deleted"),
+    }
+    assert {one.change.path: one.stream.read() for one in side.taken() if one.stream} == {
+        "/m0/added": b"a",
+        "/m0/changed": b"new\n",
+    }
+    assert side.volumes_before.read("/m0/changed", PLENTY) == b"old\n"
+    with_no_copy = Container({**raw, "HostConfig": {**raw["HostConfig"], "Binds": ["volume:/m0:nocopy"]}})
+    second = BundleWriter(tmp_path / "b2")
+    acquire_volumes(fake, with_no_copy, None, second, Choice(PLENTY, 3))
+    second.put(names.INDEX, json.dumps(second.index({"target": {}})).encode())
+    assert {one.change for one in Evidence(BundleReader(second.folder)).changes()} == {"added"}
 
 
 def test_a_remote_engines_volumes_are_a_gap(

@@ -130,14 +130,6 @@ def test_a_line_that_is_no_change_is_refused(tmp_path: Path) -> None:
         list(made.at(tmp_path / "b").changes())
 
 
-def test_two_trees(tmp_path: Path) -> None:
-    found = Comparison(verdicts(RULES, NOISE))
-    old, tool = {"/etc/a": facts(b"1"), "/bin/tool": facts(b"tool"), "/same": facts(b"s")}, facts(b"tool")
-    rows = list(found.of_trees(old, {"/etc/a": facts(b"2"), "/opt/tool": tool, "/same": facts(b"s")}))
-    assert [(row.change.path, row.change.change) for row in rows] == [("/bin/tool", "deleted"), ("/etc/a", "changed"), ("/opt/tool", "added")]  # fmt: skip
-    assert told(found) == [("moved", "/opt/tool")] and "contents" in found.gaps[0].what
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

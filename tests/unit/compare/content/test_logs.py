@@ -64,6 +64,17 @@ def test_lines_cut_out() -> None:
     assert held("/var/log/auth.log", b"a\nevil\nb\n", b"a\nb\n").shrank
 
 
+def test_a_cut_is_no_rotation_and_no_trimming() -> None:
+    path, old = "/var/log/auth.log", b"".join(b"%d\n" % one for one in range(10))
+    assert held(path, old, b"0\n1\n7\n8\n9\n").lines_cut == 5
+    assert held(path, old, b"0\n1\n").lines_cut == 8, "its end"
+    assert held(path, old, old.replace(b"5", b"other") + b"10\n").lines_cut == 1, "altered"
+    assert held(path, old, old + b"10\n").lines_cut == 0
+    assert held(path, old, b"5\n6\n7\n8\n9\n10\n").lines_cut == 0, "a log that keeps its last lines"
+    assert held(path, old, b"new\n").lines_cut == 0, "rotated"
+    assert held("/root/.bash_history", old, b"0\n").lines_cut == 0, "a shell keeps its last commands as it likes"
+
+
 def test_holes() -> None:
     assert held("/var/log/a.log", b"", bytes(4096) + b"new\n").holes == 1
     assert held("/var/log/a.log", b"", b"a" + bytes(100) + b"b" + bytes(100)).holes == 2
