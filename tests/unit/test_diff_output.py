@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from irkit.cli import diff_output as out
 from irkit.cli.diff import _failed, compared
-from irkit.cli.diff_sides import Opening, Side, opened, same_image, save, tree_of
+from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.compare.comparison import Comparison
 from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EvidenceAltered, UsageProblem
@@ -143,7 +144,7 @@ def test_an_image(name: str, engine: Engine) -> None:
     with opened(name, Opening()) as side:
         assert (side.name, side.image_ref, side.evidence) == ("img", engine.image("img").id, None)
         with pytest.raises(UsageProblem, match="hold it against"):
-            compared(Comparison(verdicts()), side, None, Opening())
+            compared(Comparison(verdicts()), side, None, Opening(), ExitStack())
 
 
 def test_nothing_of_that_name(engine: Engine) -> None:
@@ -175,22 +176,27 @@ def test_same_image(one: Side, other: Side, same: bool) -> None:
     assert same_image(one, other) is same
 
 
-def test_trees_of_images_and_of_containers(engine: Engine, tmp_path: Path) -> None:
-    assert set(tree_of(Side("i", image="img"), Opening())) == {"/a", "/b"}
+def test_a_container_as_if_another_image_were_its_own(engine: Engine, tmp_path: Path) -> None:
     evidence = Made({"Image": "img"}).add("/c", b"3").delete("/a", b"1").at(tmp_path / "b")
-    assert set(tree_of(Side("c", evidence), Opening())) == {"/b", "/c"}
+    with as_one(Side("c", evidence), Side("i", image="img"), Opening()) as found:
+        assert {(one.path, one.change) for one in found.changes()} == {("/a", "deleted"), ("/c", "added")}
+        assert {one.change.path: one.stream.read() for one in found.taken() if one.stream is not None} == {"/c": b"3"}
     assert not list((tmp_path / "home" / "tmp").iterdir())
     engine.remove_image("img")
-    with pytest.raises(UsageProblem, match="its image img is needed"):
-        tree_of(Side("c", evidence), Opening())
+    with (
+        pytest.raises(UsageProblem, match="its image img is needed"),
+        as_one(Side("c", evidence), Side("i", image="img"), Opening()),
+    ):
+        pass
 
 
 def test_two_images(engine: Engine) -> None:
     found = Comparison(verdicts())
-    assert (
-        list(compared(found, Side("i", image="img"), Side("j", image="img", layers=("other",)), Opening())) == []
-        and found.gaps
-    )
+    with ExitStack() as stack:
+        assert not list(
+            compared(found, Side("i", image="img"), Side("j", image="img", layers=("other",)), Opening(), stack)
+        )
+    assert not found.gaps
 
 
 def test_only_a_live_side_is_saved(tmp_path: Path) -> None:
