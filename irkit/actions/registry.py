@@ -88,6 +88,12 @@ def _profile(default: str) -> tuple[Param, ...]:
     return (Param("profile", str, default, description="the acquisition profile"),)
 
 
+_BAD = (
+    Param("file_digests", list, (), description="sha256 of files: a container with one among its changed files is bad, too"),
+    Param("base", str, "", description="the clean image that the bad one was built on: then every image with a layer over it is bad"),
+    Param("keep", list, (), description="what stays in any case: image, network, volume"),
+    Param("accept_gaps", bool, False, description="a bundle counts although it names gaps in what it holds"),
+)  # fmt: skip
 HOST = "irkit on the target's host, as root"
 SEALED = "a sealed bundle of this run"
 CONTAINED = "a contained target"
@@ -95,7 +101,7 @@ CONTAINED = "a contained target"
 _ALL = (
     Action("container.freeze", "change", "Freeze every process of the target (pause).", _in("containment", "freeze"), urgent=True, undo="container.thaw", gives=("kernel",)),
     Action("container.thaw", "change", "Thaw the target, unless it was frozen before irkit came.", _in("containment", "thaw"), undo="container.freeze"),
-    Action("container.stop", "change", "Stop the target: SIGTERM, then SIGKILL after the grace time.", _in("removal", "stop"), (Param("grace", int, 10, description="seconds until SIGKILL"),), needs="evidence first: what is in memory is lost", gives=("was",)),
+    Action("container.stop", "change", "Stop the target: its stop signal (SIGTERM), then SIGKILL after the grace time.", _in("removal", "stop"), (Param("grace", int, None, description="seconds until SIGKILL; none: the container's own stop timeout, else 10"),), needs="evidence first: what is in memory is lost", gives=("was",)),
     Action("container.remove", "destroy", "Remove the target.", _in("removal", "remove_container"), needs=f"{SEALED}, verified, and the target stopped or {CONTAINED}", gives=("removed",)),
     Action("image.remove", "destroy", "Remove the target's image and its names, unless another container uses it.", _in("removal", "remove_image"), needs=f"{SEALED}, verified, with the image's identity in it", gives=("removed", "names")),
     Action("quarantine.seal", "change", "Leave every network and join the case's quarantine.", _in("containment", "seal"), urgent=True, undo="quarantine.release", gives=("network",)),
@@ -132,6 +138,8 @@ _ALL = (
     Action("report.write", "read", "Write the report of the case's last sealed bundle, as HTML, into the case.", _in("survey", "write_report"), gives=("path",), rehearsed=False),
     Action("image.verify", "read", "Check that an image is trusted by the policy, from signatures to the engine's copy, byte by byte.", _in("recovery", "verify_image"), (Param("image", str, required=True, description="the image's name"), Param("signature", str, "", description="the signature's file")), gives=("image_id",)),
     Action("recover.rebuild", "change", "Make the container anew from a verified image; keep the old one under another name.", _in("recovery", "rebuild"), (Param("image", str, required=True, description="the clean image's name"), Param("image_id", str, required=True, description="its verified id"), Param("health_timeout", int, 60, description="seconds to become healthy"), Param("secrets", list, (), description="new values of variables, `NAME=@FILE` or `NAME=fd:N`"), Param("keep_secrets", list, (), description="variables that are carried over although they are burnt"), Param("drop_secrets", list, (), description="variables that are left out"), Param("harden", list, (), description="misconfigurations that are taken away, by name, or `all`; see docs/recover.md"), Param("keep", list, (), description="those of `harden` that are left as they are")), needs=f"{CONTAINED} with sealed evidence", gives=("id",), probe=_probe("recovery", "was_rebuilt")),
+    Action("recover.bad", "read", "List what carries the bad digests of the target and its image, and which verified bundle holds it.", _in("eradication", "bad"), _BAD, gives=("remove", "keep", "refuse", "names", "digests"), rehearsed=False),
+    Action("recover.eradicate", "destroy", "Deny those digests, and remove what a verified bundle holds: containers, networks, volumes, images.", _in("eradication", "eradicate"), _BAD, needs=f"{SEALED}, verified, with the image itself in it where that goes, too", gives=("removed", "kept", "denied"), probe=_probe("eradication", "was_eradicated")),
     Action("playbook.run", "change", "Run another playbook on another container, in a case of its own.", _in("outgoing", "run_playbook"), (Param("playbook", str, required=True, description="its name or path"), Param("target", str, required=True, description="the container's name or id"), Param("vars", dict, description="its variables")), gives=("case", "run", "status", "quarantine", "bundle")),
     Action("run", "change", "Start a program on the responder's host: an argument list, never a shell.", _in("outgoing", "run_program"), (Param("argv", list, required=True, description="the program's absolute path and its arguments"), Param("expect", list, (0,), description="exit codes that are a success"), Param("again", bool, False, description="it may be started again when the run was killed meanwhile")), needs="the program in `actions.run.programs` of the operator's configuration", gives=("exit_code", "output"), beside=True, repeatable=False),
     Action("notify", "change", "Tell people: a webhook, mail or syslog channel of the operator's configuration.", _in("outgoing", "notify"), (Param("channel", str, required=True, description="the channel's name"), Param("message", str, required=True, description="one sentence"), Param("severity", str, "notice", description="how urgent it is", choices=("info", "notice", "warning", "critical"))), needs="the channel in `notify` of the operator's configuration", beside=True),
