@@ -301,7 +301,7 @@ def ready(plan: Eradication) -> None:
     if plan.subject["kind"] == "container" and not plan.again and mine is not None and mine.decision == "refuse":
         raise NotHeld(
             f"no evidence holds {plan.subject['name']}: {mine.why}",
-            hint=f"`irkit contain {plan.subject['name']} --profile full` first; after a rebuild the compromised one has another name",
+            hint=f"`irkit contain {plan.subject['name']} --var profile=full` first; after a rebuild the compromised one has another name",
         )
 
 

@@ -81,8 +81,8 @@ def command(
         else:
             click.echo(f"going on with the eradication {plan.id}, begun {plan.started}", err=True)
         _list(plan, as_json)
-        eradication.ready(plan)
         if not dry_run:
+            eradication.ready(plan)
             _agreed(plan, yes)
             _carry_out(opened, plan, signals.checkpoint)
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,8 @@ def find(
     engine: Engine, asked: Asked, holds: Holds = lambda container: "", former: Former = lambda container: ()
 ) -> Bad:
     """Everything on the engine that is bad.  Nothing is changed.  Raises ``EngineError``, ``UsageProblem``."""
-    images = _bad_images(engine, asked)
+    images, unseen = _bad_images(engine, asked)
     reasons = {image.id: why for image, why in images}
-    unseen: list[str] = []
     everyone = _containers(engine)
     bad: dict[str, tuple[Container, str]] = {}
     for one in everyone:
@@ -143,29 +142,52 @@ def _why(one: Container, asked: Asked, reasons: Mapping[str, str]) -> str:
 # -- images -----------------------------------------------------------------------------------------------------
 
 
-def _bad_images(engine: Engine, asked: Asked) -> list[tuple[Image, str]]:
-    """The bad image, then all others that carry its digests, those built last first: they must go before their parents."""
+def _bad_images(engine: Engine, asked: Asked) -> tuple[list[tuple[Image, str]], list[str]]:
+    """The bad image and all others that carry its digests, those built last first: they must go before their parents.
+
+    And what can't be told, in words.
+    """
     bad = asked.image
     if bad is None or "image" in asked.keep:
-        return []
+        return [], []
     own = _own_layers(bad, asked.base)
     steps = _history(engine, bad.id)
     found = [(bad, "it was named" if asked.container is None else f"{asked.container.name} was made from it")]
     digests = set(digests_of([bad]))
-    for ref in engine.image_ids():
-        try:
-            image = engine.image(ref)
-        except NotFound:
-            continue
+    alike: list[str] = []
+    for image in _images(engine):
         if image.id == bad.id or (asked.base is not None and image.id == asked.base.id):
             continue
         if digests & set(digests_of([image])):
             found.append((image, f"a registry knows it by the same digest as {bad.id}"))
         elif own and own & set(image.layers):
             found.append((image, f"it has a layer that {bad.id} has over its clean base"))
-        elif asked.base is None and _built_on(engine, image, bad, steps):
-            found.append((image, f"it was built on {bad.id}"))
-    return sorted(found, key=lambda pair: -len(pair[0].layers))
+        elif asked.base is None and _begins(image, bad):
+            theirs = _history(engine, image.id)
+            if len(theirs) > len(steps) and theirs[: len(steps)] == steps:
+                found.append((image, f"it was built on {bad.id}"))
+            elif len(image.layers) > len(bad.layers):
+                alike.append(", ".join(image.tags) or image.id)
+    return sorted(found, key=lambda pair: -len(pair[0].layers)), _alike(alike)
+
+
+def _alike(names: list[str]) -> list[str]:
+    """With all layers of the bad image and another history: built on its base, unless somebody altered the history."""
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [
+        f"{', '.join(names[:5])}{more}: all layers of the bad image and another history, so probably built on its base alone; "
+        "--base tells what is clean"
+    ]
+
+
+def _images(engine: Engine) -> Iterator[Image]:
+    for ref in engine.image_ids():
+        try:
+            yield engine.image(ref)
+        except NotFound:  # it went meanwhile
+            continue
 
 
 def _own_layers(bad: Image, base: Image | None) -> frozenset[str]:
@@ -181,23 +203,11 @@ def _own_layers(bad: Image, base: Image | None) -> frozenset[str]:
     return own
 
 
-def _built_on(engine: Engine, image: Image, bad: Image, steps: list[str]) -> bool:
-    """Whether its layers begin with all of the bad image's.
-
-    With the very same layers it is either the bad one's base (its configuration alone differs) or a child that adds
-    configuration alone: then the history tells, for a child's begins with all of its parent's.
-    """
-    count = len(bad.layers)
-    if not count or image.layers[:count] != bad.layers:
-        return False
-    if len(image.layers) > count:
-        return True
-    theirs = _history(engine, image.id)
-    return len(theirs) > len(steps) and theirs[: len(steps)] == steps
-
-
 def _history(engine: Engine, ref: str) -> list[str]:
-    """How it was made, the first step first."""
+    """How it was made, the first step first.  An image's begins with all of the one that it was built on.
+
+    The layers alone don't tell: when the bad image adds configuration alone, its layers are those of its clean base.
+    """
     return [str(row.get("CreatedBy")) for row in reversed(engine.image_history(ref))]
 
 
