@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from irkit import cases
+from irkit import cases, schemas
 from irkit.actions import eradication
 from irkit.actions.eradication import Eradication, NotHeld, Request
 from irkit.engine.fake.engine import FakeEngine
@@ -256,6 +257,7 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
     second = eradication.begun(engine, ref="web")
     assert second is not None and second.id == first.id and second.again
     eradication.carry_out(engine, second)
+    jsonschema.validate(second.to_json(), schemas.load("eradication"))
     assert {row.outcome for row in second.rows if row.decision == "remove"} <= {"removed", "gone"}
     assert not {"web"} & {engine.container(one).name for one in engine.containers()}
     assert set(engine.volume_names()) == {"shared"}
