@@ -185,6 +185,12 @@ def _zstd(blocks: Iterator[bytes]) -> Iterator[bytes]:
         raise CheckFailed(f"the backup can't be read: {error}") from error
 
 
+def _environment() -> dict[str, str]:
+    """Small, as of every program that irkit starts: a hook's secrets come from files that its arguments name."""
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "HOME") if name in os.environ}
+    return {**kept, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
 def _hook(placer: Placer, name: str, checkpoint: Callable[[], None]) -> None:
     """A program of the operator's configuration: an argument list, never a shell; it writes a tar to its output."""
     argv: Sequence[str] | None = load_config().restore_hooks.get(name)
@@ -195,7 +201,7 @@ def _hook(placer: Placer, name: str, checkpoint: Callable[[], None]) -> None:
         )
     with tempfile.TemporaryFile() as words:
         try:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, cwd="/", start_new_session=True)  # fmt: skip
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, cwd="/", start_new_session=True, env=_environment())  # fmt: skip
         except OSError as error:
             raise IrkitError(f"{argv[0]} can't be started: {error.strerror}") from error
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for

@@ -292,6 +292,17 @@ class _Searched:
         return ""
 
 
+def judged_anew(plan: Eradication, identities: Sequence[Any] = ()) -> Eradication:
+    """One that another process began, its evidence read through once more: it may not hold any more."""
+    bundles = stored_bundles(identities, plan.request.accept_gaps)
+    for number, row in enumerate(plan.rows):
+        if row.decision == "remove" and not row.outcome:
+            held = bundles.find(row.item)
+            decision, why = ("remove", row.why) if held.bundle else ("refuse", held.why)
+            plan.rows[number] = replace(row, held=held, decision=decision, why=why)
+    return plan
+
+
 # -- doing it -----------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +357,8 @@ def _one(engine: Engine, plan: Eradication, row: Row, own: str) -> Row:
     ]
     if left:
         return replace(row, outcome="kept", why=f"{left[0]} stays, and needs it")
+    if RAN_ON not in row.why and _runs(engine, row.item):  # thawed since it was listed
+        row = replace(row, why=RAN_ON)
     try:
         if row.item.kind == "container" and row.item.id != own:
             with cases.target_lock(row.item.id, row.item.name):
@@ -400,9 +413,12 @@ def bad(ctx: Context, args: Mapping[str, Any]) -> Result:
 
 def eradicate(ctx: Context, args: Mapping[str, Any]) -> Result:
     """Deny and remove; goes on with what this run began before it was killed.  Raises ``NotHeld`` for what stays unheld."""
-    plan = begun(ctx.engine, run=ctx.run) or survey(
-        ctx.engine, _request(ctx, args), identities=ctx.writer.identities, run=ctx.run, checkpoint=ctx.checkpoint
-    )
+    identities = ctx.writer.identities
+    plan = begun(ctx.engine, run=ctx.run)
+    if plan is not None:
+        plan = judged_anew(plan, identities)
+    else:
+        plan = survey(ctx.engine, _request(ctx, args), identities=identities, run=ctx.run, checkpoint=ctx.checkpoint)
     carry_out(ctx.engine, plan, tell=lambda row: ctx.note(sentence(row)), checkpoint=ctx.checkpoint, own=ctx.target.id)
     return _told(ctx, plan)
 

@@ -79,6 +79,7 @@ def command(
             )
             plan = eradication.survey(opened, request, identities=identities, checkpoint=signals.checkpoint)
         else:
+            plan = eradication.judged_anew(plan, identities)
             click.echo(f"going on with the eradication {plan.id}, begun {plan.started}", err=True)
         _list(plan, as_json)
         if not dry_run:

@@ -203,7 +203,8 @@ class Placer:
 
     def _problem(self, path: str, why: str) -> None:
         if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append((path, why))
+            shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            self.problems.append((shown, why))
         else:
             self._dropped += 1
 

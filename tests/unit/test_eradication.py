@@ -304,3 +304,17 @@ def test_only_one_at_a_time(engine: FakeEngine) -> None:
 def test_file_digests_are_checked(engine: FakeEngine) -> None:
     with pytest.raises(UsageProblem, match="not a sha256"):
         plan(engine, "bad:1", digests=("abc",))
+
+
+def test_evidence_that_was_altered_after_a_kill(engine: FakeEngine) -> None:
+    made = scene(engine)
+    path = bundle(engine, "web")
+    engine.pause(made["web"])
+    engine.fail("remove", EngineUnreachable("no answer"))
+    with pytest.raises(EngineUnreachable):
+        eradication.carry_out(engine, plan(engine))
+    (path / "data/engine/networks.json").write_bytes(b"[]")
+    begun = eradication.begun(engine, ref="web")
+    assert begun is not None
+    done = eradication.carry_out(engine, eradication.judged_anew(begun))
+    assert {row.decision for row in done.rows} == {"refuse", "keep"} and made["web"] in engine.containers()
