@@ -42,7 +42,7 @@ def whoami() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident.  ``state``: open, contained, released."""
+    """One incident.  ``state``: open, contained, released, eradicated."""
 
     id: str
     target: Target
@@ -197,6 +197,15 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
 def watch_lock() -> Iterator[None]:
     """Hold IRKIT_HOME for one watch: two would each start what one alert asks for.  Raises ``Refused``."""
     with _lock(private_folder(home() / "watch") / "lock", "a watch is under way here"):
+        yield
+
+
+@contextlib.contextmanager
+def eradication_lock(engine: str) -> Iterator[None]:
+    """Hold an engine for one eradication from this home.  Raises ``Refused`` naming who holds it."""
+    with _lock(
+        private_folder(home() / "locks") / f"eradication-{engine}", "an eradication is under way on this engine"
+    ):
         yield
 
 

@@ -64,6 +64,8 @@ class Config:
     helper_image: str = ""
     """``probes.image``: the signed image whose containers probe where irkit can't; by name."""
     sign_keys: tuple[str, ...] = ()
+    restore_hooks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """``restore.hooks``: argument lists of programs that write a backup as a tar to their output; by name."""
 
     def allows(self, url: str) -> bool:
         """Whether ``http`` may ask for it: scheme, host and port the same, and the path below the prefix' path."""
@@ -104,6 +106,7 @@ def read_config(doc: Doc) -> Config:
         _programs(actions.mapping("run", None)), _urls(actions.mapping("http", None)),
         MappingProxyType({name: _channel(name, channels.mapping(name)) for name in list(channels.values)}),
         _signatures(doc.mapping("playbooks", None)), _probes(doc.mapping("probes", None)), _sign_keys(actions.mapping("sign", None)),
+        _hooks(doc.mapping("restore", None)),
     )  # fmt: skip
     for one in (actions, channels, doc):
         one.done()
@@ -129,6 +132,19 @@ def _sign_keys(doc: Doc) -> tuple[str, ...]:
     keys = doc.texts("keys", ())
     doc.done()
     return keys
+
+
+def _hooks(doc: Doc) -> Mapping[str, tuple[str, ...]]:
+    hooks = doc.mapping("hooks", None)
+    found = {}
+    for name in list(hooks.values):
+        argv = hooks.texts(name)
+        if not argv or not argv[0].startswith("/"):
+            raise hooks.places[name].error(f"the hook {name!r} must begin with the absolute path of a program")
+        found[name] = argv
+    hooks.done()
+    doc.done()
+    return MappingProxyType(found)
 
 
 def _urls(doc: Doc) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ class Found:
     path: str
     facts: FileFacts
     link: str = ""
+    sparse: bool = False
+    """Whether its bytes here are not its contents: GNU's forms of files with holes."""
 
     def to_json(self) -> dict[str, Any]:
         """One line of a list of files."""
@@ -45,10 +47,18 @@ class Found:
 
 
 class TarScan:
-    """Fed block by block; ``seen`` is called with every member when its last byte has come."""
+    """Fed block by block; ``seen`` is called with every member when its last byte has come.
 
-    def __init__(self, seen: Callable[[Found], None]) -> None:
-        self._seen = seen
+    ``opened`` is called with it before its first byte (without its digest), ``data`` with the bytes of a file.
+    """
+
+    def __init__(
+        self,
+        seen: Callable[[Found], None],
+        opened: Callable[[Found], None] | None = None,
+        data: Callable[[memoryview], None] | None = None,
+    ) -> None:
+        self._seen, self._opened, self._data = seen, opened, data
         self._rest = b""
         self._left = 0
         self._padding = 0
@@ -98,6 +108,8 @@ class TarScan:
             self._extended += data
         elif self._digest is not None:
             self._digest.update(data)
+            if self._data is not None:
+                self._data(data)
         if not self._left:
             self._finish()
 
@@ -120,6 +132,8 @@ class TarScan:
                 self._digest = hashlib.sha256()
             else:
                 self._left = self._padding = 0
+            if self._opened is not None:
+                self._opened(header.found(""))
         if not self._left:
             self._finish()
 
@@ -178,7 +192,8 @@ class _Header:
                 key.removeprefix("SCHILY.xattr."): value.hex() for key, value in sorted(pax.items()) if key.startswith("SCHILY.xattr.")
             },
         )  # fmt: skip
-        return Found(_absolute(name), facts, _absolute(link) if kind == "link" else "")
+        sparse = self.kind == b"S" or any(key.startswith("GNU.sparse.") for key in pax)
+        return Found(_absolute(name), facts, _absolute(link) if kind == "link" else "", sparse)
 
     def _name(self) -> bytes:
         name, prefix = _text(self.raw[:100]), b""

@@ -40,7 +40,7 @@ REFERENCES = {
 }  # fmt: skip
 ACTIVITIES = {
     "container.": "restrict-access", "quarantine.": "disconnect-system", "acquire.": "scan-system", "compare.": "match-indicator",
-    "evidence.": "analyze-collected-data", "recover.": "restore-capabilities", "image.remove": "eliminate-risk", "notify": "deliver-content",
+    "evidence.": "analyze-collected-data", "recover.bad": "match-indicator", "recover.eradicate": "eliminate-risk", "recover.": "restore-capabilities", "volume.": "restore-data", "image.remove": "eliminate-risk", "notify": "deliver-content",
 }  # fmt: skip
 
 

@@ -23,6 +23,8 @@ COMMANDS = {
     "diff": "What changed, in a container or in a bundle.",
     "release": "Give a contained container its former place back.",
     "rebuild": "A clean container from a signed image in place of a compromised one.",
+    "eradicate": "Remove what is compromised, once verified evidence holds it; deny its digests.",
+    "restore": "A fresh volume from a backup in the place of a suspect one.",
     "run": "Run a playbook on a container.",
     "watch": "Start playbooks when detectors raise alerts, by your rules.",
     "resume": "Go on with a run that was killed or interrupted.",

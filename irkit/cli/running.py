@@ -16,7 +16,7 @@ from irkit.cases import Case
 from irkit.config import load_config
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import KeyProblem, Refused, StorageError, UsageProblem
+from irkit.errors import KeyProblem, NotFound, Refused, StorageError, UsageProblem
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.home import Ballast, read_json, write_json
@@ -167,7 +167,13 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
         variables = past.started["vars"]
         playbook, profile = with_profile(playbook, playbook.bind(variables))
         engine = open_engine(config.engine or case.target.engine)
-        container = engine.container(case.target.id)
+        raw = read_json(folder / "before.json")
+        try:
+            container = engine.container(case.target.id)
+        except NotFound:
+            if raw is None or not resume.may_be_gone(past, playbook):
+                raise
+            container = Container(raw)
         resume.check(past, playbook, variables, container.id, profile.digest if profile else "")
         config.observer(Event("note", f"case {case.id}, going on with run {run}"))
         if config.needs_key:
@@ -175,7 +181,6 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
         with _reserve(folder) as ballast:
             bundle = case.folder / "bundles" / resume.bundle_name(past, run)
             writer = _writer(config, bundle, signals.checkpoint, ballast.drop)
-            raw = read_json(folder / "before.json")
             context = Context(
                 engine, case, run, case.target, Container(raw) if raw else container, writer, config.observer,
                 signals.checkpoint, config.signer or signing_key(config), profile=profile, ask_secret=config.ask_secret,
@@ -309,10 +314,20 @@ def _mark_case(finished: Finished, dry: bool) -> None:
     if dry or finished.outcome.status in PAUSED:
         return
     done = {one["uses"] for one in finished.context.steps if one["outcome"] in ("succeeded", "degraded")}
-    if finished.context.facts.quarantine_state:
+    if any(
+        one["id"] == finished.context.target.id and one["outcome"] in ("removed", "gone")
+        for one in _eradicated(finished)
+    ):
+        finished.context.case.with_state("eradicated")
+    elif finished.context.facts.quarantine_state:
         finished.context.case.with_state("contained")
     elif "quarantine.release" in done and finished.outcome.error is None:
         finished.context.case.with_state("released")
+
+
+def _eradicated(finished: Finished) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = (finished.context.facts.result.get("eradication") or {}).get("items") or []
+    return rows
 
 
 def _writer(

@@ -166,9 +166,10 @@ class DockerEngine(DockerEvidence):
         """``POST /containers/{id}/start``; 304 (already started) is no error."""
         self._unless_already(lambda: self._call("POST", f"/containers/{_segment(container)}/start"))
 
-    def stop(self, container: str, grace: int = 10) -> None:
+    def stop(self, container: str, grace: int | None = 10) -> None:
         """``POST /containers/{id}/stop?t=…``; 304 (already stopped) is no error."""
-        self._unless_already(lambda: self._call("POST", f"/containers/{_segment(container)}/stop", t=str(grace)))
+        query = {} if grace is None else {"t": str(grace)}
+        self._unless_already(lambda: self._call("POST", f"/containers/{_segment(container)}/stop", **query))
 
     @staticmethod
     def _unless_already(call: Callable[[], object]) -> None:
@@ -245,6 +246,10 @@ class DockerEngine(DockerEvidence):
     def image(self, ref: str) -> Image:
         """``GET /images/{ref}/json``."""
         return Image(self._call("GET", f"/images/{_segment(ref)}/json"))
+
+    def image_ids(self) -> tuple[str, ...]:
+        """``GET /images/json``."""
+        return tuple(dict.fromkeys(str(row["Id"]) for row in self._call("GET", "/images/json") or ()))
 
     def remove_image(self, ref: str) -> None:
         """``DELETE /images/{name}``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from irkit.engine.evidence_calls import Json
@@ -52,6 +52,20 @@ class DockerEvidence:
         """``GET /volumes/{name}``."""
         found: Json = self._call("GET", f"/volumes/{_quoted(name)}")
         return found
+
+    def volume_names(self) -> tuple[str, ...]:
+        """``GET /volumes``."""
+        return tuple(str(row["Name"]) for row in self._call("GET", "/volumes").get("Volumes") or ())
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> Json:
+        """``POST /volumes/create``."""
+        body = {"Name": name, "Driver": "local", "Labels": dict(labels)}
+        made: Json = self._call("POST", "/volumes/create", body)
+        return made
+
+    def remove_volume(self, name: str) -> None:
+        """``DELETE /volumes/{name}``."""
+        self._call("DELETE", f"/volumes/{_quoted(name)}")
 
     def plugins(self) -> tuple[Json, ...]:
         """``GET /plugins``."""

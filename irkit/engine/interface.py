@@ -412,8 +412,11 @@ class Engine(EvidenceCalls, Protocol):
     def start(self, container: str) -> None:
         """Start it; no error when it runs already."""
 
-    def stop(self, container: str, grace: int = 10) -> None:
-        """SIGTERM, ``grace`` seconds, SIGKILL; no error when it is stopped already."""
+    def stop(self, container: str, grace: int | None = 10) -> None:
+        """Its stop signal (SIGTERM), ``grace`` seconds, SIGKILL; no error when it is stopped already.
+
+        ``None``: as many seconds as the container itself was given (``StopTimeout``), else the engine's 10.
+        """
 
     def rename(self, container: str, name: str) -> None:
         """Give it another name."""
@@ -448,8 +451,23 @@ class Engine(EvidenceCalls, Protocol):
     def image(self, ref: str) -> Image:
         """An image by name or id."""
 
+    def image_ids(self) -> tuple[str, ...]:
+        """Ids of all images, those without a name too; not the intermediate ones that a build left below them."""
+
     def remove_image(self, ref: str) -> None:
         """Remove a name of an image, and the image with its last one.  Raises ``Conflict`` while a container uses it."""
+
+    def volume_names(self) -> tuple[str, ...]:
+        """Names of all volumes, anonymous ones too."""
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> Json:
+        """Make an empty volume of the ``local`` driver; as :meth:`volume` gives it.
+
+        One of that name that is there already comes back as it is: ask for it first.
+        """
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume.  Raises ``Conflict`` while a container, running or not, uses it."""
 
     def image_history(self, ref: str) -> tuple[Json, ...]:
         """How the image was made, newest first."""

@@ -119,6 +119,11 @@ def check(past: Past, playbook: Playbook, variables: Mapping[str, Any], target_i
             raise Refused(f"{what} is not what it was when the run began", hint="`irkit run` begins another one")
 
 
+def may_be_gone(past: Past, playbook: Playbook) -> bool:
+    """Whether a step that destroys was begun, so that the run goes on although there is no target any more."""
+    return any(step.action.effect == "destroy" and step.id in past.begun for step in playbook.every_step)
+
+
 def state_of(facts: Facts, artifacts: list[Artifact], gaps: list[Gap], known: Mapping[str, Any]) -> dict[str, Any]:
     """What a step added: new artifacts and gaps, and those facts that are not as ``known``."""
     present = facts_to_json(facts)

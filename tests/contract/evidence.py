@@ -13,7 +13,7 @@ import pytest
 
 from irkit.acquire.frames import split_frames
 from irkit.engine.interface import Engine, NetworkSpec
-from irkit.errors import EngineError, NotFound
+from irkit.errors import Conflict, EngineError, NotFound
 
 from .stage import IMAGE, SAY, Stage
 
@@ -70,6 +70,36 @@ class EvidenceContract:
             with pytest.raises(EngineError, match="swarm"):
                 engine.swarm(kind, gone)
 
+    def test_volumes(self, engine: Engine, yard: Stage) -> None:
+        name = yard.name("vol")
+        made = engine.create_volume(name, yard.labels)
+        try:
+            assert made["Name"] == name and made["Mountpoint"] and made["Labels"] == yard.labels
+            assert name in engine.volume_names() and engine.volume(name)["Driver"] == "local"
+            assert engine.create_volume(name, {})["CreatedAt"] == made["CreatedAt"]
+            one = yard.make("a", host={"Binds": [f"{name}:/data"]})
+            mount = engine.container(one).raw["Mounts"][0]
+            assert (mount["Type"], mount["Name"], mount["Destination"]) == ("volume", name, "/data")
+            with pytest.raises(Conflict):
+                engine.remove_volume(name)
+            engine.remove(one)
+        finally:
+            engine.remove_volume(name)
+        assert name not in engine.volume_names()
+        with pytest.raises(NotFound):
+            engine.remove_volume(name)
+
+    def test_image_ids(self, engine: Engine) -> None:
+        found = engine.image_ids()
+        assert engine.image(IMAGE).id in found and len(set(found)) == len(found)
+        assert all(engine.image(one).id == one for one in found)
+
+    def test_a_container_has_its_own_grace_time(self, engine: Engine, yard: Stage) -> None:
+        one = yard.run("a", StopTimeout=1)
+        began = time.monotonic()
+        engine.stop(one, None)
+        assert not engine.container(one).running and time.monotonic() - began < 9
+
     def test_plugins(self, engine: Engine) -> None:
         assert isinstance(engine.plugins(), tuple)
 
@@ -95,7 +125,8 @@ class EvidenceContract:
             "set_restart_policy": (gone, {"Name": "no"}), "create": ({"Image": gone}, gone), "image": (IMAGE,), "image_history": (IMAGE,),
             "rename": (gone, gone), "connect": (net.id, gone), "disconnect": (net.id, gone), "image_save": (gone,),
             "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]), "checkpoint": (gone, "x", "/nonexistent"),
-            "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (),
+            "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (), "image_ids": (), "volume_names": (),
+            "create_volume": ("-", {}),
         }  # fmt: skip
         methods = [
             name for name, it in inspect.getmembers(Engine) if not name.startswith("_") and inspect.isfunction(it)

@@ -105,14 +105,17 @@ def test_eradicate_image(lab: Lab) -> None:
     lab.docker("tag", "bad/eradicate:1", "bad/eradicate:2")
     name = lab.run("evil", image="bad/eradicate:1")
     other = lab.run("also", image="bad/eradicate:2")
-    refused = agree(lab, ["run", "eradicate-image", name], ["remove-container", "remove-image"])
-    assert steps(refused)["remove-container"] == "succeeded" and steps(refused)["remove-image"] == "failed"
-    assert state(lab, name) == "" and "1 containers are made from this image" in refused["error"]["message"]
+    refused = agree(lab, ["run", "eradicate-image", name], ["eradicate"])
+    assert steps(refused)["eradicate"] == "failed" and "no evidence holds them" in refused["error"]["message"]
+    assert state(lab, name) == "" and state(lab, other) == "running"
     assert lab.docker("images", "-q", "bad/eradicate").split()
-    second = agree(lab, ["run", "eradicate-image", other], ["remove-container", "remove-image"])
-    assert steps(second)["remove-image"] == "succeeded", second["steps"]
-    assert not lab.docker("images", "-q", "bad/eradicate").split()
+    assert lab.irkit("case", "show", refused["case"], "--json").json["state"] == "eradicated"
+    second = agree(lab, ["run", "eradicate-image", other], ["eradicate"])
+    assert steps(second)["eradicate"] in ("succeeded", "degraded"), second["steps"]
+    assert state(lab, other) == "" and not lab.docker("images", "-q", "bad/eradicate").split()
     assert list(Path(second["bundle"]["path"]).glob("data/image/*"))
+    denied = json.loads((lab.home / "denied.json").read_bytes())["denied"]
+    assert second["target"]["image_id"] in {row["digest"] for row in denied}
 
 
 def test_lessons_learned_keeps_the_answers(lab: Lab) -> None:

@@ -20,7 +20,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from irkit.clock import now, rfc3339
-from irkit.engine.fake.evidence import FakeEvidence
+from irkit.engine.fake.evidence import FakeEvidence, fake_volume
 from irkit.engine.fake.state import NO_PID, FakeContainer, FakeImage, FakeNetwork, Place, Program
 from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
 from irkit.engine.wire import error_for
@@ -254,7 +254,7 @@ class FakeEngine(FakeEvidence):
             if program.code is not None:
                 self._ended(found, program.code)
 
-    def stop(self, container: str, grace: int = 10) -> None:
+    def stop(self, container: str, grace: int | None = 10) -> None:
         """Running or paused → exited, at once."""
         with self._served("stop", "POST", f"/containers/{container}/stop", 204, container) as answer:
             found = self._find(container)
@@ -323,6 +323,8 @@ class FakeEngine(FakeEvidence):
             made.config["Hostname"] = config.get("Hostname") or made.id[:12]
             self._settle(made, asked)
             self._containers[made.id] = made
+            for volume in made.volumes:
+                self.volumes.setdefault(volume, fake_volume(volume, {}))
             return made.id
 
     def network(self, ref: str) -> Network:
@@ -424,6 +426,15 @@ class FakeEngine(FakeEvidence):
         with self._served("image", "GET", f"/images/{ref}/json"):
             return Image(self._find_image(ref, "no such image: {ref}: No such image: {ref}:latest").raw())
 
+    def image_ids(self) -> tuple[str, ...]:
+        """Newest first."""
+        with self._served("image_ids", "GET", "/images/json"):
+            return tuple(one.id for one in reversed(self._images))
+
+    def add_image(self, image: FakeImage) -> None:
+        """One more image that it knows."""
+        self._images.append(image)
+
     def remove_image(self, ref: str) -> None:
         """Gone, unless a container uses it."""
         with self._served("remove_image", "DELETE", f"/images/{ref}", 200):
@@ -436,8 +447,16 @@ class FakeEngine(FakeEvidence):
         """One step."""
         with self._served("image_history", "GET", f"/images/{ref}/history"):
             found = self._find_image(ref, "No such image: {ref}:latest")
-            return (
-                {"Id": found.id, "Created": 1767225600, "CreatedBy": "", "Size": 1, "Tags": [found.tag], "Comment": ""},
+            return tuple(
+                {
+                    "Id": found.id,
+                    "Created": 1767225600,
+                    "CreatedBy": step,
+                    "Size": 1,
+                    "Tags": [found.tag],
+                    "Comment": "",
+                }
+                for step in found.history
             )
 
     def image_save(self, ref: str) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from irkit.clock import now
 from irkit.engine.evidence_calls import Json
 from irkit.engine.wire import error_for
 from irkit.streams import IDLE
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 STREAMS = {"stdout": 1, "stderr": 2}
 NO_MANAGER = 'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.'
+
+
+def fake_volume(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """As ``GET /volumes/{name}`` shows a new one."""
+    return {
+        "Name": name, "Driver": "local", "Mountpoint": f"/nonexistent/volumes/{name}/_data", "Labels": dict(labels),
+        "Options": None, "Scope": "local", "CreatedAt": now(),
+    }  # fmt: skip
 
 
 class FakeEvidence:
@@ -30,6 +39,7 @@ class FakeEvidence:
     """What a checkpoint consists of; ``None``: the engine's experimental features are off."""
     _served: Callable[..., AbstractContextManager[Any]]
     _find: Callable[[str], FakeContainer]
+    _containers: dict[str, FakeContainer]
 
     @property
     def calls_dropped(self) -> int:
@@ -75,6 +85,26 @@ class FakeEvidence:
             if name not in self.volumes:
                 raise error_for(404, f"get {name}: no such volume")
             return self.volumes[name]
+
+    def volume_names(self) -> tuple[str, ...]:
+        """All that a test or ``create_volume`` put in."""
+        with self._served("volume_names", "GET", "/volumes"):
+            return tuple(self.volumes)
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> Json:
+        """New, or the one that is there."""
+        with self._served("create_volume", "POST", "/volumes/create", 201, name):
+            return self.volumes.setdefault(name, fake_volume(name, labels))
+
+    def remove_volume(self, name: str) -> None:
+        """Gone, unless a container uses it."""
+        with self._served("remove_volume", "DELETE", f"/volumes/{name}", 204, name):
+            if name not in self.volumes:
+                raise error_for(404, f"get {name}: no such volume")
+            users = [one.id for one in self._containers.values() if name in one.volumes]
+            if users:
+                raise error_for(409, f"remove {name}: volume is in use - [{', '.join(users)}]")
+            del self.volumes[name]
 
     def plugins(self) -> tuple[Json, ...]:
         """None."""

@@ -35,6 +35,11 @@ class FakeImage:
 
     tag: str
     config: dict[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] | None = None
+    """Its layers' digests; ``None``: one of its own."""
+    history: tuple[str, ...] = ("",)
+    """``CreatedBy`` of each step, newest first."""
+    repo_digests: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -44,10 +49,14 @@ class FakeImage:
     def raw(self) -> dict[str, Any]:
         """As ``GET /images/{ref}/json`` shows it."""
         return {
-            "Id": self.id, "RepoTags": [self.tag], "RepoDigests": [], "Created": "2026-01-01T00:00:00Z", "Os": "linux",
+            "Id": self.id, "RepoTags": [self.tag], "RepoDigests": list(self.repo_digests), "Created": "2026-01-01T00:00:00Z", "Os": "linux",
             "Architecture": "amd64", "Config": copy.deepcopy(self.config), "Size": 1,
-            "RootFS": {"Type": "layers", "Layers": [f"sha256:{hashlib.sha256(self.id.encode()).hexdigest()}"]},
+            "RootFS": {"Type": "layers", "Layers": list(self._layers())},
         }  # fmt: skip
+
+    def _layers(self) -> tuple[str, ...]:
+        own = f"sha256:{hashlib.sha256(self.id.encode()).hexdigest()}"
+        return (own,) if self.layers is None else self.layers
 
     def archive(self) -> bytes:
         """As ``docker save`` writes it, without layers."""
@@ -186,6 +195,21 @@ class FakeContainer:
         """Its network mode."""
         return str(self.host_config.get("NetworkMode") or "default")
 
+    @property
+    def volumes(self) -> dict[str, str]:
+        """Names of the volumes that it was given by ``Binds``, and where they are mounted."""
+        pairs = (str(one).split(":") for one in self.host_config.get("Binds") or ())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) > 1 and not pair[0].startswith("/")}
+
+    def _mounts(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "Type": "volume", "Name": name, "Source": f"/nonexistent/volumes/{name}/_data", "Destination": point,
+                "Driver": "local", "Mode": "z", "RW": True, "Propagation": "",
+            }
+            for name, point in self.volumes.items()
+        ]  # fmt: skip
+
     def raw(self) -> dict[str, Any]:
         """As ``GET /containers/{ref}/json`` shows it."""
         state: dict[str, Any] = {
@@ -199,7 +223,7 @@ class FakeContainer:
         return {
             "Id": self.id, "Created": self.created, "Path": command[0] if command else "", "Args": command[1:], "State": state,
             "Image": self.image.id, "LogPath": "", "Name": f"/{self.name}", "RestartCount": 0, "Driver": "overlay2", "Platform": "linux",
-            "HostConfig": copy.deepcopy(self.host_config), "GraphDriver": {"Name": "overlay2", "Data": {}}, "Mounts": [],
+            "HostConfig": copy.deepcopy(self.host_config), "GraphDriver": {"Name": "overlay2", "Data": {}}, "Mounts": self._mounts(),
             "Config": copy.deepcopy(self.config),
             "NetworkSettings": {
                 "Ports": copy.deepcopy(self.ports), "Networks": {name: place.raw() for name, place in self.places.items()},

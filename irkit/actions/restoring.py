@@ -1,0 +1,324 @@
+"""Restore: a fresh volume from a backup, compared with the suspect one as the evidence has it, and put in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irkit.acquire.beneath import open_folder, sha256_of, walk
+from irkit.acquire.volumes import Mounted
+from irkit.actions import backup
+from irkit.actions.context import Context, Result
+from irkit.actions.eradication import NotHeld, stored_bundles
+from irkit.engine.interface import Container, Engine
+from irkit.errors import CheckFailed, EngineError, EvidenceAltered, NotFound, Refused, UsageProblem
+from irkit.evidence.reader import BundleReader
+from irkit.home import private_folder, write_json
+from irkit.models import Change
+from irkit.recover.bad import Item
+from irkit.recover.holds import Held
+from irkit.recover.placing import Limits, Placer
+from irkit.text import text_fields
+
+LABEL = "dev.irkit.restored"
+SHOWN = 1000
+"""Rows of a difference in a run's result; all of them are in the case's file."""
+
+Listing = dict[str, tuple[str, str, int, int, int]]
+"""Path in the volume → kind, digest (of a link: its target), mode, owner, group."""
+
+
+def restore(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """``volume.restore``.
+
+    Raises ``Refused`` when the engine's host is not this one, the target runs, or its image was not verified;
+    ``NotHeld`` when no verified bundle holds the suspect volume; ``CheckFailed`` for a backup that can't be read or is
+    over a limit.  Nothing is left of it then.
+    """
+    container = ctx.engine.container(ctx.target.id)
+    mount = chosen(container, str(args["volume"]))
+    _allowed(ctx, container, args)
+    held = _evidence(ctx, mount)
+    limits = Limits(int(args["limit_bytes"]), int(args["limit_files"]), bool(args["devices"]))
+    name = fresh_name(ctx, container, mount)
+    _clear(ctx.engine, name, container.name)
+    volume = ctx.engine.create_volume(name, {LABEL: mount.name})
+    try:
+        told = _fill(ctx, str(volume.get("Mountpoint") or ""), str(args["source"]), limits)
+        with _here(str(volume["Mountpoint"])) as folder:
+            restored = listing(folder, ctx)
+        report = {
+            "schema": "irkit.restored/v1", "case": ctx.case.id, "run": ctx.run, "source": str(args["source"]), "volume": mount.name,
+            "destination": mount.destination, "fresh": name, "held": held.to_json(), "entries": len(restored), "not_restored": told,
+            **difference(suspect(held, mount, ctx), restored), "container": "", "old_container": "",
+        }  # fmt: skip
+        if args["recreate"]:
+            report["container"], report["old_container"] = _swap(ctx, container, mount, name, args)
+    except BaseException:
+        with contextlib.suppress(EngineError):
+            ctx.engine.remove_volume(name)
+        raise
+    path = private_folder(ctx.case.folder / "restores") / f"{ctx.run}.json"
+    write_json(path, report)
+    ctx.facts.result["restored"] = {**report, **{kind: report[kind][:SHOWN] for kind in ("added", "removed", "changed", "attributes")}, "path": str(path)}  # fmt: skip
+    for other in _others(ctx.engine, mount.name, ctx.target.id, report["container"]):
+        ctx.warn(f"{other} still mounts the suspect volume {mount.name}")
+    for one in told:
+        ctx.warn(f"not restored: {one}")
+    return Result("degraded" if told else "succeeded", sentence(report), {"volume": name, "container": report["container"], "counts": report["counts"]})  # fmt: skip
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """What was done, in one line."""
+    counts = report["counts"]
+    words = f"{report['entries']} entries in {report['fresh']}: against the suspect volume {counts['added']} added, {counts['removed']} removed, {counts['changed']} changed"
+    return words + (f"; {report['container']} runs with it" if report["container"] else "; no container uses it yet")
+
+
+def was_restored(ctx: Context, args: Mapping[str, Any]) -> Result | None:
+    """After a kill: whether the report was written, which is the last thing that is done."""
+    from irkit.home import read_json
+
+    report = read_json(ctx.case.folder / "restores" / f"{ctx.run}.json")
+    if report is None:
+        return None
+    ctx.facts.result["restored"] = report
+    data = {"volume": report["fresh"], "container": report["container"], "counts": report["counts"]}
+    return Result("degraded" if report["not_restored"] else "succeeded", sentence(report), data)
+
+
+def chosen(container: Container, wanted: str) -> Mounted:
+    """The volume that is meant: by its name or where it is mounted; the only one when none is named."""
+    volumes = [one for one in map(Mounted.of, container.raw.get("Mounts") or ()) if one.type == "volume"]
+    mine = [one for one in volumes if wanted in ("", one.name, one.destination)]
+    if len(mine) != 1:
+        known = ", ".join(f"{one.name} ({one.destination})" for one in volumes) or "none"
+        what = f"no volume {wanted!r}" if wanted else f"{len(volumes)} volumes"
+        raise UsageProblem(
+            f"{container.name} has {what}", hint=f"--volume NAME or --volume DESTINATION; it has: {known}"
+        )
+    return mine[0]
+
+
+def _allowed(ctx: Context, container: Container, args: Mapping[str, Any]) -> None:
+    if not ctx.engine.local:
+        raise Refused(
+            f"the engine {ctx.engine.endpoint} is reached from afar, and its volumes are folders of its own host",
+            hint="run irkit on that host",
+        )
+    if os.geteuid() != 0:
+        raise Refused("only root can give restored files their owners", hint="run irkit as root")
+    if container.running and not container.paused:
+        raise Refused(
+            f"{container.name} runs, and writes to the volume", hint="container.stop or container.freeze before it"
+        )
+    if args["recreate"] and ctx.case.state == "contained" and not args["image"]:
+        raise Refused(
+            f"{container.name} is contained: it is made anew only from a verified image",
+            hint="--image REF, or --no-recreate for the volume alone",
+        )
+
+
+def _evidence(ctx: Context, mount: Mounted) -> Held:
+    made = str(ctx.engine.volume(mount.name).get("CreatedAt") or "")
+    held = stored_bundles(ctx.writer.identities).find(Item("volume", mount.name, mount.name, "", made))
+    if not held.bundle:
+        raise NotHeld(
+            f"no evidence holds the suspect volume {mount.name}: {held.why}", hint="`irkit snapshot --volumes` first"
+        )
+    return held
+
+
+def fresh_name(ctx: Context, container: Container, mount: Mounted) -> str:
+    """The name of the new volume; the same one when a run goes on."""
+    anonymous = len(mount.name) == 64 and not set(mount.name) - set("0123456789abcdef")
+    plain = f"{container.name}-data" if anonymous else mount.name.partition("-restored-")[0]
+    return f"{plain}-restored-{ctx.run.rpartition('-')[2]}"
+
+
+def _clear(engine: Engine, name: str, container: str) -> None:
+    """What a killed run of the same name has left, with the container that it had made and not started."""
+    with contextlib.suppress(NotFound):
+        found = engine.volume(name)
+        if LABEL not in (found.get("Labels") or {}):
+            raise Refused(f"there is a volume {name} already, and irkit did not make it")
+        with contextlib.suppress(NotFound):
+            other = engine.container(container)
+            if not other.running and any(one.get("Name") == name for one in other.raw.get("Mounts") or ()):
+                engine.remove(other.id)
+        engine.remove_volume(name)
+
+
+@contextlib.contextmanager
+def _here(mountpoint: str) -> Iterator[int]:
+    """The fresh volume's folder on this host, through no link."""
+    try:
+        with open_folder("/", mountpoint) as folder:
+            yield folder
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Refused(
+            f"the volume's folder {mountpoint} can't be seen from here: the engine has a host or a root of its own",
+            hint="run irkit where the engine runs",
+        ) from error
+
+
+def _fill(ctx: Context, mountpoint: str, source: str, limits: Limits) -> list[str]:
+    with _here(mountpoint) as folder:
+        if os.listdir(folder):  # noqa: PTH208 - a descriptor
+            raise Refused(f"{mountpoint} is not empty: it is no fresh volume")
+        placer = Placer(folder, limits)
+        backup.fill(placer, source, ctx.checkpoint)
+        os.sync()
+        return placer.told
+
+
+# -- what differs ---------------------------------------------------------------------------------------------------
+
+
+def listing(folder: int, ctx: Context) -> Listing:
+    """What lies in the fresh volume now, read back from the disk.  Raises ``CheckFailed``."""
+    found: Listing = {}
+
+    def failed(path: str, error: OSError) -> None:
+        raise CheckFailed(f"{path} was restored and can't be read back: {error.strerror}")
+
+    for entry in walk(folder, "", failed):
+        ctx.checkpoint()
+        digest = (
+            sha256_of(entry, ctx.checkpoint)
+            if entry.kind == "file"
+            else entry.target()
+            if entry.kind == "symlink"
+            else ""
+        )
+        found[entry.path] = (entry.kind, digest, entry.info.st_mode & 0o7777, entry.info.st_uid, entry.info.st_gid)
+    return found
+
+
+def suspect(held: Held, mount: Mounted, ctx: Context) -> Listing:
+    """The suspect volume, as the sealed bundle lists it."""
+    reader = BundleReader(Path(held.bundle), ctx.writer.identities)
+    rows = reader.json("volumes/index.json")["mounts"]
+    row = next(one for one in rows if one.get("type") == "volume" and one.get("name") == mount.name)
+    point = str(row.get("destination") or "").rstrip("/")
+    found: Listing = {}
+    for raw in reader.lines(f"volumes/{int(row['number'])}.jsonl"):
+        try:
+            change = Change.from_json(raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EvidenceAltered(f"a line of the suspect volume's list is none: {error}") from error
+        path, facts = change.path.removeprefix(point), change.after
+        if path and facts is not None:
+            found[path] = (
+                facts.kind,
+                facts.target if facts.kind == "symlink" else facts.sha256,
+                facts.mode,
+                facts.uid,
+                facts.gid,
+            )
+    return found
+
+
+def difference(before: Listing, after: Listing) -> dict[str, Any]:
+    """``added`` and ``removed`` as the restored one has them, ``changed``: another kind or content, ``attributes``: mode, owner, group."""
+    added = sorted(after.keys() - before.keys())
+    removed = sorted(before.keys() - after.keys())
+    both = sorted(before.keys() & after.keys())
+    changed = [path for path in both if before[path][:2] != after[path][:2]]
+    other = [path for path in both if before[path][:2] == after[path][:2] and before[path][2:] != after[path][2:]]
+    rows = {
+        "added": [_row(path, None, after[path]) for path in added], "removed": [_row(path, before[path], None) for path in removed],
+        "changed": [_row(path, before[path], after[path]) for path in changed],
+        "attributes": [_row(path, before[path], after[path]) for path in other],
+    }  # fmt: skip
+    return {**rows, "counts": {name: len(found) for name, found in rows.items()}}
+
+
+def _row(
+    path: str, before: tuple[str, str, int, int, int] | None, after: tuple[str, str, int, int, int] | None
+) -> dict[str, Any]:
+    return {**text_fields("path", path), "suspect": _facts(before), "restored": _facts(after)}
+
+
+def _facts(one: tuple[str, str, int, int, int] | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    kind, digest, mode, uid, gid = one
+    shown = text_fields("target", digest) if kind == "symlink" else {"sha256": digest}
+    return {"kind": kind, **shown, "mode": f"{mode:04o}", "uid": uid, "gid": gid}
+
+
+# -- the container --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Whose configuration is taken, from which image, and what the old one is called afterwards."""
+
+    before: Container
+    image_id: str
+    aside: str
+
+
+def _place(ctx: Context, container: Container, args: Mapping[str, Any]) -> _Place:
+    suffix = ctx.case.id.rpartition("-")[2]
+    raw = ctx.case.read_json("container.json")
+    if ctx.case.state == "contained" and raw is not None:
+        before = Container(raw)
+        return _Place(before, _verified(ctx, str(args["image"])), f"{before.name}-compromised-{suffix}")
+    from irkit.trust import denied
+
+    image = _verified(ctx, str(args["image"])) if args["image"] else container.image_id
+    if image in denied.load():
+        raise CheckFailed(
+            f"the image {image} is denied here: {container.name} is not made from it again", hint="--image REF"
+        )
+    return _Place(container, image, f"{container.name}-before-restore-{ctx.run.rpartition('-')[2]}")
+
+
+def _verified(ctx: Context, image: str) -> str:
+    """The image's id, from ``image.verify`` of this very run.  Raises ``Refused``."""
+    verdict = ctx.facts.result.get("image") or {}
+    if verdict.get("ok") and verdict.get("image_id"):
+        return str(verdict["image_id"])
+    raise Refused(f"{image} was not verified in this run", hint="the playbook needs image.verify before this step")
+
+
+def _swap(ctx: Context, container: Container, mount: Mounted, fresh: str, args: Mapping[str, Any]) -> tuple[str, str]:
+    """The container anew, with the fresh volume; the names of the new and of the old one."""
+    from irkit.recover.config import recipe
+    from irkit.recover.rebuild import rebuild
+    from irkit.recover.swap import with_volume
+
+    place = _place(ctx, container, args)
+    try:
+        old_image = ctx.engine.image(place.before.image_id)
+    except NotFound:
+        old_image = None
+    plan = with_volume(recipe(place.before, old_image, place.image_id), mount.destination, mount.name, fresh)
+    if container.name == place.aside:
+        raise Refused(
+            f"{place.before.name} was rebuilt already",
+            hint=f"`irkit restore {place.before.name}` restores for the clean one",
+        )
+    done = rebuild(
+        ctx.engine, container, place.before.name, plan, place.aside, float(args["health_timeout"]), ctx.checkpoint
+    )
+    for note in plan.notes:
+        ctx.warn(note)
+    return done.name, done.old_name
+
+
+def _others(engine: Engine, volume: str, target: str, new: str) -> list[str]:
+    found = []
+    for ref in engine.containers():
+        with contextlib.suppress(NotFound):
+            one = engine.container(ref)
+            mounted = any(row.get("Name") == volume for row in one.raw.get("Mounts") or ())
+            if mounted and one.id != target and one.name != new:
+                found.append(one.name)
+    return sorted(found)
