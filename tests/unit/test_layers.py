@@ -29,6 +29,7 @@ COMMON = (
     "evidence",
     "engine.interface",
     "engine.docker_config",
+    "engine.places",
 )
 
 
