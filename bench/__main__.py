@@ -331,9 +331,15 @@ def _storage() -> None:
     storage.main()
 
 
+def _failover() -> None:
+    from bench import failover
+
+    failover.main(LABEL, row)
+
+
 PARTS = {
     "contain": _contain, "snapshot": _snapshot, "runner": runner, "volatile": _volatile, "crowd": _crowd, "memory": _memory, "diff": _diff,
-    "storage": _storage,
+    "storage": _storage, "failover": _failover,
 }  # fmt: skip
 """``python -m bench PART…``; all of them, in this order, when none is named."""
 
