@@ -192,6 +192,10 @@ class DockerEngine(DockerEvidence):
         """``POST /containers/create``."""
         return str(self._call("POST", "/containers/create", dict(config), name=name)["Id"])
 
+    def update_service(self, service: str, version: int, spec: Json) -> None:
+        """``POST /services/{id}/update?version=…``."""
+        self._call("POST", f"/services/{_segment(service)}/update", dict(spec), version=str(version))
+
     # -- networks ---------------------------------------------------------------------------------------------
 
     def network(self, ref: str) -> Network:

@@ -15,6 +15,7 @@ from typing import Any
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
 from irkit.engine.places import leave
 from irkit.errors import EngineError, Interrupted, IrkitError, NotFound, Refused
+from irkit.recover import swarm
 from irkit.recover.config import Recipe
 from irkit.recover.rebuild import _last_words as last_words
 from irkit.recover.rebuild import _made_from as made_from
@@ -41,7 +42,12 @@ class Names:
 
 
 def refuse_shared(before: Container) -> None:
-    """Raises ``Refused`` for a target whose ports nobody can take from it while it is only frozen."""
+    """Raises ``Refused`` for a target whose ports nobody can take from it while it is only frozen, and for a Swarm task."""
+    if swarm.service_of(before):
+        raise Refused(
+            f"{before.name} is a task of a Swarm service: only Swarm makes another one in its place",
+            hint=f"`irkit contain {before.name}`, then `irkit run update-service {before.name} --var image=…`",
+        )
     mode = before.network_mode
     if mode == "host" or mode.startswith("container:"):
         whose = "the host's" if mode == "host" else "another container's"

@@ -69,6 +69,8 @@ class EvidenceContract:
         for kind in ("service", "task", "node"):
             with pytest.raises(EngineError, match="swarm"):
                 engine.swarm(kind, gone)
+        with pytest.raises(EngineError, match="swarm"):
+            engine.update_service(gone, 1, {})
 
     def test_plugins(self, engine: Engine) -> None:
         assert isinstance(engine.plugins(), tuple)
@@ -95,7 +97,7 @@ class EvidenceContract:
             "set_restart_policy": (gone, {"Name": "no"}), "create": ({"Image": gone}, gone), "image": (IMAGE,), "image_history": (IMAGE,),
             "rename": (gone, gone), "connect": (net.id, gone), "disconnect": (net.id, gone), "image_save": (gone,),
             "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]), "checkpoint": (gone, "x", "/nonexistent"),
-            "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (),
+            "events": ("1", "2"), "swarm": ("node", gone), "update_service": (gone, 1, {}), "info": (), "containers": (), "networks": (), "plugins": (),
         }  # fmt: skip
         methods = [
             name for name, it in inspect.getmembers(Engine) if not name.startswith("_") and inspect.isfunction(it)

@@ -236,3 +236,78 @@ def _wait_for(lab: Lab, step: str) -> Path:
                 return journal
         time.sleep(0.01)
     raise AssertionError(f"{step} was never begun")
+
+
+@pytest.fixture
+def swarm(lab: Lab) -> Iterator[str]:
+    """The engine as a swarm of one; left again afterwards."""
+    lab.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    service = f"{lab.token}-service"
+    try:
+        yield service
+    finally:
+        lab.docker("service", "rm", service, check=False)
+        lab.docker("swarm", "leave", "--force", check=False)
+
+
+def _task(lab: Lab, service: str) -> str:
+    for _ in range(150):
+        found = lab.docker("ps", "-q", "--no-trunc", "--filter", f"label=com.docker.swarm.service.name={service}")
+        if found:
+            return found.split()[0]
+        time.sleep(0.2)
+    raise AssertionError("no task runs")
+
+
+def _spec(lab: Lab, service: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.docker("service", "inspect", service))[0]["Spec"]
+    return found
+
+
+def test_a_swarm_service_is_updated_by_digest_and_rolled_back(trusted: Lab, swarm: str) -> None:
+    """Its secret, its labels and its way of updating stay; an image that does not stay up is taken back by Swarm."""
+    lab = trusted
+    subprocess.run(
+        ["docker", "secret", "create", f"{lab.token}-secret", "-"], input=b"s", check=True, capture_output=True
+    )
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", swarm, "--secret", f"{lab.token}-secret",
+        "--update-failure-action", "pause", "--update-monitor", "3s", "--container-label", f"dev.irkit.test={lab.token}", WEB,
+    )  # fmt: skip
+    task = _task(lab, swarm)
+    refused = lab.irkit("failover", task, "--image", WEB, code=5)
+    assert "update-service" in refused.err
+    before = _spec(lab, swarm)
+    early = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", code=None)
+    assert early.code != 0 and _spec(lab, swarm) == before
+    lab.irkit("contain", task)
+    lab.irkit("image", "sign", "irkit-dev/busybox:1", "--key", "rel")
+    failed = lab.irkit("run", "update-service", task, "--var", "image=irkit-dev/busybox:1", code=1)
+    assert "its former spec is back" in failed.err
+    assert _image(_spec(lab, swarm)) == _image(before) and _spec(lab, swarm)["UpdateConfig"] == before["UpdateConfig"]
+
+
+def test_a_swarm_service_runs_the_verified_image(trusted: Lab, swarm: str) -> None:
+    lab = trusted
+    subprocess.run(
+        ["docker", "secret", "create", f"{lab.token}-secret", "-"], input=b"s", check=True, capture_output=True
+    )
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", swarm, "--secret", f"{lab.token}-secret",
+        "--update-monitor", "2s", "--container-label", f"dev.irkit.test={lab.token}", WEB,
+    )  # fmt: skip
+    task = _task(lab, swarm)
+    before = _spec(lab, swarm)
+    lab.irkit("contain", task)
+    run = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", "--json").json
+    jsonschema.validate(run, schemas.load("run"))
+    after = _spec(lab, swarm)
+    assert _image(after) == run["service"]["image"] == run["image"]["image_id"]
+    assert after["TaskTemplate"]["ContainerSpec"]["Secrets"] == before["TaskTemplate"]["ContainerSpec"]["Secrets"]
+    assert after.get("UpdateConfig") == before.get("UpdateConfig")
+    new = _task(lab, swarm)
+    assert new != task and inspect(lab, new)["Image"] == run["image"]["image_id"]
+
+
+def _image(spec: dict[str, Any]) -> str:
+    return str(spec["TaskTemplate"]["ContainerSpec"]["Image"])
