@@ -23,17 +23,18 @@ RUNS, GOAL = 3, 0.1
 NAME, SIBLING, IMAGE = "irkit-bench", "irkit-bench-sibling", "irkit-dev/web:1"
 NETWORK = "irkit-bench-net"
 DEAF = ("/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/srv/www")
-"""PID 1 without a handler: SIGTERM does nothing, the engine kills it after ten seconds."""
+"""PID 1 without a handler: it serves on until the engine kills it after ten seconds."""
 OBEDIENT = ("/bin/sh", "-c", "trap 'exit 0' TERM; /bin/busybox httpd -f -p 8080 -h /srv/www & wait")
-ASK = (
-    "while :; do exec 3>&-; if (exec 3<>/dev/tcp/{name}/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && timeout 1 head -1 <&3 | grep -q 200) "
-    "2>/dev/null; then date +%s.%N; fi; sleep 0.005; done"
-)
+DRAINING = ("/bin/sh", "-c", "/bin/busybox httpd -f -p 8080 -h /srv/www & trap 'kill $!; sleep 60 & wait' TERM; wait")
+"""It stops listening at SIGTERM and waits for its open connections, until the engine kills it."""
+ONE = "exec 3<>/dev/tcp/{name}/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3 | grep -q 200"
+ASK = 'while :; do if timeout 0.25 bash -c "$0" 2>/dev/null; then date +%s.%N; fi; sleep 0.005; done'
 
 
 def downtimes(label: str) -> Iterator[tuple[str, list[float], list[float], list[float]]]:
     """For each kind of service: its name, and seconds by irkit, of that by irkit's own word, and by the docker command line."""
-    for kind, command in (("PID 1 ignores SIGTERM", DEAF), ("PID 1 ends at SIGTERM", OBEDIENT)):
+    kinds = {"PID 1 ignores SIGTERM": DEAF, "PID 1 ends at SIGTERM": OBEDIENT, "it drains at SIGTERM": DRAINING}
+    for kind, command in kinds.items():
         for way in ("port", "name"):
             ours, told, base = [], [], []
             for _ in range(RUNS):
@@ -148,7 +149,7 @@ def _answers() -> bool:
 
 @contextlib.contextmanager
 def _from_sibling(moments: list[float]) -> Iterator[None]:
-    argv = ["docker", "exec", SIBLING, "timeout", "60", "bash", "-c", ASK.format(name=NAME)]
+    argv = ["docker", "exec", SIBLING, "timeout", "60", "bash", "-c", ASK, ONE.format(name=NAME)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield
