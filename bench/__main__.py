@@ -337,9 +337,15 @@ def _storage() -> None:
     storage.main()
 
 
+def _failover() -> None:
+    from bench import failover
+
+    failover.main(LABEL, row)
+
+
 PARTS = {
     "contain": _contain, "snapshot": _snapshot, "runner": runner, "volatile": _volatile, "crowd": _crowd, "memory": _memory, "diff": _diff,
-    "rules": _rules, "storage": _storage,
+    "rules": _rules, "storage": _storage, "failover": _failover,
 }  # fmt: skip
 """``python -m bench PART…``; all of them, in this order, when none is named."""
 

@@ -10,6 +10,7 @@ import subprocess
 from typing import Any
 
 from irkit.acquire.host import HostView
+from irkit.evidence.writer import BundleWriter, Origin
 from irkit.netns import in_netns
 
 TIMEOUT = 5
@@ -37,6 +38,20 @@ def collect_ip(view: HostView) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             missing += [(name, f"{words[0]}: {error or type(error).__name__}") for name in names]
     return found, missing
+
+
+def acquire_routes(view: HostView, writer: BundleWriter) -> int:
+    """Write ``network/ip-before.json``, as ``network/ip.json``; how many tables it has."""
+    tables, missing = collect_ip(view)
+    origin = Origin(
+        "network-state",
+        view.netns,
+        "ip -j and tc -j of the host, in its network namespace, before it left its networks",
+    )
+    writer.add_json("network/ip-before.json", tables, origin)
+    for what, why in missing:
+        writer.gap("network-state", what, why)
+    return len(tables)
 
 
 Running = subprocess.Popen[bytes] | OSError

@@ -35,6 +35,19 @@ def network(ctx: Context, _: Mapping[str, Any]) -> Result:
     return Result("succeeded", f"{len(ctx.facts.sockets)} sockets", {"count": len(ctx.facts.sockets)})
 
 
+def routes(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """Addresses, routes and neighbours, before the target leaves the networks that they belong to."""
+    from irkit.acquire.iproute import acquire_routes
+
+    if not ctx.before.running:
+        return Result("skipped", "it is not running")
+    view = ctx.host_view
+    if view is None:
+        return _unseen(ctx, "network-state")
+    before = len(ctx.writer.gaps)
+    return counted(ctx, before, acquire_routes(view, ctx.writer), "tables")
+
+
 def mapped(ctx: Context, args: Mapping[str, Any]) -> Result:
     """The files that run, and those that are only held open."""
     from irkit.acquire.mapped import acquire_mapped

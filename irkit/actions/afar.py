@@ -7,7 +7,15 @@ from typing import Any
 
 from irkit.acquire.netstate import parse_table
 from irkit.actions.context import Context
-from irkit.actions.proof import NEIGHBOUR_LIMIT, established, network_of, not_probed, unknown, worth_probing
+from irkit.actions.proof import (
+    NEIGHBOUR_LIMIT,
+    established,
+    network_of,
+    not_probed,
+    taken_ports,
+    unknown,
+    worth_probing,
+)
 from irkit.config import load_config
 from irkit.engine.interface import Container, Network
 from irkit.errors import EngineError, EngineUnreachable, NotFound, NotTrusted
@@ -104,11 +112,15 @@ def _scene(ctx: Context, saved: SavedState, outside: str, missed: list[str]) -> 
                 old.append((address, network.bridge))
         peers += _peers(ctx, network, saved, OLD)
     peers += _neighbours(ctx, saved)
+    ports, heir = taken_ports(ctx, saved, holder)
+    missed += [
+        f"the published port {one.host_port}/{one.protocol}: {heir} has it now, and would answer" for one in ports
+    ]
     mine = [one for one in holder.endpoints if one.network == ctx.facts.quarantine_network]
     return FarScene(
         holder=holder.id, network=mine[0].network if mine else "", bridge=ctx.facts.bridge if mine else "",
         addresses=tuple(one for endpoint in mine for one in (endpoint.ipv4, endpoint.ipv6) if one), old=tuple(old), gateways=tuple(gateways),
-        peers=tuple(dict.fromkeys(peers)), ports=saved.ports, outside=outside, doubt=_doubt(ctx, saved), established=_connections,
+        peers=tuple(dict.fromkeys(peers)), ports=tuple(one for one in saved.ports if one not in ports), outside=outside, doubt=_doubt(ctx, saved), established=_connections,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
             f"the engine says that {ctx.target.name} is paused, but the kernel says that it is not frozen"
         )
     ctx.mark("frozen")
-    _prepare_ahead(ctx)
+    prepare_ahead(ctx, saved_state(ctx))
     ctx.facts.quarantine_state = "frozen-only"
     return Result(
         "succeeded",
@@ -54,10 +54,14 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     )
 
 
-def _prepare_ahead(ctx: Context) -> None:
+def prepare_ahead(ctx: Context, saved: SavedState) -> None:
     """While the target's processes are read, the engine makes the quarantine network and Python loads the probes."""
-    saved = saved_state(ctx)
-    if "quarantine.seal" not in ctx.planned or not ctx.engine.local or not _needs_network(saved):
+    if (
+        ctx.network_ahead is not None
+        or "quarantine.seal" not in ctx.planned
+        or not ctx.engine.local
+        or not _needs_network(saved)
+    ):
         return
 
     def make() -> Network:

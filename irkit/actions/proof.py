@@ -13,7 +13,8 @@ from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
-from irkit.engine.interface import Container, Member, Network
+from irkit.engine.interface import Container, Member, Network, PortBinding
+from irkit.engine.places import leave
 from irkit.errors import EngineError, EngineUnreachable, NotFound
 from irkit.evidence.writer import Origin
 from irkit.models import Probe
@@ -21,7 +22,7 @@ from irkit.quarantine.own_rules import OwnRules, Reading
 from irkit.quarantine.prove import prove
 from irkit.quarantine.resolver import nameservers
 from irkit.quarantine.scene import OLD, OUTSIDE, QUARANTINED, Connection, Peer, Proof, Scene, judge
-from irkit.quarantine.seal import QUARANTINE, ROLE, leave
+from irkit.quarantine.seal import QUARANTINE, ROLE
 from irkit.quarantine.state import SavedState
 
 PEER_LIMIT = 32
@@ -213,7 +214,7 @@ def unknown(ctx: Context, why: str) -> Proof:
 
 def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
     holder = ctx.engine.container(saved.holder_id)
-    old, gateways, peers = [], [], []
+    old, gateways, peers, heirs = [], [], [], []
     for endpoint in saved.endpoints:
         network = network_of(ctx, endpoint.network_id)
         if network is None:
@@ -221,16 +222,40 @@ def _scene(ctx: Context, saved: SavedState, pid: int, outside: str) -> Scene:
         gateways += [
             address for address in (endpoint.gateway, *network.gateways) if address and address not in gateways
         ]
+        owners = {
+            address: one.name
+            for one in network.members
+            for address in (one.ipv4, one.ipv6)
+            if one.container_id not in (ctx.target.id, saved.holder_id)
+        }
+        former = [address for address in (endpoint.ipv4, endpoint.ipv6) if address]
+        heirs += [(address, owners[address]) for address in former if address in owners]
         if network.driver == "bridge":
-            old += [(address, network.bridge) for address in (endpoint.ipv4, endpoint.ipv6) if address]
+            old += [(address, network.bridge) for address in former if address not in owners]
         peers += _peers(ctx, network, saved, OLD)
     peers += _neighbours(ctx, saved)
+    taken, heir = taken_ports(ctx, saved, holder)
     mine = [one for one in holder.endpoints if one.network == ctx.facts.quarantine_network]
     return Scene(
         pid=pid, bridge=ctx.facts.bridge, addresses=tuple(address for one in mine for address in (one.ipv4, one.ipv6) if address),
         old=tuple(old), gateways=tuple(gateways), peers=tuple(dict.fromkeys(peers)), ports=saved.ports, outside=outside,
-        connections=established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)),
+        connections=established(ctx.facts.sockets), nameservers=nameservers(_resolv_conf(holder)), heirs=tuple(heirs),
+        taken=taken, heir=heir,
     )  # fmt: skip
+
+
+def taken_ports(ctx: Context, saved: SavedState, holder: Container) -> tuple[tuple[PortBinding, ...], str]:
+    """Which of the ports the container has that took the target's place, and its name, which was the target's."""
+    raw = ctx.case.read_json("container.json")
+    name = Container(raw).name if raw else ctx.before.name
+    if not saved.ports or saved.shared or holder.name == name:
+        return (), ""
+    try:
+        heir = ctx.engine.container(name)
+    except NotFound:
+        return (), ""
+    have = {(one.host_port, one.protocol) for one in heir.ports}
+    return tuple(one for one in saved.ports if (one.host_port, one.protocol) in have), heir.name
 
 
 def _neighbours(ctx: Context, saved: SavedState) -> list[Peer]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "snapshot": "Acquire signed evidence without containing.",
     "diff": "What changed, in a container or in a bundle.",
     "release": "Give a contained container its former place back.",
+    "failover": "A clean container takes over at once; the compromised one stays in quarantine.",
     "rebuild": "A clean container from a signed image in place of a compromised one.",
     "eradicate": "Remove what is compromised, once verified evidence holds it; deny its digests.",
     "restore": "A fresh volume from a backup in the place of a suspect one.",

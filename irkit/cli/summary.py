@@ -122,5 +122,11 @@ def _next(finished: Finished, say: Say) -> None:
         return
     if facts.sealed is not None:
         say(f"              irkit report {facts.sealed.path}")
+    done = facts.result.get("failover")
+    if done:
+        say(
+            f"              irkit release {printable(done['old_name'])}          if it was a false alarm; remove the new one first"
+        )
+        return
     say(f"              irkit rebuild {name} --image REPOSITORY:TAG   a clean one in its place")
     say(f"              irkit release {name}          if it was a false alarm")

@@ -206,6 +206,10 @@ class DockerEngine(DockerEvidence):
             self._newest = tuple(int(one) if one.isdigit() else 0 for one in found.split("."))
         return self._newest >= tuple(map(int, version.split(".")))
 
+    def update_service(self, service: str, version: int, spec: Json) -> None:
+        """``POST /services/{id}/update?version=…``."""
+        self._call("POST", f"/services/{_segment(service)}/update", dict(spec), version=str(version))
+
     # -- networks ---------------------------------------------------------------------------------------------
 
     def network(self, ref: str) -> Network:

@@ -430,6 +430,9 @@ class Engine(EvidenceCalls, Protocol):
     def create(self, config: Json, name: str) -> str:
         """Make a container from an API v1.41 body; its id."""
 
+    def update_service(self, service: str, version: int, spec: Json) -> None:
+        """Replace a Swarm service's whole spec.  ``version``: the index that it was read at; another one is refused."""
+
     def network(self, ref: str) -> Network:
         """A network by name or id."""
 

@@ -30,7 +30,7 @@ def port_tries(scene: Scene) -> list[Try]:
             silent=lambda port=port: _answers_inside(scene, port),  # type: ignore[misc]
         )
         for port in scene.ports
-        if port.protocol == "tcp"
+        if port.protocol == "tcp" and port not in scene.taken
         for address in listening(port)
     ]
 
@@ -72,10 +72,7 @@ class UdpPorts:
         self.sniffer: socket.socket | None = None
         if self.ports:
             try:
-                self.sniffer = in_netns(
-                    scene.victim,
-                    lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3)),
-                )
+                self.sniffer = in_netns(scene.victim, _sniffer)
             except OSError as error:
                 self.error = error.strerror or str(error)
 
@@ -118,3 +115,84 @@ class UdpPorts:
         """Close the packet socket."""
         if self.sniffer is not None:
             self.sniffer.close()
+
+
+class TakenPorts:
+    """TCP ports that another container has now: it may answer, but nothing of it may arrive in the target's namespace."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.ports = [port for port in scene.taken if port.protocol == "tcp"]
+        self.heir = scene.heir
+        self.begun = now()
+        self.error = ""
+        self.answers: dict[PortBinding, int] = {}
+        self.sniffer: socket.socket | None = None
+        if self.ports:
+            try:
+                self.sniffer = in_netns(scene.victim, _sniffer)
+            except OSError as error:
+                self.error = error.strerror or str(error)
+
+    def send(self) -> None:
+        """One connection to every address that a port is published on."""
+        for port in self.ports:
+            for address in listening(port):
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as sock:
+                    sock.settimeout(INSIDE_SECONDS)
+                    if sock.connect_ex((address, port.host_port)) == 0:
+                        self.answers[port] = self.answers.get(port, 0) + 1
+
+    def probes(self) -> list[Probe]:
+        """One probe a port."""
+        arrived = self._arrived()
+        return [
+            Probe(
+                f"published port {port.host_port}/tcp, now of {self.heir}",
+                "in",
+                *self._verdict(port, arrived),
+                self.begun,
+            )
+            for port in self.ports
+        ]
+
+    def _verdict(self, port: PortBinding, arrived: set[int]) -> tuple[str, str]:
+        if self.error:
+            return "unknown", f"no packet socket could be opened: {self.error}"
+        if port.container_port in arrived:
+            return "reached", "a connection to it arrived in the target's namespace"
+        answered = f"{self.answers[port]} connections were answered" if port in self.answers else "nobody answered"
+        return "blocked", f"{answered}, and none of them arrived in the target's namespace"
+
+    def _arrived(self) -> set[int]:
+        """The ports that segments arrived for by any interface but the loopback."""
+        found: set[int] = set()
+        while self.sniffer is not None:
+            try:
+                frame, where = self.sniffer.recvfrom(256)
+            except OSError:
+                break
+            if where[0] != "lo":
+                found |= tcp_port(frame)
+        return found
+
+    def close(self) -> None:
+        """Close the packet socket."""
+        if self.sniffer is not None:
+            self.sniffer.close()
+
+
+def _sniffer() -> socket.socket:
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(3))
+
+
+def tcp_port(frame: bytes) -> set[int]:
+    """The destination port of an Ethernet frame's TCP segment (IPv4, RFC 791; IPv6 without extensions, RFC 8200), if it is one."""
+    kind, packet = frame[12:14], frame[14:]
+    if kind == b"\x08\x00" and len(packet) >= 20 and packet[9] == socket.IPPROTO_TCP:
+        segment = packet[(packet[0] & 15) * 4 :]
+    elif kind == b"\x86\xdd" and len(packet) >= 40 and packet[6] == socket.IPPROTO_TCP:
+        segment = packet[40:]
+    else:
+        return set()
+    return {int.from_bytes(segment[2:4], "big")} if len(segment) >= 4 else set()

@@ -14,7 +14,7 @@ from irkit.netns import cables, in_netns, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.datagrams import Frame, Volley
 from irkit.quarantine.frames import hardware_address
 from irkit.quarantine.neighbours import forget
-from irkit.quarantine.ports import UdpPorts, port_tries
+from irkit.quarantine.ports import TakenPorts, UdpPorts, port_tries
 from irkit.quarantine.resolver import EngineDns
 from irkit.quarantine.roads import Post, Roads, exists, read
 from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
@@ -60,14 +60,26 @@ def _prove(scene: Scene, timeout: float) -> Proof:
             _peer_roads(roads, scene, peer, posts[-1], inside)
         ports = UdpPorts(scene)
         stack.callback(ports.close)
+        taken = TakenPorts(scene)
+        stack.callback(taken.close)
         dns = EngineDns(scene.victim)
         stack.callback(dns.close)
         tries = [*(one.tcp_control for one in posts), *roads.tries, *port_tries(scene)]
         ports.send()
+        taken.send()
         volley.fire()
         run_tries(tries, [one.tcp for one in posts], timeout, roads.look)
         probes = [one.probe() for one in tries if one.direction != "control"]
-        probes += [*volley.probes(), *_same_host(scene), *lost, *ports.probes(), *dns.probes(), *_connections(scene)]
+        probes += [
+            *volley.probes(),
+            *_same_host(scene),
+            *lost,
+            *ports.probes(),
+            *taken.probes(),
+            *_inherited(scene),
+            *dns.probes(),
+            *_connections(scene),
+        ]
     return Proof(judge(probes), tuple(probes))
 
 
@@ -157,6 +169,19 @@ def _same_host(scene: Scene) -> list[Probe]:
     return [Probe("irkit and the engine share a network", "in", "unknown", detail, now())]
 
 
+def _inherited(scene: Scene) -> list[Probe]:
+    """A former address that another container has now: it answers for it, so only the target's own kernel can be asked."""
+    found = []
+    for address, heir in scene.heirs:
+        begun = now()
+        try:
+            result, detail = in_netns(scene.victim, lambda address=address: _bindable(address))  # type: ignore[misc]
+        except OSError as error:
+            result, detail = "unknown", f"the network namespace can't be entered: {error.strerror}"
+        found.append(Probe(f"former address {address}, now of {heir}", "in", result, detail, begun))
+    return found
+
+
 def _connections(scene: Scene) -> list[Probe]:
     """A connection is dead when the address that it was made from is no longer the namespace's.
 
@@ -167,7 +192,7 @@ def _connections(scene: Scene) -> list[Probe]:
     for one in outward[:CONNECTION_LIMIT]:
         begun = now()
         try:
-            result, detail = in_netns(scene.victim, lambda one=one: _address_gone(one))  # type: ignore[misc]
+            result, detail = in_netns(scene.victim, lambda one=one: _bindable(one.local))  # type: ignore[misc]
         except OSError as error:
             result, detail = "unknown", f"the network namespace can't be entered: {error.strerror}"
         found.append(Probe(f"established {one}", "out", result, detail, begun))
@@ -182,13 +207,13 @@ def _leaves(one: Connection, scene: Scene) -> bool:
     return not one.remote.startswith("127.") and one.remote != "::1" and one.local not in scene.addresses
 
 
-def _address_gone(one: Connection) -> tuple[str, str]:
-    family = socket.AF_INET6 if ":" in one.local else socket.AF_INET
+def _bindable(address: str) -> tuple[str, str]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
-            sock.bind((one.local, 0))
+            sock.bind((address, 0))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                return "blocked", f"dead: its address {one.local} is gone from the namespace"
+                return "blocked", f"dead: its address {address} is gone from the namespace"
             return "unknown", os.strerror(error.errno or errno.EIO)
-    return "reached", f"its address {one.local} is still there"
+    return "reached", f"its address {address} is still there"

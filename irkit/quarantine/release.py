@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from irkit.engine.interface import Container, Endpoint, Engine, Network
+from irkit.engine.places import leave
 from irkit.errors import Conflict, EngineError, EngineUnreachable, NotFound
 from irkit.quarantine import firewall
 from irkit.quarantine.helpers import is_helper
-from irkit.quarantine.seal import LABEL, leave
+from irkit.quarantine.seal import LABEL
 from irkit.quarantine.state import SavedState
 
 SUBNET_NEEDED = "user configured subnets"

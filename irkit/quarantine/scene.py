@@ -46,7 +46,8 @@ class Scene:
     """All that the probes need to know.
 
     ``old``: the target's former addresses with the bridge they were on; ``bridge``: the quarantine's; ``addresses``:
-    the target's addresses on it; ``nameservers``: those of its ``resolv.conf``.
+    the target's addresses on it; ``nameservers``: those of its ``resolv.conf``.  What another container has now:
+    ``heirs``, former addresses and who has them; ``taken``, published ports, all of them ``heir``'s.
     """
 
     pid: int
@@ -59,6 +60,9 @@ class Scene:
     connections: tuple[Connection, ...] = ()
     nameservers: tuple[str, ...] = ()
     outside: str = OUTSIDE
+    heirs: tuple[tuple[str, str], ...] = ()
+    taken: tuple[PortBinding, ...] = ()
+    heir: str = ""
 
     @property
     def victim(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from irkit.engine.interface import Container, Engine, Network, NetworkSpec
+from irkit.engine.places import leave
 from irkit.errors import Conflict, EngineError, NotFound
 from irkit.quarantine.state import SHARED, SavedState
 
@@ -127,17 +128,6 @@ def stop_restarts(engine: Engine, saved: SavedState) -> None:
     """The engine must not start the target again by itself: a restarted container is not frozen."""
     if saved.restarts:
         engine.set_restart_policy(saved.container_id, {"Name": "no", "MaximumRetryCount": 0})
-
-
-def leave(engine: Engine, network: str, container: str) -> None:
-    """Leave a network; no error when it, or the place on it, is gone already."""
-    try:
-        engine.disconnect(network, container)
-    except NotFound:
-        return  # the network or the endpoint is gone already
-    except EngineError as error:
-        if "is not connected to" not in error.message:
-            raise
 
 
 def _check(container: Container, wanted: str) -> None:

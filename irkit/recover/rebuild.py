@@ -41,7 +41,7 @@ def rebuild(
         if old.name != aside:
             engine.rename(old.id, aside)
         new_id = engine.create(plan.body, name)
-        _made_from(engine, new_id, str(plan.body["Image"]))
+        made_from(engine, new_id, str(plan.body["Image"]))
         for network in plan.leave:
             engine.disconnect(network, new_id)
         for endpoint in plan.networks:
@@ -49,7 +49,7 @@ def rebuild(
         engine.start(new_id)
         health = wait_healthy(engine, new_id, timeout, checkpoint)
     except BaseException as error:
-        said = _last_words(engine, new_id, plan.hidden)
+        said = last_words(engine, new_id, plan.hidden)
         back = _stepped_back(engine, old, name, new_id or _unanswered(engine, old.id, name, plan))
         if isinstance(error, IrkitError):
             error.message = f"{_blotted(error.message, plan.hidden)}; {back}{said}"
@@ -58,7 +58,7 @@ def rebuild(
     return Rebuilt(new_id, name, aside, health)
 
 
-def _made_from(engine: Engine, container: str, image: str) -> None:
+def made_from(engine: Engine, container: str, image: str) -> None:
     """The last link of the chain: the container is of the image that was verified.  Raises ``NotTrusted``."""
     made = engine.container(container).image_id
     if made not in (image, engine.image(image).id):
@@ -87,7 +87,7 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
         time.sleep(POLL)
 
 
-def _last_words(engine: Engine, container: str, hidden: tuple[str, ...]) -> str:
+def last_words(engine: Engine, container: str, hidden: tuple[str, ...] = ()) -> str:
     if not container:
         return ""
     with contextlib.suppress(IrkitError):

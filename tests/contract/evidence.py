@@ -69,6 +69,8 @@ class EvidenceContract:
         for kind in ("service", "task", "node"):
             with pytest.raises(EngineError, match="swarm"):
                 engine.swarm(kind, gone)
+        with pytest.raises(EngineError, match="swarm"):
+            engine.update_service(gone, 1, {})
 
     def test_volumes(self, engine: Engine, yard: Stage) -> None:
         name = yard.name("vol")
@@ -127,6 +129,7 @@ class EvidenceContract:
             "create_network": (NetworkSpec(net.name, False, {}, yard.labels),), "logs": (one, "stdout"), "exec": (gone, ["x"]), "checkpoint": (gone, "x", "/nonexistent"),
             "events": ("1", "2"), "swarm": ("node", gone), "info": (), "containers": (), "networks": (), "plugins": (), "image_ids": (), "volume_names": (),
             "create_volume": ("-", {}),
+            "update_service": (gone, 1, {}),
         }  # fmt: skip
         methods = [
             name for name, it in inspect.getmembers(Engine) if not name.startswith("_") and inspect.isfunction(it)

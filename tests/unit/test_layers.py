@@ -31,6 +31,7 @@ COMMON = (
     "evidence",
     "engine.interface",
     "engine.docker_config",
+    "engine.places",
 )
 
 

@@ -87,7 +87,7 @@ class FakeEngine(FakeEvidence):
         self._endpoint, self._version = endpoint, version
         self._pool, self._pool_size = IPv4Network(pool), pool_size
         self._calls: list[Call] = []
-        self.volumes, self.remembered, self.objects = {}, [], {}
+        self.volumes, self.remembered, self.objects, self.updates = {}, [], {}, []
         self._counts: Counter[str] = Counter()
         self._events: list[_Event] = []
         self._lock = threading.RLock()

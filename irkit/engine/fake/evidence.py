@@ -35,6 +35,7 @@ class FakeEvidence:
     volumes: dict[str, dict[str, Any]]
     remembered: list[dict[str, Any]]
     objects: dict[tuple[str, str], dict[str, Any]]
+    updates: list[str]
     images: dict[str, bytes] | None = None
     """What a checkpoint consists of; ``None``: the engine's experimental features are off."""
     _served: Callable[..., AbstractContextManager[Any]]
@@ -117,6 +118,26 @@ class FakeEvidence:
             if (kind, ref) not in self.objects:
                 raise error_for(503, NO_MANAGER)
             return self.objects[kind, ref]
+
+    def update_service(self, service: str, version: int, spec: Json) -> None:
+        """The service's spec replaced, its former one kept; ``updates`` says how Swarm ends it (``completed`` by default)."""
+        with self._served("update_service", "POST", f"/services/{service}/update", 200, service, version, dict(spec)):
+            found = self.objects.get(("service", service))
+            if found is None:
+                raise error_for(503, NO_MANAGER)
+            if found["Version"]["Index"] != version:
+                raise error_for(500, "rpc error: code = Unknown desc = update out of sequence")
+            self._update(found, spec)
+
+    def _update(self, found: dict[str, Any], spec: Json) -> None:
+        former, found["Spec"] = found["Spec"], dict(spec)
+        found["Version"] = {"Index": found["Version"]["Index"] + 1}
+        if former["TaskTemplate"] == spec["TaskTemplate"]:
+            return  # nothing is rolled out
+        state = self.updates.pop(0) if self.updates else "completed"
+        found["UpdateStatus"] = {"State": state, "StartedAt": now(), "Message": f"update {state}"}
+        if state == "rollback_completed":
+            found["Spec"] = former
 
     def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
         """What a test has put in."""

@@ -1,0 +1,146 @@
+"""Failover's two verbs: prepare a clean replacement, then switch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dateutil.parser import isoparse
+
+from irkit.actions.containment import prepare_ahead
+from irkit.actions.context import Context, Result
+from irkit.clock import now
+from irkit.engine.interface import Container, NetworkSpec
+from irkit.errors import EngineError, NotFound, Refused
+from irkit.home import read_json, write_json
+from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
+from irkit.quarantine.state import SavedState
+from irkit.recover import failover
+from irkit.recover.config import Recipe, recipe
+from irkit.recover.rebuild import wait_healthy
+
+if TYPE_CHECKING:
+    from irkit.recover.failover import Names
+
+RECORD = "failover.json"
+"""In the case's folder: the replacement's id, how it was started, and its recipe's notes."""
+
+
+def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """The replacement, up to the point where only the target's place is missing to it."""
+    before, names = _former(ctx)
+    failover.refuse_shared(before)
+    if ctx.engine.container(ctx.target.id).name == names.aside and _exists(ctx, names.name):
+        raise Refused(f"{names.name} was replaced already: the compromised container is {names.aside}")
+    plan = _plan(ctx, before, str(args["image_id"]))
+    start, why = failover.start_of(before, str(args["start"]))
+    notes = [*plan.notes, *([failover.SECOND] if start == failover.WARM and before.network_mode != "none" else [])]
+    _make_ready(ctx, before)
+    known = str((ctx.case.read_json(RECORD) or {}).get("id", ""))
+    record = {
+        "schema": "irkit.failover/v1",
+        "start": start,
+        "why": why,
+        "notes": notes,
+        "image_id": str(args["image_id"]),
+    }
+
+    def made(new: str) -> None:
+        write_json(ctx.case.folder / RECORD, {**record, "id": new})
+
+    nursery = NetworkSpec(names.nursery, True, OPTIONS, {LABEL: ctx.case.id, ROLE: "warm-up"})
+    new, health = failover.prepare(
+        ctx.engine, plan, names, start, nursery, float(args["health_timeout"]), ctx.checkpoint, known, made
+    )
+    for note in notes:
+        ctx.warn(note)
+    ready = f"{health} as {names.temporary}" if health else f"made as {names.temporary}, to be started at the switch"
+    return Result("succeeded", f"{ready}: {why}", {"id": new, "start": start})
+
+
+def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
+    """From the frozen target to the replacement.  Repeated after a kill it does what is left."""
+    before, names = _former(ctx)
+    record = ctx.case.read_json(RECORD)
+    if record is None:
+        raise Refused(f"no replacement of {names.name} was prepared")
+    current = ctx.engine.container(ctx.target.id)
+    if current.running and not current.paused:
+        raise Refused(f"{names.name} is not frozen", hint="container.freeze comes before recover.switch")
+    new, start = str(record["id"]), str(record["start"])
+    where = failover.places(_plan(ctx, before, str(record["image_id"])), before)
+    failover.take_over(ctx.engine, ctx.target.id, new, where, names, start, network_name(ctx.case.id))
+    served, until = now(), "started" if start == failover.COLD else "connected"
+    try:
+        health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
+    except EngineError as error:
+        failover.step_back(ctx.engine, ctx.target.id, new, names, error)
+        raise
+    if start == failover.COLD and health == "healthy":
+        served, until = now(), "healthy"
+    return _told(ctx, before, names, record, health, served, until)
+
+
+def _told(
+    ctx: Context, before: Container, names: Names, record: Mapping[str, Any], health: str, served: str, until: str
+) -> Result:
+    fresh = ctx.engine.container(str(record["id"]))
+    missing = failover.missing_ports(before.ports, fresh)
+    for port in missing:
+        ctx.warn(f"the port {port} is not published by the replacement")
+    silent = _silent_since(ctx, before)
+    seconds = round((isoparse(served) - isoparse(silent)).total_seconds(), 3) if silent else None
+    ctx.facts.result["failover"] = {
+        "id": fresh.id, "name": names.name, "old_name": names.aside, "health": health, "start": record["start"], "why": record["why"],
+        "downtime": {"from": silent or None, "to": served, "until": until, "seconds": seconds},
+        "missing_ports": missing, "notes": list(record["notes"]),
+    }  # fmt: skip
+    took = f" after {seconds:.3f} s" if seconds is not None else ""
+    return Result(
+        "degraded" if missing else "succeeded",
+        f"{names.name} is {health} in {fresh.id[:12]}, {until}{took}; the compromised one is {names.aside}",
+        {"id": fresh.id, "seconds": seconds},
+    )
+
+
+def _silent_since(ctx: Context, before: Container) -> str:
+    """The last moment at which the target could answer: the first freeze of the case began; empty if it did not run."""
+    if not before.running or before.paused:
+        return ""
+    for run in ctx.case.runs:
+        steps = (read_json(ctx.case.folder / "runs" / run / "result.json") or {}).get("steps") or ()
+        for step in steps:
+            if step["uses"] == "container.freeze" and step["outcome"] == "succeeded":
+                return str(step["started"])
+    return next((str(step["started"]) for step in ctx.steps if step["uses"] == "container.freeze"), "")
+
+
+def _former(ctx: Context) -> tuple[Container, Names]:
+    """The target as it was before irkit touched it, and the names of the failover."""
+    raw = ctx.case.read_json("container.json")
+    before = Container(raw) if raw else ctx.before
+    return before, failover.Names.of(before.name, ctx.case.id)
+
+
+def _plan(ctx: Context, before: Container, image_id: str) -> Recipe:
+    try:
+        old_image = ctx.engine.image(before.image_id)
+    except NotFound:
+        old_image = None
+    return failover.pinned(recipe(before, old_image, image_id), before)
+
+
+def _make_ready(ctx: Context, before: Container) -> None:
+    """What would cost time between the freeze and the switch: the quarantine network, the probes, the view of the host."""
+    if ctx.before.running:
+        _ = ctx.host_view
+    if ctx.case.read_json("quarantine.json") is None:
+        prepare_ahead(ctx, SavedState.of(before, *holder_of(ctx.engine, before)))
+
+
+def _exists(ctx: Context, name: str) -> bool:
+    try:
+        ctx.engine.container(name)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,261 @@
+"""Failover: a clean container that runs already takes over the place of the compromised one.
+
+Before the switch the replacement has another name and none of the target's networks, so nothing of it can clash, and
+the target can't reach it.  An engine publishes a running container's ports when it joins a network that leads
+outside (libnetwork keeps them with the container), so that joining is all that is left to do at the switch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
+from irkit.engine.places import leave
+from irkit.errors import EngineError, Interrupted, IrkitError, NotFound, Refused
+from irkit.recover import swarm
+from irkit.recover.config import Recipe
+from irkit.recover.rebuild import last_words, made_from, wait_healthy
+
+AUTO, WARM, COLD = "auto", "warm", "cold"
+SECOND = "its interface is eth1 until it is restarted: eth0 was that of the warm-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Who is called what: ``name`` is taken over, ``temporary`` the replacement's until then, ``aside`` the target's after."""
+
+    name: str
+    temporary: str
+    aside: str
+    nursery: str
+
+    @classmethod
+    def of(cls, name: str, case_id: str) -> Names:
+        """By the case's last four digits, so that a run that goes on finds what it made."""
+        token = case_id.rpartition("-")[2]
+        return cls(name, f"{name}-replacement-{token}", f"{name}-compromised-{token}", f"irkit-warm-up-{token}")
+
+
+def refuse_shared(before: Container) -> None:
+    """Raises ``Refused`` for a target whose ports nobody can take from it while it is only frozen, and for a Swarm task."""
+    if swarm.service_of(before):
+        raise Refused(
+            f"{before.name} is a task of a Swarm service: only Swarm makes another one in its place",
+            hint=f"`irkit contain {before.name}`, then `irkit run update-service {before.name} --var image=…`",
+        )
+    mode = before.network_mode
+    if mode == "host" or mode.startswith("container:"):
+        whose = "the host's" if mode == "host" else "another container's"
+        raise Refused(
+            f"{before.name} lives in {whose} network namespace: frozen it keeps its ports there, and no other container can have them",
+            hint=f"`irkit contain {before.name}`, then `irkit rebuild` once nothing of it holds the ports",
+        )
+
+
+def start_of(before: Container, asked: str) -> tuple[str, str]:
+    """``warm`` or ``cold``, and why.  Two that write to the same files at the same time would damage them."""
+    if asked != AUTO:
+        return asked, "as it was asked for"
+    shared = [
+        str(one.get("Destination")) for one in before.raw.get("Mounts") or () if one.get("RW") and _shared(before, one)
+    ]
+    if shared:
+        return COLD, f"both would write to {', '.join(shared)} at the same time"
+    return WARM, "nothing that it writes to is shared with the target"
+
+
+def _shared(before: Container, mount: Mapping[str, Any]) -> bool:
+    """Whether the replacement has the same one: a bind mount, or a volume that the target's creator named."""
+    named = {str(item).partition(":")[0] for item in before.host_config.get("Binds") or ()}
+    named |= {str(item.get("Source")) for item in before.host_config.get("Mounts") or ()}
+    return mount.get("Type") == "bind" or mount.get("Name") in named or bool(before.host_config.get("VolumesFrom"))
+
+
+def pinned(plan: Recipe, before: Container) -> Recipe:
+    """The same host ports as the target's, also those that the engine had chosen: clients know them."""
+    host = dict(plan.body["HostConfig"])
+    asked = {key: list(rows or ()) for key, rows in (host.get("PortBindings") or {}).items()}
+    bound = _bound(before.ports)
+    chosen = [
+        key for key in bound if host.get("PublishAllPorts") or any(not _number(one) for one in asked.get(key, ()))
+    ]
+    if not chosen:
+        return plan
+    host["PortBindings"] = {**asked, **{key: bound[key] for key in chosen}}
+    host["PublishAllPorts"] = False
+    notes = [
+        f"{key}: stays on the host's port {', '.join(sorted({one['HostPort'] for one in bound[key]}))}, which the engine had chosen, and which is fixed now"
+        for key in chosen
+    ]
+    return Recipe({**plan.body, "HostConfig": host}, plan.networks, (*plan.notes, *notes))
+
+
+def _number(binding: Mapping[str, str]) -> bool:
+    """Whether a binding names one port: not none, and no range."""
+    return str(binding.get("HostPort") or "0").isdecimal() and int(binding.get("HostPort") or 0) > 0
+
+
+def _bound(ports: tuple[PortBinding, ...]) -> dict[str, list[dict[str, str]]]:
+    """``PortBindings`` for the ports as they are.  The engine lists "any address" once for each family."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for one in ports:
+        anywhere = one.host_ip in ("", "0.0.0.0", "::")  # noqa: S104 - what an engine answers
+        row = {"HostIp": "" if anywhere else one.host_ip, "HostPort": str(one.host_port)}
+        rows = found.setdefault(f"{one.container_port}/{one.protocol}", [])
+        if row not in rows:
+            rows.append(row)
+    return found
+
+
+def places(plan: Recipe, before: Container) -> tuple[Endpoint, ...]:
+    """Where the replacement belongs after the switch: the networks that the target was on."""
+    first = (plan.body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+    found = [Endpoint.from_inspect(name, raw) for name, raw in first.items()]
+    if not first and any(one.network == "bridge" for one in before.endpoints):
+        found.append(Endpoint("bridge", "", "", "", "", ""))
+    return (*found, *plan.networks)
+
+
+def prepare(
+    engine: Engine, plan: Recipe, names: Names, start: str, nursery: NetworkSpec, timeout: float,
+    checkpoint: Callable[[], None], known: str = "", made: Callable[[str], None] = lambda new: None,
+) -> tuple[str, str]:  # fmt: skip
+    """Make the replacement, and with ``warm`` have it run until it is healthy; its id and health (``""`` when cold).
+
+    ``known``: the id of one that a killed run made; it is removed first.  ``made`` is told the new id.  On failure
+    nothing of it stays; the target is not touched.  Raises the ``EngineError`` family and ``NotTrusted``.
+    """
+    image = str(plan.body["Image"])
+    discard(engine, names.temporary, known, image)
+    new = ""
+    try:
+        new = engine.create(plan.body, names.temporary)
+        made(new)
+        made_from(engine, new, image)
+        if start == COLD:
+            for endpoint in plan.networks:
+                engine.connect(endpoint.network, new, endpoint)
+            return new, ""
+        return new, _warm_up(engine, new, nursery, timeout, checkpoint)
+    except BaseException as error:
+        said = last_words(engine, new, plan.hidden)
+        with contextlib.suppress(EngineError):
+            discard(engine, names.temporary, new or known, image)
+        if isinstance(error, EngineError):
+            error.message = f"{error.message}; {names.name} was not touched{said}"
+            error.args = (error.message,)
+            error.hint = error.hint or "`--start cold` starts it on the target's own networks, at the switch"
+        raise
+
+
+def _warm_up(engine: Engine, new: str, nursery: NetworkSpec, timeout: float, checkpoint: Callable[[], None]) -> str:
+    """Run it on a network of its own, internal and empty, then on none: nothing is left to do after the switch."""
+    if engine.container(new).network_mode == "none":
+        engine.start(new)
+        return wait_healthy(engine, new, timeout, checkpoint)
+    try:
+        network = _nursery(engine, nursery)
+        for one in engine.container(new).endpoints:
+            leave(engine, one.network, new)
+        engine.connect(network, new)
+        engine.start(new)
+        health = wait_healthy(engine, new, timeout, checkpoint)
+    finally:
+        with contextlib.suppress(EngineError):
+            leave(engine, nursery.name, new)
+        # One that can't be removed is found again by its label.
+        with contextlib.suppress(EngineError):
+            engine.remove_network(nursery.name)
+    return health
+
+
+def _nursery(engine: Engine, nursery: NetworkSpec) -> str:
+    try:
+        return engine.network(nursery.name).id
+    except NotFound:
+        return engine.create_network(nursery)
+
+
+def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
+    """Remove a replacement that never served: the one that was written down, or one made whose answer was lost."""
+    try:
+        found = engine.container(temporary)
+    except NotFound:
+        return
+    if found.id == known or (found.state.get("Status") == "created" and found.image_ref == image):
+        with contextlib.suppress(NotFound):
+            engine.remove(found.id, force=True)
+
+
+def take_over(
+    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
+) -> None:
+    """The switch.  What is done already is not done again.
+
+    When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
+    as no failure undoes a containment, and the error says so.
+    """
+    try:
+        _switch(engine, old, new, where, names, start, quarantine)
+    except Interrupted:
+        raise
+    except IrkitError as error:
+        step_back(engine, old, new, names, error)
+        raise
+
+
+def _switch(
+    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
+) -> None:
+    target = engine.container(old)
+    for one in target.endpoints:
+        if one.network != quarantine:
+            leave(engine, one.network_id or one.network, old)
+    if target.name != names.aside:
+        engine.rename(old, names.aside)
+    fresh = engine.container(new)
+    if fresh.name != names.name:
+        engine.rename(new, names.name)
+    if start == COLD:
+        engine.start(new)
+        return
+    present = {one.network for one in fresh.endpoints}
+    for one in where:
+        if one.network not in present:
+            engine.connect(one.network, new, one)
+
+
+def step_back(engine: Engine, old: str, new: str, names: Names, error: IrkitError) -> None:
+    """Names as they were and no replacement, as far as the engine lets; ``error`` then says what is and what is not."""
+    said, left = last_words(engine, new), []
+    try:
+        with contextlib.suppress(NotFound):
+            engine.remove(new, force=True)
+    except EngineError as refused:
+        left.append(f"the replacement {new[:12]} could not be removed ({refused.message})")
+    try:
+        if engine.container(old).name != names.name:
+            engine.rename(old, names.name)
+    except EngineError as refused:
+        left.append(f"the target could not be given its name back ({refused.message})")
+    back = f"the replacement is gone and {names.name} has its name back" if not left else "; ".join(left)
+    error.message = f"{error.message}; {back}; the target stays contained, and nothing serves in its place{said}"
+    error.args = (error.message,)
+    error.hint = (
+        error.hint or f"`irkit failover` once more, or `irkit release {names.name}` to let the compromised one serve"
+    )
+
+
+def missing_ports(asked: tuple[PortBinding, ...], fresh: Container) -> list[str]:
+    """Host ports that the target had and the replacement has not."""
+    have = {(one.container_port, one.protocol, one.host_port) for one in fresh.ports}
+    return sorted(
+        {
+            f"{one.host_port}/{one.protocol}"
+            for one in asked
+            if (one.container_port, one.protocol, one.host_port) not in have
+        }
+    )

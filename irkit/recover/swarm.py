@@ -1,0 +1,119 @@
+"""A Swarm service gets the verified image by the engine's own service update, and its former spec back when that fails.
+
+Docker Engine API v1.41, ``POST /services/{id}/update``: the spec is replaced as a whole, so everything that irkit does
+not name (secrets and configs by name, networks, mounts, placement) stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irkit.engine.interface import Container, Engine
+from irkit.errors import EngineError
+
+SERVICE, TASK = "com.docker.swarm.service.id", "com.docker.swarm.task.id"
+POLL = 0.5
+FAILED = ("paused", "rollback_started", "rollback_completed", "rollback_paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What was done to a service: its id and name, the image that it had, and the one that it has."""
+
+    id: str
+    name: str
+    old_image: str
+    image: str
+
+
+def service_of(container: Container) -> str:
+    """The id of the service that a container is a task of, or an empty string."""
+    return str(container.labels.get(SERVICE) or "")
+
+
+def new_spec(spec: Mapping[str, Any], image: str) -> dict[str, Any]:
+    """``ServiceSpec`` with another image, rolled out even if it is the same one, and rolled back by Swarm when it fails."""
+    made: dict[str, Any] = copy.deepcopy(dict(spec))
+    task = made["TaskTemplate"]
+    task["ContainerSpec"]["Image"] = image
+    task["ForceUpdate"] = int(task.get("ForceUpdate") or 0) + 1
+    made["UpdateConfig"] = {"Parallelism": 1, **(made.get("UpdateConfig") or {}), "FailureAction": "rollback"}
+    return made
+
+
+def update(engine: Engine, service: str, image: str, timeout: float, checkpoint: Callable[[], None]) -> Updated:
+    """Update, and wait until every task runs.  Raises ``EngineError``, which says whether the former spec is back.
+
+    ``timeout`` in seconds.  Done once more after a kill, it rolls the same image out once more.
+    """
+    before = engine.swarm("service", service)
+    spec = before["Spec"]
+    old = str(spec["TaskTemplate"]["ContainerSpec"].get("Image") or "")
+    began = str((before.get("UpdateStatus") or {}).get("StartedAt") or "")
+    engine.update_service(service, int(before["Version"]["Index"]), new_spec(spec, image))
+    try:
+        _wait(engine, service, began, timeout, checkpoint)
+    except EngineError as error:
+        error.message = f"{error.message}; {_back(engine, service, spec, timeout)}"
+        error.args = (error.message,)
+        raise
+    _settings_back(engine, service, spec)
+    return Updated(service, str(spec.get("Name") or service), old, image)
+
+
+def _wait(engine: Engine, service: str, began: str, timeout: float, checkpoint: Callable[[], None]) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        checkpoint()
+        status = engine.swarm("service", service).get("UpdateStatus") or {}
+        if str(status.get("StartedAt") or "") != began:
+            state = status.get("State")
+            if state == "completed":
+                return
+            if state in FAILED:
+                raise EngineError(f"the service's update failed: {status.get('Message') or state}")
+        if time.monotonic() > deadline:
+            raise EngineError(f"the service's update has not ended after {timeout:.0f} s")
+        time.sleep(POLL)
+
+
+def _back(engine: Engine, service: str, spec: Mapping[str, Any], timeout: float) -> str:
+    """See to it that the former spec is in force, whether Swarm has rolled back by itself or not; what came of it."""
+    deadline = time.monotonic() + timeout
+    try:
+        while (state := _state(engine, service)) == "rollback_started" and time.monotonic() < deadline:
+            time.sleep(POLL)
+        _settings_back(engine, service, spec)
+        now = engine.swarm("service", service)["Spec"]["TaskTemplate"]["ContainerSpec"].get("Image")
+    except EngineError as error:
+        return f"whether its former spec is back is not known ({error.message})"
+    if now != spec["TaskTemplate"]["ContainerSpec"].get("Image"):
+        return "its former spec could not be put back"
+    return "its former spec is back" + ("" if state == "rollback_completed" else ", and Swarm is rolling it out")
+
+
+def _state(engine: Engine, service: str) -> str:
+    return str((engine.swarm("service", service).get("UpdateStatus") or {}).get("State") or "")
+
+
+def _settings_back(engine: Engine, service: str, spec: Mapping[str, Any]) -> None:
+    """The former way of updating, and after a failure the former tasks; nothing is called when all is as it should be."""
+    now = engine.swarm("service", service)
+    wanted = dict(now["Spec"])
+    if _state_is_bad(now):
+        wanted["TaskTemplate"] = spec["TaskTemplate"]
+    for name in ("UpdateConfig", "RollbackConfig"):
+        if name in spec:
+            wanted[name] = spec[name]
+        else:
+            wanted.pop(name, None)
+    if wanted != now["Spec"]:
+        engine.update_service(service, int(now["Version"]["Index"]), wanted)
+
+
+def _state_is_bad(service: Mapping[str, Any]) -> bool:
+    return (service.get("UpdateStatus") or {}).get("State") != "completed"

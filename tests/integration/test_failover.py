@@ -1,0 +1,313 @@
+"""Failover on a real engine: a clean container takes the place of one that runs, and the compromised one is sealed off."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from irkit import schemas
+from irkit.playbook.journal import read_journal
+
+from .conftest import WEB, Lab
+from .test_contain import answers, answers_once, free_port, inspect
+
+MARK = "/mark"
+"""A page that the compromised container alone has."""
+SUBNET, ADDRESS = "10.231.91.0/24", "10.231.91.10"
+
+
+@pytest.fixture
+def trusted(lab: Lab) -> Lab:
+    lab.irkit("key", "generate", "--name", "rel", "--use", "image")
+    lab.irkit("image", "sign", WEB, "--key", "rel")
+    return lab
+
+
+@pytest.fixture
+def service(trusted: Lab) -> tuple[Lab, str, int]:
+    """A web server with a fixed address, an alias, a published port and a mark of its own, and a peer beside it."""
+    lab = trusted
+    network = lab.network("app", "--subnet", SUBNET)
+    lab.run("peer", "--network", network)
+    port = free_port()
+    name = lab.run(
+        "web", "--network", network, "--ip", ADDRESS, "--network-alias", "shop", "-p", f"127.0.0.1:{port}:8080",
+        "--restart", "always", "-e", "MODE=prod",
+    )  # fmt: skip
+    assert answers(port)
+    return lab, name, port
+
+
+def asked(lab: Lab, name: str, path: str = "/") -> str:
+    """The status line that the peer gets from a name on their network, asked by glibc's resolver."""
+    script = f"exec 3<>/dev/tcp/{name}/8080; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3"
+    return lab.docker("exec", f"{lab.token}-peer", "bash", "-c", script, check=False)
+
+
+@contextmanager
+def load(port: int) -> Iterator[list[tuple[float, bool]]]:
+    """Requests all the time; when each ended, and whether it was answered."""
+    rows: list[tuple[float, bool]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1):
+                    rows.append((time.monotonic(), True))
+            except OSError:
+                rows.append((time.monotonic(), False))
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield rows
+    finally:
+        stop.set()
+        thread.join()
+
+
+def compromised(lab: Lab) -> str:
+    names = lab.docker("ps", "-a", "--format", "{{.Names}}").split()
+    (found,) = [one for one in names if one.startswith(f"{lab.token}-") and "-compromised-" in one]
+    return found
+
+
+def test_a_running_target(service: tuple[Lab, str, int]) -> None:
+    lab, name, port = service
+    before = inspect(lab, name)
+    lab.docker("exec", name, "cp", "/etc/hostname", f"/srv/www{MARK}")
+    assert all("200" in asked(lab, one, MARK) for one in ("shop", name, ADDRESS))
+    with load(port) as rows:
+        time.sleep(0.3)
+        run = lab.irkit("failover", name, "--image", WEB, "--json").json
+        time.sleep(0.3)
+    assert rows[0][1] and rows[-1][1]
+    jsonschema.validate(run, schemas.load("run"))
+    done = run["failover"]
+    assert done["start"] == "warm" and done["downtime"]["until"] == "connected" and done["missing_ports"] == []
+    assert 0 < done["downtime"]["seconds"] < 10
+    after = inspect(lab, name)
+    assert (
+        after["Id"] == done["id"] != before["Id"]
+        and after["HostConfig"]["PortBindings"] == before["HostConfig"]["PortBindings"]
+    )
+    (mine,), (theirs,) = (list(one["NetworkSettings"]["Networks"].items()) for one in (after, before))
+    assert mine[0] == theirs[0] and mine[1]["IPAddress"] == ADDRESS and "shop" in mine[1]["Aliases"]
+    assert after["HostConfig"]["NetworkMode"] == before["HostConfig"]["NetworkMode"]
+    assert answers(port) and all("404" in asked(lab, one, MARK) for one in ("shop", name, ADDRESS))
+    lab.docker("exec", name, "getent", "hosts", f"{lab.token}-peer")
+    assert lab.docker("exec", name, "ls", "/sys/class/net").split() == ["eth1", "lo"] and "eth1" in done["notes"][-1]
+    assert ADDRESS in lab.docker("exec", name, "cat", "/etc/hosts")
+
+    old = inspect(lab, compromised(lab))
+    assert old["Id"] == before["Id"] and old["State"]["Paused"] and old["Name"] == f"/{done['old_name']}"
+    assert run["quarantine"]["state"] == "proven" and {one["result"] for one in run["quarantine"]["probes"]} == {
+        "blocked"
+    }
+    told = {one["path"]: one["detail"] for one in run["quarantine"]["probes"]}
+    assert "answered, and none of them arrived" in told[f"published port {port}/tcp, now of {name}"]
+    assert "gone from the namespace" in told[f"former address {ADDRESS}, now of {name}"]
+    assert run["status"] == "succeeded" and run["bundle"]["status"] == "complete"
+    assert lab.irkit("bundle", "verify", run["bundle"]["path"], "--json").json["ok"]
+    routes = json.loads((Path(run["bundle"]["path"]) / "data/network/ip-before.json").read_bytes())
+    assert ADDRESS in json.dumps(routes["addresses"])
+    leftover = [one for one in lab.docker("network", "ls", "--format", "{{.Name}}").split() if "warm-up" in one]
+    assert not leftover
+    again = lab.irkit("failover", done["old_name"], "--image", WEB, code=5)
+    assert "was replaced already" in again.err
+
+
+def test_a_contained_target_and_a_restart_afterwards(service: tuple[Lab, str, int]) -> None:
+    lab, name, port = service
+    lab.irkit("contain", name)
+    assert not answers_once(port)
+    run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    assert run["quarantine"]["state"] == "proven" and answers(port)
+    assert run["failover"]["downtime"]["seconds"] > 1
+    lab.docker("restart", "-t", "0", name)
+    assert answers(port) and "200" in asked(lab, "shop")
+    assert [one["IPAddress"] for one in inspect(lab, name)["NetworkSettings"]["Networks"].values()] == [ADDRESS]
+
+
+def test_shared_files_mean_a_cold_start(trusted: Lab, tmp_path: Path) -> None:
+    lab, port = trusted, free_port()
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080", "-v", f"{tmp_path}:/shared")
+    assert answers(port)
+    run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    done = run["failover"]
+    assert done["start"] == "cold" and "/shared" in done["why"] and done["downtime"]["until"] == "started"
+    assert answers(port) and run["quarantine"]["state"] == "proven"
+
+
+def test_a_port_that_the_engine_chose_stays(trusted: Lab) -> None:
+    lab = trusted
+    name = lab.run("web", "-p", "127.0.0.1::8080")
+    port = int(inspect(lab, name)["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"])
+    assert answers(port)
+    done = lab.irkit("failover", name, "--image", WEB, "--json").json["failover"]
+    assert answers(port) and any(str(port) in note for note in done["notes"])
+
+
+def test_an_image_that_is_not_trusted_or_does_not_become_healthy(service: tuple[Lab, str, int]) -> None:
+    """Nothing happens to the target, which serves on."""
+    lab, name, port = service
+    before = inspect(lab, name)
+    with load(port) as rows:
+        lab.irkit("failover", name, "--image", "irkit-dev/busybox:1", code=3)
+        lab.irkit("image", "sign", "irkit-dev/busybox:1", "--key", "rel")
+        failed = lab.irkit("failover", name, "--image", "irkit-dev/busybox:1", code=1)
+        time.sleep(0.1)
+    assert "was not touched" in failed.err and "--start cold" in failed.err
+    assert rows and all(ok for _, ok in rows)
+    after = inspect(lab, name)
+    assert (
+        after["Id"] == before["Id"] and not after["State"]["Paused"] and after["State"]["Pid"] == before["State"]["Pid"]
+    )
+    assert not [one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if "replacement" in one]
+    assert not [one for one in lab.docker("network", "ls", "--format", "{{.Name}}").split() if "warm-up" in one]
+
+
+def test_a_switch_that_fails_leaves_it_contained(service: tuple[Lab, str, int]) -> None:
+    """The target published nothing on this port since its creation: somebody else holds it when the switch comes."""
+    lab, name, port = service
+    lab.irkit("contain", name)
+    thief = lab.run("thief", "-p", f"127.0.0.1:{port}:8080")
+    before = inspect(lab, name)
+    failed = lab.irkit("failover", name, "--image", WEB, code=1)
+    assert (
+        "port is already allocated" in failed.err
+        and "has its name back" in failed.err
+        and "stays contained" in failed.err
+    )
+    after = inspect(lab, name)
+    assert after["Id"] == before["Id"] and after["State"]["Paused"]
+    assert not [one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if "replacement" in one]
+    lab.docker("rm", "-f", thief)
+    lab.irkit("failover", name, "--image", WEB)
+    assert answers(port)
+
+
+def test_host_network_is_refused_before_anything(trusted: Lab) -> None:
+    lab = trusted
+    name = lab.run("web", "--network", "host")
+    refused = lab.irkit("failover", name, "--image", WEB, code=5)
+    assert "the host's network namespace" in refused.err and not inspect(lab, name)["State"]["Paused"]
+
+
+@pytest.mark.parametrize("step", ["prepare", "switch"])
+def test_killed_and_gone_on_with(service: tuple[Lab, str, int], step: str) -> None:
+    lab, name, port = service
+    argv = [sys.executable, "-m", "irkit", "failover", name, "--image", WEB]
+    with subprocess.Popen(argv, env=lab.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        journal = _wait_for(lab, step)
+        time.sleep(0.7 if step == "prepare" else 0.08)
+        process.send_signal(signal.SIGKILL)
+    case = journal.parents[2].name
+    run = lab.irkit("resume", case, "--json").json
+    assert answers(port) and "200" in asked(lab, "shop") and run["quarantine"]["state"] == "proven"
+    assert inspect(lab, name)["Id"] == run["failover"]["id"] and inspect(lab, compromised(lab))["State"]["Paused"]
+    assert len([one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if one.startswith(name)]) == 2
+
+
+def _wait_for(lab: Lab, step: str) -> Path:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for journal in lab.home.glob("cases/*/runs/*/journal.jsonl"):
+            rows: list[Any] = []
+            try:
+                rows = list(read_journal(journal))
+            except Exception:
+                continue
+            if any(row["type"] == "step-started" and row.get("id") == step for row in rows):
+                return journal
+        time.sleep(0.01)
+    raise AssertionError(f"{step} was never begun")
+
+
+@pytest.fixture
+def swarm(lab: Lab) -> Iterator[str]:
+    """The engine as a swarm of one; left again afterwards."""
+    lab.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    service = f"{lab.token}-service"
+    try:
+        yield service
+    finally:
+        lab.docker("service", "rm", service, check=False)
+        lab.docker("swarm", "leave", "--force", check=False)
+
+
+def _task(lab: Lab, service: str) -> str:
+    for _ in range(150):
+        found = lab.docker("ps", "-q", "--no-trunc", "--filter", f"label=com.docker.swarm.service.name={service}")
+        if found:
+            return found.split()[0]
+        time.sleep(0.2)
+    raise AssertionError("no task runs")
+
+
+def _spec(lab: Lab, service: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.docker("service", "inspect", service))[0]["Spec"]
+    return found
+
+
+def test_a_swarm_service_is_updated_by_digest_and_rolled_back(trusted: Lab, swarm: str) -> None:
+    """Its secret, its labels and its way of updating stay; an image that does not stay up is taken back by Swarm."""
+    lab = trusted
+    subprocess.run(
+        ["docker", "secret", "create", f"{lab.token}-secret", "-"], input=b"s", check=True, capture_output=True
+    )
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", swarm, "--secret", f"{lab.token}-secret",
+        "--update-failure-action", "pause", "--update-monitor", "3s", "--container-label", f"dev.irkit.test={lab.token}", WEB,
+    )  # fmt: skip
+    task = _task(lab, swarm)
+    refused = lab.irkit("failover", task, "--image", WEB, code=5)
+    assert "update-service" in refused.err
+    before = _spec(lab, swarm)
+    early = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", code=None)
+    assert early.code != 0 and _spec(lab, swarm) == before
+    lab.irkit("contain", task, code=4)  # a secret is a tmpfs on a file: a gap
+    lab.irkit("image", "sign", "irkit-dev/busybox:1", "--key", "rel")
+    failed = lab.irkit("run", "update-service", task, "--var", "image=irkit-dev/busybox:1", code=1)
+    assert "its former spec is back" in failed.err
+    assert _image(_spec(lab, swarm)) == _image(before) and _spec(lab, swarm)["UpdateConfig"] == before["UpdateConfig"]
+
+
+def test_a_swarm_service_runs_the_verified_image(trusted: Lab, swarm: str) -> None:
+    lab = trusted
+    subprocess.run(
+        ["docker", "secret", "create", f"{lab.token}-secret", "-"], input=b"s", check=True, capture_output=True
+    )
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", swarm, "--secret", f"{lab.token}-secret",
+        "--update-monitor", "2s", "--container-label", f"dev.irkit.test={lab.token}", WEB,
+    )  # fmt: skip
+    task = _task(lab, swarm)
+    before = _spec(lab, swarm)
+    lab.irkit("contain", task, code=4)  # a secret is a tmpfs on a file: a gap
+    run = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", "--json").json
+    jsonschema.validate(run, schemas.load("run"))
+    after = _spec(lab, swarm)
+    assert _image(after) == run["service"]["image"] == run["image"]["image_id"]
+    assert after["TaskTemplate"]["ContainerSpec"]["Secrets"] == before["TaskTemplate"]["ContainerSpec"]["Secrets"]
+    assert after.get("UpdateConfig") == before.get("UpdateConfig")
+    new = _task(lab, swarm)
+    assert new != task and inspect(lab, new)["Image"] == run["image"]["image_id"]
+
+
+def _image(spec: dict[str, Any]) -> str:
+    return str(spec["TaskTemplate"]["ContainerSpec"]["Image"])
