@@ -7,12 +7,11 @@ from typing import Any
 
 from irkit.actions.ahead import Ahead
 from irkit.actions.context import Context, Result
-from irkit.actions.walls import wall_bridge, wall_cgroup
 from irkit.engine.interface import Network
 from irkit.errors import Conflict, EngineError, Refused
 from irkit.home import write_json
 from irkit.quarantine import seal as sealing
-from irkit.quarantine.roads import exists
+from irkit.quarantine.procfs import exists
 from irkit.quarantine.state import SavedState
 
 SAVED = "quarantine.json"
@@ -75,6 +74,8 @@ def _needs_network(saved: SavedState) -> bool:
 
 def _make_network(ctx: Context, saved: SavedState) -> Network:
     """The case's quarantine network, walled in before it is there: its bridge has a name of irkit's choice."""
+    from irkit.actions.walls import wall_bridge  # not before the target is frozen
+
     case = saved.sealed_by or ctx.case.id
     name = sealing.bridge_name(case)
     ctx.facts.no_wall = wall_bridge(case, name, later=True) if ctx.engine.local else "it is remote"
@@ -132,6 +133,8 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
 
 def _stay(ctx: Context, saved: SavedState) -> Result:
     """It can't leave: frozen, and with its traffic dropped by cgroup where the kernel can do that."""
+    from irkit.actions.walls import wall_cgroup
+
     ctx.facts.no_wall = wall_cgroup(ctx.case.id, ctx.host_view)
     ctx.writer.gap("quarantine", "network", f"{saved.cannot_leave}: being frozen is its isolation")
     also = "" if ctx.facts.no_wall else ", and a firewall rule drops what its cgroup sends or is sent"

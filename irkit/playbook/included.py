@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from irkit.playbook.model import Binding, Check, Guard, Playbook, Step
 
 
-@dataclass(slots=True)
 class Included:
     """All that the includes of one playbook add to it."""
 
-    bindings: dict[str, Binding] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
-    on_exception: list[Step] = field(default_factory=list)
-    final: list[Step] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.bindings: dict[str, Binding] = {}
+        self.checks: list[Check] = []
+        self.on_exception: list[Step] = []
+        self.final: list[Step] = []
 
     def digest(self, own: str) -> str:
         """The digest of a playbook with all that it includes; its own when it includes nothing."""

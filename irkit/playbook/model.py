@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit import secret_sources
 from irkit.actions.registry import Action
 from irkit.errors import UsageProblem
-from irkit.playbook.conditions import Condition
+
+if TYPE_CHECKING:
+    from irkit.playbook.conditions import Condition
 
 VAR_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "boolean": (bool,), "number": (float, int), "list": (list,),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from irkit.actions import closing
 from irkit.actions.context import Context
 from irkit.cases import whoami
 from irkit.errors import ExitCode, Interrupted, IrkitError, Refused, Waiting
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, Step
 from irkit.playbook.performer import UNDECIDED, Performer
-from irkit.playbook.resume import Past, facts_to_json
+from irkit.playbook.state import facts_to_json
+
+if TYPE_CHECKING:
+    from irkit.playbook.resume import Past
 
 CONTAINMENT = ("container.freeze", "quarantine.seal")
 """Never taken back by a rollback, unless the operator asks for it."""
@@ -221,6 +223,8 @@ class Runner:
         """What was taken so far is sealed as partial: nothing is lost because a later step failed or a signal came."""
         if self.context.facts.sealed is not None or not self.context.writer.artifacts:
             return
+        from irkit.actions import closing
+
         self.journal.write("salvage-started")
         try:
             sealed = closing.seal_now(self.context, partial=True)

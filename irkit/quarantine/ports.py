@@ -11,7 +11,7 @@ from irkit.clock import now
 from irkit.engine.interface import PortBinding
 from irkit.models import Probe
 from irkit.netns import in_netns, local_ipv4, local_ipv6
-from irkit.quarantine.roads import read
+from irkit.quarantine.procfs import read
 from irkit.quarantine.scene import Scene, shown
 from irkit.quarantine.tries import Try
 
