@@ -16,14 +16,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.clock import now
 from irkit.errors import IrkitError, Refused, UsageProblem, storage_error
 from irkit.home import home, private_folder, random_name, write_file, write_json
-from irkit.models import Target
+from irkit.target import Target
 
 CASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 OPEN_STATES = ("open", "contained")
@@ -38,8 +37,7 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One incident.  ``state``: open, contained, released, eradicated."""
 
     id: str
@@ -81,7 +79,7 @@ class Case:
 
     def with_state(self, state: str) -> Case:
         """A copy in another state, saved; a closed case gives its target free."""
-        changed = replace(self, state=state, contained=now() if state == "contained" else self.contained)
+        changed = self._replace(state=state, contained=now() if state == "contained" else self.contained)
         changed.save()
         if state not in OPEN_STATES:
             _pointer(self.target.id).unlink(missing_ok=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from irkit.errors import PlaybookInvalid
 
@@ -26,8 +25,7 @@ _WORDS: Mapping[str, object] = {"": None, "null": None, "~": None, "true": True,
 Value = Union["Doc", "Items", str, int, float, bool, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A place in a file; lines and columns count from 1."""
 
     file: str

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irkit import cases, resources
 from irkit.actions.context import Context
@@ -19,12 +19,12 @@ from irkit.errors import KeyProblem, NotFound, Refused, StorageError, UsageProbl
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.home import Ballast, config_file, read_json, write_json
-from irkit.models import Target
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook
 from irkit.playbook.profiled import with_profile
 from irkit.playbook.reader import load_playbook
 from irkit.playbook.runner import Outcome, Runner
+from irkit.target import Target
 
 if TYPE_CHECKING:
     from irkit.cli.options import Signals
@@ -36,7 +36,7 @@ PAUSED = ("interrupted", "waiting")
 """How a run ends that can be gone on with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunConfig:
     """What the command line said."""
 
@@ -65,8 +65,7 @@ class RunConfig:
     agree: Callable[[str], bool] = lambda question: True
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A run and all that it found."""
 
     outcome: Outcome
@@ -199,7 +198,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
             return _play(config, signals, playbook, variables, context, journal, signed_by, past)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Launcher:
     """Runs other playbooks on other containers for a run, each in a case of its own.
 

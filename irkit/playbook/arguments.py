@@ -21,7 +21,7 @@ BUILT_IN = ("vars", "steps", "target", "run")
 ITEM = "item"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Known:
     """What may be named at a place in the playbook."""
 

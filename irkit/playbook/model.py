@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irkit import secret_sources
 from irkit.actions.registry import Action
@@ -23,8 +23,7 @@ ON_FAILURE = ("abort", "continue", "rollback", "goto")
 ON_UNKNOWN = ("skip", "run", "abort")
 
 
-@dataclass(frozen=True, slots=True)
-class Var:
+class Var(NamedTuple):
     """A typed variable; ``required`` ones have no default."""
 
     name: str
@@ -68,8 +67,7 @@ class Reference:
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often a step is tried, and how long is waited in between: ``delay`` seconds, times ``backoff`` each time.
 
     Only transient errors are tried again (:func:`irkit.errors.transient`).
@@ -80,16 +78,17 @@ class Retry:
     backoff: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Undo:
+ONCE = Retry()
+
+
+class Undo(NamedTuple):
     """What takes a step back."""
 
     action: Action
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Approve:
+class Approve(NamedTuple):
     """Who must agree before a step: ``minimum`` different keys, of ``by`` (names; empty: any trusted one).
 
     Without an answer after ``timeout`` seconds it is denied.
@@ -101,8 +100,7 @@ class Approve:
     timeout: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """What an ``include`` says of all its steps: ``when`` and ``needs`` in the scope around it, decided once."""
 
     id: str
@@ -112,8 +110,7 @@ class Guard:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """An included playbook: its scope's name, the scope around it, its variables' values there, and its digest."""
 
     scope: str
@@ -124,7 +121,7 @@ class Binding:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Step:
     """One step: an action with its parameters.
 
@@ -146,7 +143,7 @@ class Step:
     when_unknown: str = "skip"
     needs: tuple[str, ...] = ()
     timeout: float | None = None
-    retry: Retry = Retry()
+    retry: Retry = ONCE
     critical: bool = False
     rollback: Undo | None = None
     approve: Approve | None = None
@@ -164,8 +161,7 @@ class Step:
         return tuple((condition, scope) for condition, scope in every if condition is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """What must hold before the first step."""
 
     condition: Condition
@@ -173,7 +169,7 @@ class Check:
     scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Playbook:
     """A playbook.  ``final``: its ``finally``.  ``timeout``: seconds for all of it.
 

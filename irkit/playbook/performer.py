@@ -30,7 +30,7 @@ SEALING = "quarantine.seal"
 EACH_LIMIT = 1000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Work:
     """A step under way."""
 

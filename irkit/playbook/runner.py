@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irkit.actions.context import Context
 from irkit.cases import whoami
@@ -21,14 +21,13 @@ CONTAINMENT = ("container.freeze", "quarantine.seal")
 """Never taken back by a rollback, unless the operator asks for it."""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended.  ``status``: succeeded, degraded, failed, aborted, interrupted or waiting."""
 
     status: str
     exit_code: int
     error: IrkitError | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: Sequence[dict[str, Any]] = ()
 
 
 class Runner:
@@ -176,8 +175,8 @@ class Runner:
             if step.action.name in CONTAINMENT and not self.release:
                 self.context.note(f"{step.name}: stays as it is, a rollback undoes no containment")
                 continue
-            undo = replace(
-                step, id=f"rollback-{step.id}"[:63], name=f"Take back: {step.name}", action=step.rollback.action,
+            undo = replace(step,
+                id=f"rollback-{step.id}"[:63], name=f"Take back: {step.name}", action=step.rollback.action,
                 arguments=step.rollback.arguments, register="", when=None, needs=(), approve=None, rollback=None, on_failure="continue",
             )  # fmt: skip
             self.steps.step(undo)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from irkit.actions.context import Facts
     from irkit.evidence.writer import Artifact
-    from irkit.models import Gap
+    from irkit.target import Gap
 
 
 def state_of(facts: Facts, artifacts: list[Artifact], gaps: list[Gap], known: Mapping[str, Any]) -> dict[str, Any]:
