@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from importlib import import_module
 from typing import Any
 
 from irkit.actions.ahead import Ahead
@@ -15,6 +16,11 @@ from irkit.quarantine.procfs import exists
 from irkit.quarantine.state import SavedState
 
 SAVED = "quarantine.json"
+SOON = {
+    "acquire.processes": "irkit.acquire.processes", "acquire.network": "irkit.acquire.netstate",
+    "quarantine.seal": "irkit.actions.walls", "quarantine.prove": "irkit.actions.proof",
+}  # fmt: skip
+"""Actions that run between the freeze and the proof, and what is slow to import for them."""
 
 
 def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -31,6 +37,7 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     if ctx.before.paused:
         message = "was frozen already"
     else:
+        Ahead(lambda: _load_soon(ctx.planned))
         try:
             ctx.engine.pause(ctx.target.id)
         except Conflict as error:
@@ -51,6 +58,13 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
         f"{message}; {'the kernel confirms it' if seen else 'by the word of the engine'}",
         {"kernel": seen},
     )
+
+
+def _load_soon(planned: Set[str]) -> None:
+    """While the engine pauses the target this process has nothing to do: it loads what the next steps need."""
+    for action, module in SOON.items():
+        if action in planned:
+            import_module(module)
 
 
 def _prepare_ahead(ctx: Context) -> None:
