@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,10 +125,12 @@ def load_profile(name: str) -> Profile:
     Raises ``UsageProblem`` for an unknown one, ``PlaybookInvalid`` for a faulty one.
     """
     base, *more = [name] if Path(name).is_file() else name.split("+")
-    profile = _profile_of_file(documents.stamp(resources.find("forensics/profiles", base)))
+    doc, digest = documents.load(resources.find("forensics/profiles", base))
+    profile = read_profile(doc, digest)
     if not more:
         return profile
-    full = _profile_of_file(documents.stamp(resources.shipped("forensics/profiles") / "full.yaml"))
+    doc, _ = documents.load(resources.shipped("forensics/profiles") / "full.yaml")
+    full = read_profile(doc, "")
     for one in more:
         found = full.find(one)
         if found is None:
@@ -137,12 +138,6 @@ def load_profile(name: str) -> Profile:
         if profile.find(one) is None:
             profile = profile._replace(chosen=(*profile.chosen, found))
     return profile._replace(id=name)
-
-
-@lru_cache(maxsize=8)
-def _profile_of_file(file: documents.Stamp) -> Profile:
-    """Read once in a process, and anew when the file was changed: several collectors ask for their limits."""
-    return read_profile(*documents.load(Path(file[0])))
 
 
 def read_profile(doc: Doc, digest: str) -> Profile:

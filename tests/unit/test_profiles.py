@@ -98,15 +98,3 @@ def test_every_collector_is_reported_the_left_out_ones_too(tmp_path: Path) -> No
     assert [row["collector"] for row in rows] == list(COLLECTORS)
     assert rows[0]["outcome"] == "succeeded"
     assert {row["outcome"] for row in rows[1:]} == {"left-out"} and "does not ask for it" in rows[1]["message"]
-
-
-def test_a_profile_that_was_changed_is_read_anew(tmp_path: Path) -> None:
-    """It is kept in memory while a run goes on, and no longer than its file is the same."""
-    path = tmp_path / "own.yaml"
-    text = "apiVersion: irkit/v1\nkind: Profile\nid: own\ncollectors:\n  isolated:\n    - {collect: logs, limit_bytes: 1}\n"
-    path.write_text(text)
-    first = load_profile(str(path))
-    assert load_profile(str(path)) is first
-    path.write_text(text.replace("limit_bytes: 1", "limit_bytes: 22"))
-    assert load_profile(str(path)).limit("logs") == 22
-    assert load_profile(str(path)).digest != first.digest
