@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irkit import secret_sources
 from irkit.actions.registry import Action
 from irkit.errors import UsageProblem
 
@@ -39,7 +38,9 @@ class Var(NamedTuple):
             shown = "something else" if self.type == "secrets" else repr(value)
             raise UsageProblem(f"{self.name!r} must be of type {self.type}, not {shown}")
         if self.type == "secrets":
-            secret_sources.parse_all(value)
+            from irkit.secret_sources import parse_all  # no playbook that contains has any
+
+            parse_all(value)
         if self.choices and value not in self.choices:
             raise UsageProblem(f"{self.name!r} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
 
