@@ -14,18 +14,15 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.clock import now
 from irkit.errors import IrkitError, Refused, UsageProblem, storage_error
-from irkit.home import home, private_folder, write_file, write_json
-from irkit.models import Target
+from irkit.home import home, private_folder, random_name, write_file, write_json
+from irkit.target import Target
 
 CASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 OPEN_STATES = ("open", "contained")
@@ -40,8 +37,7 @@ def whoami() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One incident.  ``state``: open, contained, released, eradicated."""
 
     id: str
@@ -83,7 +79,7 @@ class Case:
 
     def with_state(self, state: str) -> Case:
         """A copy in another state, saved; a closed case gives its target free."""
-        changed = replace(self, state=state, contained=now() if state == "contained" else self.contained)
+        changed = self._replace(state=state, contained=now() if state == "contained" else self.contained)
         changed.save()
         if state not in OPEN_STATES:
             _pointer(self.target.id).unlink(missing_ok=True)
@@ -104,7 +100,7 @@ class Case:
 
     def new_run(self) -> tuple[str, Path]:
         """A new run's id and folder."""
-        run = f"{now()[:19].replace('-', '').replace(':', '')}z-{secrets.token_hex(2)}".lower()
+        run = f"{now()[:19].replace('-', '').replace(':', '')}z-{random_name(2)}".lower()
         return run, private_folder(self.folder / "runs" / run)
 
 
@@ -175,7 +171,7 @@ def open_case(target: Target) -> Case:
     if existing is not None:
         return existing
     slug = re.sub(r"[^a-z0-9]+", "-", target.name.lower()).strip("-")[:40] or "target"
-    case = Case(f"{now()[:10]}-{slug}-{secrets.token_hex(2)}", target, now(), whoami())
+    case = Case(f"{now()[:10]}-{slug}-{random_name(2)}", target, now(), whoami())
     private_folder(case.folder)
     case.save()
     private_folder(home() / "targets")
@@ -212,6 +208,8 @@ def eradication_lock(engine: str) -> Iterator[None]:
 @contextlib.contextmanager
 def drill_lock(engine_id: str) -> Iterator[None]:
     """Hold an engine for one drill, whatever home it plays in.  Raises ``Refused`` naming who holds it."""
+    import tempfile  # slow, and no run needs it
+
     digest = hashlib.sha256(engine_id.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"irkit-drill-{os.getuid()}-{digest}.lock"
     with _lock(path, "a drill is under way on this engine"):

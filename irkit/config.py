@@ -13,10 +13,10 @@ from typing import Any
 
 from irkit import documents
 from irkit.documents import Doc
-from irkit.home import home
+from irkit.home import CONFIG, config_file
 
 API_VERSION = "irkit/v1"
-NAME = "config.yaml"
+NAME = CONFIG
 CHANNELS = ("webhook", "smtp", "syslog")
 TRANSPORTS = ("udp", "tcp", "unix")
 SECURITY = ("starttls", "tls", "none")
@@ -89,7 +89,7 @@ def _port(url: Any) -> int:
 
 def load_config(path: Path | None = None) -> Config:
     """The configuration; the default one when there is no file.  Raises ``PlaybookInvalid`` naming line and column."""
-    path = path or home() / NAME
+    path = path or config_file()
     if not path.is_file():
         return Config()
     doc, _ = documents.load(path)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from irkit.errors import PlaybookInvalid
 
@@ -23,11 +22,11 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
 _WORDS: Mapping[str, object] = {"": None, "null": None, "~": None, "true": True, "false": False}
 
+Stamp = tuple[str, int, int, int]
 Value = Union["Doc", "Items", str, int, float, bool, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A place in a file; lines and columns count from 1."""
 
     file: str
@@ -158,6 +157,19 @@ def closest(word: str, words: Sequence[str]) -> str | None:
 
     near = difflib.get_close_matches(word, words, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words)}"
+
+
+def stamp(path: Path) -> Stamp:
+    """What tells a file from what it becomes when somebody writes it, for who reads it once and not again.
+
+    Path, inode, size in bytes, time of the last change of either (``ctime``, which nobody can set back) in nanoseconds.
+    Raises ``PlaybookInvalid`` where :func:`load` would.
+    """
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise PlaybookInvalid(f"can't read {path}: {error.strerror}") from error
+    return str(path), info.st_ino, info.st_size, info.st_ctime_ns
 
 
 def load(path: Path) -> tuple[Doc, str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something worth telling: ``kind`` is ``step-started``, ``step-finished``, ``note``, ``warning`` or ``progress``."""
 
     kind: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from irkit.errors import storage_error
 
+CONFIG = "config.yaml"
 BALLAST = 4 * 1024 * 1024
 
 
@@ -21,6 +21,16 @@ def home() -> Path:
         return Path(named).absolute()
     base = os.environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "irkit"
+
+
+def config_file() -> Path:
+    """The operator's configuration (:mod:`irkit.config`), whether or not it is there."""
+    return home() / CONFIG
+
+
+def random_name(size: int) -> str:
+    """``size`` random bytes in hexadecimal.  As ``secrets.token_hex``, whose import brings random and hmac along (ADR 2)."""
+    return os.urandom(size).hex()
 
 
 def private_folder(path: Path) -> Path:
@@ -34,7 +44,7 @@ def private_folder(path: Path) -> Path:
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace ``path`` in one step, on the disk before this returns.  Raises ``StorageError``."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{random_name(4)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:

@@ -6,51 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from irkit.target import Gap, Target
 from irkit.text import text_fields, text_from
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A container on an engine."""
-
-    id: str
-    name: str
-    image: str
-    image_id: str
-    engine: str
-
-    def to_json(self) -> dict[str, str]:
-        """As in ``irkit contain --json``."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "image": self.image,
-            "image_id": self.image_id,
-            "engine": self.engine,
-        }
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Target:
-        """The reverse of :meth:`to_json`."""
-        return cls(**{name: str(raw[name]) for name in ("id", "name", "image", "image_id", "engine")})
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Something that could not be captured, checked or undone: never silently skipped."""
-
-    collector: str
-    what: str
-    why: str
-
-    def to_json(self) -> dict[str, str]:
-        """As in ``data/index.json``."""
-        return {"collector": self.collector, "what": self.what, "why": self.why}
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Gap:
-        """The reverse."""
-        return cls(str(raw["collector"]), str(raw["what"]), str(raw["why"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +168,7 @@ class Finding:
             text_from(raw, "subject"), str(raw["next"]), str(raw["kind"]),
         )  # fmt: skip
 
+
+__all__ = ("SEVERITIES", "Change", "FileFacts", "Finding", "Gap", "Probe", "Target")
 
 SEVERITIES = ("critical", "high", "medium", "low", "info")

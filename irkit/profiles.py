@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit import documents, resources
 from irkit.documents import Doc
@@ -21,8 +20,7 @@ STAGES = ("frozen", "isolated")
 """``frozen``: before the target is sealed off, so that every millisecond delays that; ``isolated``: after the proof."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collector:
+class Collector(NamedTuple):
     """What a profile can ask for.  ``action``: the verb that runs it; ``records``: its name in ``data/index.json``.
 
     ``named``: it takes ``names`` and ``limit_files`` too.
@@ -58,8 +56,7 @@ COLLECTORS: Mapping[str, Collector] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """A collector as a profile wants it.  ``limit_bytes``: ``None`` where it has no limit; ``which``: empty where it has no choice.
 
     Of memory: ``processes``: patterns (fnmatch) of the name or the program's path, empty for all; ``rules``: YARA rules.
@@ -86,8 +83,7 @@ class Chosen:
         return row
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """A profile.  ``digest``: sha256 of its file.  ``chosen``: in the order in which they run, stage by stage."""
 
     id: str
@@ -140,8 +136,8 @@ def load_profile(name: str) -> Profile:
         if found is None:
             raise UsageProblem(f"no collector {one!r}", hint=f"there are: {', '.join(COLLECTORS)}")
         if profile.find(one) is None:
-            profile = replace(profile, chosen=(*profile.chosen, found))
-    return replace(profile, id=name)
+            profile = profile._replace(chosen=(*profile.chosen, found))
+    return profile._replace(id=name)
 
 
 def read_profile(doc: Doc, digest: str) -> Profile:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from irkit.engine.interface import Container
 
 PROC = "/proc"
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of ``mountinfo`` (proc(5))."""
 
     point: str

@@ -12,8 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 BLOCK = 1024 * 1024
@@ -24,8 +23,7 @@ DIGEST_LIMIT = 64 * 1024 * 1024 * 1024
 GIVEN_UP = "its file system did not answer: a process that is frozen may serve it (FUSE)"
 
 
-@dataclass(frozen=True, slots=True)
-class Magic:
+class Magic(NamedTuple):
     """An open regular file.  ``hurried``: every call on it may hang, and is given up after :data:`PATIENCE`."""
 
     descriptor: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.actions.context import Context, Result
 from irkit.errors import IrkitError
-from irkit.models import Change
 from irkit.profiles import load_profile
+
+if TYPE_CHECKING:
+    from irkit.models import Change
 
 
 def processes(ctx: Context, _: Mapping[str, Any]) -> Result:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from importlib import import_module
 from typing import Any
 
 from irkit.actions.ahead import Ahead
 from irkit.actions.context import Context, Result
-from irkit.actions.walls import wall_bridge, wall_cgroup
 from irkit.engine.interface import Network
 from irkit.errors import Conflict, EngineError, Refused
 from irkit.home import write_json
 from irkit.quarantine import seal as sealing
-from irkit.quarantine.roads import exists
+from irkit.quarantine.procfs import exists
 from irkit.quarantine.state import SavedState
 
 SAVED = "quarantine.json"
+SOON = {
+    "acquire.processes": "irkit.acquire.processes", "acquire.network": "irkit.acquire.netstate",
+    "quarantine.seal": "irkit.actions.walls", "quarantine.prove": "irkit.actions.proof",
+}  # fmt: skip
+"""Actions that run between the freeze and the proof, and what is slow to import for them."""
 
 
 def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
@@ -32,6 +37,7 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     if ctx.before.paused:
         message = "was frozen already"
     else:
+        Ahead(lambda: _load_soon(ctx.planned))
         try:
             ctx.engine.pause(ctx.target.id)
         except Conflict as error:
@@ -52,6 +58,13 @@ def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
         f"{message}; {'the kernel confirms it' if seen else 'by the word of the engine'}",
         {"kernel": seen},
     )
+
+
+def _load_soon(planned: Set[str]) -> None:
+    """While the engine pauses the target this process has nothing to do: it loads what the next steps need."""
+    for action, module in SOON.items():
+        if action in planned:
+            import_module(module)
 
 
 def prepare_ahead(ctx: Context, saved: SavedState) -> None:
@@ -79,6 +92,8 @@ def _needs_network(saved: SavedState) -> bool:
 
 def _make_network(ctx: Context, saved: SavedState) -> Network:
     """The case's quarantine network, walled in before it is there: its bridge has a name of irkit's choice."""
+    from irkit.actions.walls import wall_bridge  # not before the target is frozen
+
     case = saved.sealed_by or ctx.case.id
     name = sealing.bridge_name(case)
     ctx.facts.no_wall = wall_bridge(case, name, later=True) if ctx.engine.local else "it is remote"
@@ -136,6 +151,8 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
 
 def _stay(ctx: Context, saved: SavedState) -> Result:
     """It can't leave: frozen, and with its traffic dropped by cgroup where the kernel can do that."""
+    from irkit.actions.walls import wall_cgroup
+
     ctx.facts.no_wall = wall_cgroup(ctx.case.id, ctx.host_view)
     ctx.writer.gap("quarantine", "network", f"{saved.cannot_leave}: being frozen is its isolation")
     also = "" if ctx.facts.no_wall else ", and a firewall rule drops what its cgroup sends or is sent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irkit.acquire.host import HostView
 from irkit.actions.ahead import Ahead
@@ -15,25 +15,25 @@ from irkit.engine.interface import Container, Engine, Network
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
 from irkit.home import write_json
-from irkit.models import Finding, Probe, Target
 
 if TYPE_CHECKING:
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
+    from irkit.models import Finding, Probe
     from irkit.profiles import Profile
+    from irkit.target import Target
     from irkit.trust.model import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What an action did.  ``outcome``: succeeded, degraded (done, with gaps) or skipped (nothing to do)."""
 
     outcome: str
     message: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Facts:
     """What the steps of a run found out, for later steps and for the run's result.  ``no_wall``: why no firewall is up."""
 
@@ -57,7 +57,7 @@ class Facts:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Context:
     """One run on one target.  ``planned``: the actions that the playbook uses.
 

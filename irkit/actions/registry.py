@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.actions.context import Context, Result
 
@@ -13,8 +13,7 @@ Run = Callable[[Context, Mapping[str, Any]], Result]
 Probe = Callable[[Context, Mapping[str, Any]], Result | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(NamedTuple):
     """A parameter: its type, its default unless it is required, and what it may be."""
 
     name: str
@@ -25,7 +24,7 @@ class Param:
     choices: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Action:
     """A verb.  ``effect``: ``read``, ``change`` or ``destroy``; ``urgent``: before isolation, so nothing slow is done for it.
 

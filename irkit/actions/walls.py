@@ -10,7 +10,7 @@ from irkit.acquire.host import HostView
 from irkit.errors import EngineError
 from irkit.netns import cables
 from irkit.quarantine import firewall
-from irkit.quarantine.roads import exists, read
+from irkit.quarantine.procfs import exists, read
 
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 CGROUP_ROOT = "/sys/fs/cgroup"

@@ -8,25 +8,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
-from irkit.config import load_config
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
 from irkit.errors import KeyProblem, NotFound, Refused, StorageError, UsageProblem
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
-from irkit.home import Ballast, read_json, write_json
-from irkit.models import Target
-from irkit.playbook import signed
+from irkit.home import Ballast, config_file, read_json, write_json
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook
 from irkit.playbook.profiled import with_profile
 from irkit.playbook.reader import load_playbook
 from irkit.playbook.runner import Outcome, Runner
+from irkit.target import Target
 
 if TYPE_CHECKING:
     from irkit.cli.options import Signals
@@ -38,7 +36,7 @@ PAUSED = ("interrupted", "waiting")
 """How a run ends that can be gone on with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunConfig:
     """What the command line said."""
 
@@ -67,8 +65,7 @@ class RunConfig:
     agree: Callable[[str], bool] = lambda question: True
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A run and all that it found."""
 
     outcome: Outcome
@@ -110,7 +107,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             f"{playbook.path} is not the playbook {config.digest}: it is {playbook.digest}",
             hint="it was changed, or another one is meant",
         )
-    signed_by = signed.require(playbook, load_config().signatures)
+    signed_by = _vouched(playbook)
     variables = playbook.bind(config.variables)
     playbook, profile = with_profile(playbook, variables)
     engine = open_engine(config.engine)
@@ -148,6 +145,16 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             return _play(config, signals, playbook, variables, context, journal, signed_by)
 
 
+def _vouched(playbook: Playbook) -> dict[str, list[str]]:
+    """Who vouches for the playbook, where the operator's configuration asks for that.  Raises ``NotTrusted``."""
+    if not config_file().is_file():
+        return {}  # nothing is imported for it: every import counts before the target is frozen
+    from irkit.config import load_config
+    from irkit.playbook import signed
+
+    return signed.require(playbook, load_config().signatures)
+
+
 def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "") -> Finished:
     """Go on with a run of a case (the last one by default) that was killed or interrupted.
 
@@ -163,7 +170,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
     with cases.target_lock(case.target.id, case.target.name):
         past = resume.read_past(folder / "journal.jsonl")
         playbook = load_playbook(Path(past.started["playbook"]["path"]))
-        signed_by = signed.require(playbook, load_config().signatures)
+        signed_by = _vouched(playbook)
         variables = past.started["vars"]
         playbook, profile = with_profile(playbook, playbook.bind(variables))
         engine = open_engine(config.engine or case.target.engine)
@@ -191,7 +198,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
             return _play(config, signals, playbook, variables, context, journal, signed_by, past)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Launcher:
     """Runs other playbooks on other containers for a run, each in a case of its own.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from irkit import document_cache, documents, resources
@@ -105,8 +106,13 @@ def _of_content(values: Mapping[str, Value], also: frozenset[str]) -> str:
 
 
 def load_noise() -> Noise:
-    """The shipped groups, and a user's own in front of them.  Raises ``PlaybookInvalid``."""
-    return Noise(group for path in resources.every(FOLDER) for group in read_noise(path))
+    """The shipped groups, and a user's own in front of them: kept as the rules are.  Raises ``PlaybookInvalid``."""
+    return _noise_of_files(tuple(documents.stamp(path) for path in resources.every(FOLDER)))
+
+
+@lru_cache(maxsize=1)
+def _noise_of_files(files: tuple[documents.Stamp, ...]) -> Noise:
+    return Noise(group for path, *_ in files for group in read_noise(Path(path)))
 
 
 def read_noise(path: Path) -> Iterator[Group]:

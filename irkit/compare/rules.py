@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from irkit import document_cache, documents, resources
@@ -18,6 +20,7 @@ from irkit.models import SEVERITIES, Finding
 __all__ = ["TECHNIQUE", "Facts", "Rule", "RuleSet", "Timings", "evaluate", "load_rules", "read_rules"]
 FOLDER = "forensics/rules"
 TEST_SUFFIX = ".test.yaml"
+_READING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,17 @@ def evaluate(rules: RuleSet, facts: Facts, timings: Timings | None = None) -> It
 
 
 def load_rules() -> RuleSet:
-    """The shipped rules, and a user's own in front of them.  Raises ``PlaybookInvalid``."""
-    return RuleSet(rule for path in rule_files() for rule in read_rules(path))
+    """The shipped rules, and a user's own in front of them.  Raises ``PlaybookInvalid``.
+
+    Read once in a process, and anew when a file was changed: a command may judge many containers at the same time.
+    """
+    with _READING:
+        return _rules_of_files(tuple(documents.stamp(path) for path in rule_files()))
+
+
+@lru_cache(maxsize=1)
+def _rules_of_files(files: tuple[documents.Stamp, ...]) -> RuleSet:
+    return RuleSet(rule for path, *_ in files for rule in read_rules(Path(path)))
 
 
 def rule_files() -> Iterator[Path]:

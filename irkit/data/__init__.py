@@ -1,1 +1,1 @@
-"""Package data: the shipped playbooks and forensics rules, found through importlib.resources."""
+"""Package data: the shipped playbooks and forensics rules, found by irkit.resources."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from irkit.engine.evidence_calls import EvidenceCalls
 
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call that irkit made to the engine: part of the custody."""
 
     method: str
@@ -32,8 +30,7 @@ class Call:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class PortBinding:
+class PortBinding(NamedTuple):
     """A published port: ``container_port`` (``80``), ``protocol`` (``tcp``), and where the host listens."""
 
     container_port: int
@@ -53,8 +50,7 @@ class PortBinding:
         return tuple(sorted(found, key=lambda one: (one.container_port, one.protocol, one.host_ip, one.host_port)))
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A container's place on one network, with what is needed to give it back the same one."""
 
     network: str
@@ -67,7 +63,7 @@ class Endpoint:
     links: tuple[str, ...] = ()
     fixed_ipv4: str = ""
     fixed_ipv6: str = ""
-    driver_opts: Mapping[str, str] = field(default_factory=dict)
+    driver_opts: Mapping[str, str] = {}
 
     @classmethod
     def from_inspect(cls, name: str, raw: Json) -> Endpoint:
@@ -101,8 +97,7 @@ class Endpoint:
         return cls(**{**raw, "aliases": tuple(raw["aliases"]), "links": tuple(raw["links"])})
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """A container as the engine describes it (``GET /containers/{id}/json``)."""
 
     raw: Json
@@ -213,8 +208,7 @@ class Container:
         return str(self.raw.get("LogPath") or "")
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A container on a network, as the network describes it."""
 
     container_id: str
@@ -223,8 +217,7 @@ class Member:
     ipv6: str
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(NamedTuple):
     """A network (``GET /networks/{id}``)."""
 
     raw: Json
@@ -274,8 +267,7 @@ class Network:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkSpec:
+class NetworkSpec(NamedTuple):
     """A network to make."""
 
     name: str
@@ -285,8 +277,7 @@ class NetworkSpec:
     subnet: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """An image (``GET /images/{name}/json``)."""
 
     raw: Json
@@ -327,8 +318,7 @@ class Image:
         return f"{self.raw.get('Os', '')}/{self.raw.get('Architecture', '')}"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(NamedTuple):
     """The engine itself (``GET /info`` and ``GET /version``)."""
 
     raw: Json

@@ -7,7 +7,6 @@ import json
 import os
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from irkit.engine.interface import Call
@@ -35,7 +34,7 @@ class CallLog:
         if len(self._kept) >= self._limit and call.method in ("GET", "HEAD"):
             self.dropped += 1
             return
-        call = replace(call, path=without_secrets(call.path))
+        call = call._replace(path=without_secrets(call.path))
         self._kept.append(call)
         self._write(call)
 

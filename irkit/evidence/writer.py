@@ -9,24 +9,22 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from irkit import __version__
 from irkit.clock import now
 from irkit.errors import IrkitError, StorageError, storage_error
 from irkit.evidence import names
 from irkit.home import private_folder, sync_folder, write_file
-from irkit.models import Gap
+from irkit.target import Gap
 
 BLOCK = 1024 * 1024
 INTERRUPTED = "interrupted"
 """The collector of what was half written when a run was killed: kept beside what was taken anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where an artifact comes from: which collector, what it read, and how."""
 
     collector: str
@@ -35,8 +33,7 @@ class Origin:
     media_type: str = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(NamedTuple):
     """A stored artifact.  ``raw`` is what was read, ``stored`` what lies in the bundle; sizes in bytes."""
 
     path: str

@@ -1,4 +1,4 @@
-"""What a step gives its action, and what its conditions name: checked against what is known at that place."""
+"""What a step gives its action: checked against what is known at that place.  Of its conditions: :mod:`irkit.playbook.naming`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.actions.registry import Action, Param
 from irkit.documents import Doc, Items, Place, Value
-from irkit.playbook.conditions import Condition, ConditionError, Literal, Name, Node, Test, each
-from irkit.playbook.conditions import parse as parse_condition
 from irkit.playbook.model import AROUND, VAR_TYPES, Reference, Var
+
+if TYPE_CHECKING:
+    from irkit.playbook.conditions import Condition
 
 REFERENCE = re.compile(r"\$\{\{ *([a-z][a-z0-9_-]*)((?:\.[a-z][a-z0-9_-]*)*) *\}\}")
 BUILT_IN = ("vars", "steps", "target", "run")
@@ -20,7 +21,7 @@ BUILT_IN = ("vars", "steps", "target", "run")
 ITEM = "item"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Known:
     """What may be named at a place in the playbook."""
 
@@ -85,7 +86,7 @@ def reference(value: Value, place: Place, known: Known) -> Any:
     if name == "vars" and (len(fields) != 1 or fields[0] not in known.variables):
         raise place.error("no such variable", f"there are: {', '.join(known.variables) or 'none'}")
     if name != "vars" and fields:
-        _given(name, fields[0], known, place)
+        given(name, fields[0], known, place)
     return Reference(name, fields)
 
 
@@ -95,51 +96,13 @@ def condition_of(doc: Doc, key: str, known: Known) -> Condition | None:
         doc.allow(key)
         return None
     text = doc.text(key)
-    place = doc.places[key]
-    try:
-        condition = parse_condition(text)
-    except ConditionError as error:
-        raise Place(place.file, place.line, place.column + error.column).error(f"{key}: {error}") from error
-    for name in condition.names():
-        _known_name(name, known, place)
-    for node in each(condition.node):
-        _comparable(node, known, place)
-    return condition
+    from irkit.playbook.naming import checked  # many playbooks have no condition, and imports count before "frozen"
+
+    return checked(text, key, doc.places[key], known)
 
 
-def _known_name(name: Name, known: Known, place: Place) -> None:
-    first, rest = name.parts[0], name.parts[1:]
-    if first == ITEM and known.item:
-        return
-    if first not in (*BUILT_IN, *known.registered):
-        raise place.error(
-            f"nothing is called {first!r} here", f"there are: {', '.join((*BUILT_IN, *known.registered))}"
-        )
-    within = {"vars": set(known.variables), "steps": known.ids}.get(first)
-    if within is not None and (not rest or rest[0] not in within):
-        raise place.error(
-            f"{'.'.join(name.parts)!r}: no such {first[:-1]} before this",
-            f"there are: {', '.join(sorted(within)) or 'none'}",
-        )
-    if first in known.registered and rest:
-        _given(first, rest[0], known, place)
-
-
-def _given(name: str, field_: str, known: Known, place: Place) -> None:
+def given(name: str, field_: str, known: Known, place: Place) -> None:
     """What an action registers is known from its declaration."""
     fields = known.gives.get(name, ())
     if fields and field_ not in fields:
         raise place.error(f"{name!r} has no {field_!r}", f"it has: {', '.join(fields)}")
-
-
-def _comparable(node: Node, known: Known, place: Place) -> None:
-    """A comparison of a variable with something that it can never be is a mistake that can be seen now."""
-    if not isinstance(node, Test) or node.operator in ("in", "contains"):
-        return
-    for one, other in ((node.left, node.right), (node.right, node.left)):
-        if isinstance(one, Name) and one.parts[0] == "vars" and isinstance(other, Literal):
-            kind = known.variables[one.parts[1]].type
-            value = list(other.value) if isinstance(other.value, tuple) else other.value
-            numbers = kind in ("integer", "number") and type(value) in (int, float)
-            if not numbers and type(value) not in VAR_TYPES[kind]:
-                raise place.error(f"{'.'.join(one.parts)} is of type {kind}: it can't be compared with {other.value!r}")

@@ -9,19 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from irkit.playbook.model import Binding, Check, Guard, Playbook, Step
 
 
-@dataclass(slots=True)
 class Included:
     """All that the includes of one playbook add to it."""
 
-    bindings: dict[str, Binding] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
-    on_exception: list[Step] = field(default_factory=list)
-    final: list[Step] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.bindings: dict[str, Binding] = {}
+        self.checks: list[Check] = []
+        self.on_exception: list[Step] = []
+        self.final: list[Step] = []
 
     def digest(self, own: str) -> str:
         """The digest of a playbook with all that it includes; its own when it includes nothing."""
@@ -36,8 +36,8 @@ class Included:
         for one in inner.bindings.values():
             scope = f"{binding.scope}-{one.scope}"
             outer = f"{binding.scope}-{one.outer}" if one.outer else binding.scope
-            self.bindings[scope] = replace(one, scope=scope, outer=outer)
-        self.checks += [replace(one, scope=_join(binding.scope, one.scope)) for one in inner.preflight]
+            self.bindings[scope] = one._replace(scope=scope, outer=outer)
+        self.checks += [one._replace(scope=_join(binding.scope, one.scope)) for one in inner.preflight]
         self.on_exception += _moved(inner.on_exception, binding.scope, guard)
         self.final += _moved(inner.final, binding.scope, guard)
         return tuple(_moved(inner.steps, binding.scope, guard))
@@ -50,9 +50,9 @@ def _join(outer: str, inner: str) -> str:
 def _moved(steps: Sequence[Step], scope: str, guard: Guard) -> Iterator[Step]:
     for step in steps:
         inner = _join(scope, step.scope)
-        guards = (guard, *(replace(one, id=f"{scope}-{one.id}", scope=_join(scope, one.scope)) for one in step.guards))
-        yield replace(
-            step, id=f"{scope}-{step.id}", scope=inner, guards=guards,
+        guards = (guard, *(one._replace(id=f"{scope}-{one.id}", scope=_join(scope, one.scope)) for one in step.guards))
+        yield replace(step,
+            id=f"{scope}-{step.id}", scope=inner, guards=guards,
             register=f"{scope}/{step.register}" if step.register and not step.scope
             else f"{scope}-{step.register}" if step.register else "",
             goto=f"{scope}-{step.goto}" if step.goto else "", needs=tuple(f"{scope}-{one}" for one in step.needs),

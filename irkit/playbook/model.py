@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irkit import secret_sources
 from irkit.actions.registry import Action
 from irkit.errors import UsageProblem
-from irkit.playbook.conditions import Condition
+
+if TYPE_CHECKING:
+    from irkit.playbook.conditions import Condition
 
 VAR_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "boolean": (bool,), "number": (float, int), "list": (list,),
@@ -21,8 +22,7 @@ ON_FAILURE = ("abort", "continue", "rollback", "goto")
 ON_UNKNOWN = ("skip", "run", "abort")
 
 
-@dataclass(frozen=True, slots=True)
-class Var:
+class Var(NamedTuple):
     """A typed variable; ``required`` ones have no default."""
 
     name: str
@@ -38,7 +38,9 @@ class Var:
             shown = "something else" if self.type == "secrets" else repr(value)
             raise UsageProblem(f"{self.name!r} must be of type {self.type}, not {shown}")
         if self.type == "secrets":
-            secret_sources.parse_all(value)
+            from irkit.secret_sources import parse_all  # no playbook that contains has any
+
+            parse_all(value)
         if self.choices and value not in self.choices:
             raise UsageProblem(f"{self.name!r} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
 
@@ -66,8 +68,7 @@ class Reference:
     fields: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """How often a step is tried, and how long is waited in between: ``delay`` seconds, times ``backoff`` each time.
 
     Only transient errors are tried again (:func:`irkit.errors.transient`).
@@ -78,16 +79,17 @@ class Retry:
     backoff: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Undo:
+ONCE = Retry()
+
+
+class Undo(NamedTuple):
     """What takes a step back."""
 
     action: Action
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Approve:
+class Approve(NamedTuple):
     """Who must agree before a step: ``minimum`` different keys, of ``by`` (names; empty: any trusted one).
 
     Without an answer after ``timeout`` seconds it is denied.
@@ -99,8 +101,7 @@ class Approve:
     timeout: float = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(NamedTuple):
     """What an ``include`` says of all its steps: ``when`` and ``needs`` in the scope around it, decided once."""
 
     id: str
@@ -110,8 +111,7 @@ class Guard:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """An included playbook: its scope's name, the scope around it, its variables' values there, and its digest."""
 
     scope: str
@@ -122,7 +122,7 @@ class Binding:
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Step:
     """One step: an action with its parameters.
 
@@ -144,7 +144,7 @@ class Step:
     when_unknown: str = "skip"
     needs: tuple[str, ...] = ()
     timeout: float | None = None
-    retry: Retry = Retry()
+    retry: Retry = ONCE
     critical: bool = False
     rollback: Undo | None = None
     approve: Approve | None = None
@@ -162,8 +162,7 @@ class Step:
         return tuple((condition, scope) for condition, scope in every if condition is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """What must hold before the first step."""
 
     condition: Condition
@@ -171,7 +170,7 @@ class Check:
     scope: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Playbook:
     """A playbook.  ``final``: its ``finally``.  ``timeout``: seconds for all of it.
 

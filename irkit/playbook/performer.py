@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.actions.context import Context, Result
 from irkit.clock import now
@@ -15,8 +15,11 @@ from irkit.errors import Interrupted, IrkitError, Refused, UsageProblem, transie
 from irkit.events import Event
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Approve, Guard, Playbook, Step, resolve, visible
-from irkit.playbook.resume import Done, state_of
+from irkit.playbook.state import state_of
 from irkit.playbook.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from irkit.playbook.resume import Done
 
 TOLERATED = "tolerated"
 PLANNED = "planned"
@@ -27,7 +30,7 @@ SEALING = "quarantine.seal"
 EACH_LIMIT = 1000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Work:
     """A step under way."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from irkit.actions.context import Context, Facts
+from irkit.actions.context import Context
 from irkit.clock import now
 from irkit.errors import EvidenceAltered, Refused
 from irkit.evidence import names
@@ -22,6 +22,7 @@ from irkit.evidence.writer import INTERRUPTED, Artifact, BundleWriter, Origin
 from irkit.models import Finding, Gap, Probe
 from irkit.playbook.journal import read_journal
 from irkit.playbook.model import Playbook
+from irkit.playbook.state import PLAIN
 
 ENDED = ("run-finished", "run-interrupted")
 OWN = ("data/run/", "data/custody/")
@@ -122,35 +123,6 @@ def check(past: Past, playbook: Playbook, variables: Mapping[str, Any], target_i
 def may_be_gone(past: Past, playbook: Playbook) -> bool:
     """Whether a step that destroys was begun, so that the run goes on although there is no target any more."""
     return any(step.action.effect == "destroy" and step.id in past.begun for step in playbook.every_step)
-
-
-def state_of(facts: Facts, artifacts: list[Artifact], gaps: list[Gap], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step added: new artifacts and gaps, and those facts that are not as ``known``."""
-    present = facts_to_json(facts)
-    return {
-        "facts": {name: value for name, value in present.items() if known.get(name) != value},
-        "artifacts": [one.to_json() for one in artifacts], "gaps": [one.to_json() for one in gaps],
-    }  # fmt: skip
-
-
-PLAIN = (
-    "timeline", "not_seen", "quarantine_state", "quarantine_network", "quarantine_note", "bridge", "no_wall", "changes", "result",
-)  # fmt: skip
-
-
-def facts_to_json(facts: Facts) -> dict[str, Any]:
-    """All of the facts that can't be had again from the bundle."""
-    sealed = facts.sealed
-    return {
-        **{name: _copy(getattr(facts, name)) for name in PLAIN}, "probes": [one.to_json() for one in facts.probes],
-        "findings": [one.to_json() for one in facts.findings],
-        "sealed": {"path": str(sealed.path), "digest": sealed.digest, "status": sealed.status, "sealed": sealed.sealed, "key": sealed.key}
-        if sealed else None,
-    }  # fmt: skip
-
-
-def _copy(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
 
 
 def bundle_name(past: Past, run: str) -> str:

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from irkit.actions import closing
 from irkit.actions.context import Context
 from irkit.cases import whoami
 from irkit.errors import ExitCode, Interrupted, IrkitError, Refused, Waiting
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, Step
 from irkit.playbook.performer import UNDECIDED, Performer
-from irkit.playbook.resume import Past, facts_to_json
+from irkit.playbook.state import facts_to_json
+
+if TYPE_CHECKING:
+    from irkit.playbook.resume import Past
 
 CONTAINMENT = ("container.freeze", "quarantine.seal")
 """Never taken back by a rollback, unless the operator asks for it."""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended.  ``status``: succeeded, degraded, failed, aborted, interrupted or waiting."""
 
     status: str
     exit_code: int
     error: IrkitError | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: Sequence[dict[str, Any]] = ()
 
 
 class Runner:
@@ -174,8 +175,8 @@ class Runner:
             if step.action.name in CONTAINMENT and not self.release:
                 self.context.note(f"{step.name}: stays as it is, a rollback undoes no containment")
                 continue
-            undo = replace(
-                step, id=f"rollback-{step.id}"[:63], name=f"Take back: {step.name}", action=step.rollback.action,
+            undo = replace(step,
+                id=f"rollback-{step.id}"[:63], name=f"Take back: {step.name}", action=step.rollback.action,
                 arguments=step.rollback.arguments, register="", when=None, needs=(), approve=None, rollback=None, on_failure="continue",
             )  # fmt: skip
             self.steps.step(undo)
@@ -221,6 +222,8 @@ class Runner:
         """What was taken so far is sealed as partial: nothing is lost because a later step failed or a signal came."""
         if self.context.facts.sealed is not None or not self.context.writer.artifacts:
             return
+        from irkit.actions import closing
+
         self.journal.write("salvage-started")
         try:
             sealed = closing.seal_now(self.context, partial=True)

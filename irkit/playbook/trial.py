@@ -278,7 +278,7 @@ def _simulate(playbook: Playbook, trial: Trial) -> Playbook:
 
 def _undo(step: Step, trial: Trial) -> Any:
     undo = step.rollback
-    return undo and replace(undo, action=_action(f"rollback-{step.id}", undo.action, trial))
+    return undo and undo._replace(action=_action(f"rollback-{step.id}", undo.action, trial))
 
 
 def _action(step: str, action: Action, trial: Trial) -> Action:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from irkit.clock import now
 from irkit.models import Probe
@@ -30,7 +30,7 @@ class Ear:
     """A UDP socket of irkit's in some namespace that notes which datagrams arrived."""
 
     def __init__(self, netns: str | None) -> None:
-        self.nonce = secrets.token_bytes(16)
+        self.nonce = os.urandom(16)
         self.sock = in_netns(netns, _udp_listener)
         self.port = int(self.sock.getsockname()[1])
 
@@ -71,7 +71,7 @@ class Echoes:
     """
 
     def __init__(self) -> None:
-        self.nonce = secrets.token_bytes(16)
+        self.nonce = os.urandom(16)
         self._socks: dict[tuple[str | None, int, str], socket.socket] = {}
         self._heard: set[int] | None = None
 
@@ -132,8 +132,7 @@ def _only_replies(sock: socket.socket, family: int) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """How a raw frame is addressed: it needs no route, only the neighbour's hardware address."""
 
     source: str

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import os
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.errors import EngineError
 
@@ -25,8 +24,7 @@ _waiting: list[tuple[str, str]] = []
 _waiting_lock, _loading = threading.Lock(), threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table of irkit's own that is loaded in this network namespace."""
 
     family: str
@@ -35,7 +33,7 @@ class Table:
 
 def available() -> bool:
     """Whether ``nft`` is installed."""
-    return shutil.which("nft") is not None
+    return any(os.access(f"{folder}/nft", os.X_OK) for folder in os.get_exec_path())
 
 
 def table_name(case_id: str) -> str:

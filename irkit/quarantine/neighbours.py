@@ -10,7 +10,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 NLMSG_DONE = 3
@@ -24,8 +24,7 @@ HEADER, NDMSG, ATTRIBUTE = "=IHHII", "=BBHiHBB", "=HH"
 LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """One row: an address on an interface, whether anybody answers for it, and whether it was set, not learnt."""
 
     address: str

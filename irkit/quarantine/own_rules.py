@@ -10,9 +10,8 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.netns import in_netns
 from irkit.text import printable
@@ -24,13 +23,12 @@ NAT = "nat"
 """The engine's own rules (names of its DNS) are in tables of this name, and in chains of the type ``nat``."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnRules:
+class OwnRules(NamedTuple):
     """``foreign``: what may drop a probe, in words; ``unread``: why the rules could not be read; ``ruleset``: as they are."""
 
     foreign: tuple[str, ...] = ()
     unread: str = ""
-    ruleset: Mapping[str, Any] = field(default_factory=dict)
+    ruleset: Mapping[str, Any] = {}
 
 
 class Reading:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
 import socket
 
 from irkit.clock import now
 from irkit.engine.interface import PortBinding
+from irkit.home import random_name
 from irkit.models import Probe
 from irkit.netns import in_netns, local_ipv4, local_ipv6
-from irkit.quarantine.roads import read
+from irkit.quarantine.procfs import read
 from irkit.quarantine.scene import Scene, shown
 from irkit.quarantine.tries import Try
 
@@ -66,7 +66,7 @@ class UdpPorts:
 
     def __init__(self, scene: Scene) -> None:
         self.ports = [port for port in scene.ports if port.protocol == "udp"]
-        self.nonce = b"irkit " + secrets.token_hex(16).encode()
+        self.nonce = b"irkit " + random_name(16).encode()
         self.begun = now()
         self.error = ""
         self.sniffer: socket.socket | None = None

@@ -15,8 +15,9 @@ from irkit.quarantine.datagrams import Frame, Volley
 from irkit.quarantine.frames import hardware_address
 from irkit.quarantine.neighbours import forget
 from irkit.quarantine.ports import TakenPorts, UdpPorts, port_tries
+from irkit.quarantine.procfs import exists, read
 from irkit.quarantine.resolver import EngineDns
-from irkit.quarantine.roads import Post, Roads, exists, read
+from irkit.quarantine.roads import Post, Roads
 from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
 from irkit.quarantine.tries import run_tries
 

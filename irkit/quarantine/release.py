@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from irkit.engine.interface import Container, Endpoint, Engine, Network
 from irkit.engine.places import leave
@@ -190,7 +190,7 @@ def _as_given(saved: SavedState, endpoint: Endpoint, pinned: bool) -> Endpoint:
     aliases = () if plain else tuple(one for one in endpoint.aliases if one != own)
     ipv4 = endpoint.fixed_ipv4 or (endpoint.ipv4 if pinned and not plain else "")
     ipv6 = endpoint.fixed_ipv6 or (endpoint.ipv6 if pinned and not plain else "")
-    return replace(endpoint, aliases=aliases, fixed_ipv4=ipv4, fixed_ipv6=ipv6)
+    return endpoint._replace(aliases=aliases, fixed_ipv4=ipv4, fixed_ipv6=ipv6)
 
 
 def compare(saved: SavedState, container: Container, holder: Container) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import socket
 import struct
 import time
@@ -37,7 +37,7 @@ class EngineDns:
 
     def __init__(self, victim: str) -> None:
         self.begun, self.started = now(), time.monotonic()
-        self.query_id = secrets.randbits(16)
+        self.query_id = int.from_bytes(os.urandom(2))
         self.error = ""
         self.sock: socket.socket | None = None
         try:

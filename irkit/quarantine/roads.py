@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import socket
 from collections.abc import Callable
-from pathlib import Path
 
 from irkit.netns import default_gateways, default_gateways6, in_netns
 from irkit.quarantine.datagrams import Ear, Frame, Shot, Volley
 from irkit.quarantine.neighbours import Neighbour, neighbours
+from irkit.quarantine.procfs import read
 from irkit.quarantine.scene import Scene
 from irkit.quarantine.tries import Answerer, Try
 
@@ -115,19 +114,3 @@ class Roads:
     def _gateways(self) -> set[tuple[str, str]]:
         base = f"/proc/{self._scene.pid}/net"
         return default_gateways(read(f"{base}/route")) | default_gateways6(read(f"{base}/ipv6_route"))
-
-
-def exists(interface: str) -> bool:
-    """Whether an interface is in our own network namespace."""
-    try:
-        return bool(interface) and socket.if_nametoindex(interface) > 0
-    except OSError:
-        return False
-
-
-def read(path: str) -> str:
-    """A file of ``/proc``; empty when it can't be read."""
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.engine.interface import PortBinding
 from irkit.models import Probe
@@ -17,8 +16,7 @@ METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
 OLD, QUARANTINED = "old peer", "quarantined neighbour"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """A container that shared a network with the target, or is quarantined as well."""
 
     name: str
@@ -27,8 +25,7 @@ class Peer:
     role: str = OLD
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """A connection that was established when the target was frozen."""
 
     protocol: str
@@ -41,8 +38,7 @@ class Connection:
         return f"{self.protocol} {shown(self.local, self.local_port)} to {shown(self.remote, self.remote_port)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(NamedTuple):
     """All that the probes need to know.
 
     ``old``: the target's former addresses with the bridge they were on; ``bridge``: the quarantine's; ``addresses``:
@@ -70,13 +66,12 @@ class Scene:
         return f"/proc/{self.pid}/ns/net"
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """``state``: proven, unproven, frozen-only or open.  ``by``: which helpers tried, and what they can't (JSON)."""
 
     state: str
     probes: tuple[Probe, ...]
-    by: Mapping[str, Any] = field(default_factory=dict)
+    by: Mapping[str, Any] = {}
 
 
 def judge(probes: Iterable[Probe]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from irkit.engine.interface import Container, Engine, Network, NetworkSpec
 from irkit.engine.places import leave
@@ -26,8 +26,7 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SealedOff:
+class SealedOff(NamedTuple):
     """What was done.  ``network`` is empty when the target stays where it is: ``reason`` says why."""
 
     network: str

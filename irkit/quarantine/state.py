@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.clock import now
 from irkit.engine.interface import Container, Endpoint, PortBinding
@@ -12,8 +11,7 @@ from irkit.engine.interface import Container, Endpoint, PortBinding
 SHARED = "container:"
 
 
-@dataclass(frozen=True, slots=True)
-class SavedState:
+class SavedState(NamedTuple):
     """The target's place in the world before irkit touched it.
 
     ``holder_id`` names the container whose network namespace the target lives in: itself, or the one that

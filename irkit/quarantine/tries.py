@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import selectors
 import socket
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from irkit.clock import now
+from irkit.home import random_name
 from irkit.models import Probe
 from irkit.netns import in_netns, listener
 from irkit.quarantine.outcomes import BLOCKING
@@ -101,7 +101,7 @@ class Answerer:
     """A listener of ours in some namespace that answers every connection with its nonce."""
 
     def __init__(self, netns: str | None) -> None:
-        self.nonce = b"irkit " + secrets.token_hex(16).encode() + b"\n"
+        self.nonce = b"irkit " + random_name(16).encode() + b"\n"
         self.sock = in_netns(netns, listener)
         self.port = int(self.sock.getsockname()[1])
 

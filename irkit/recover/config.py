@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from irkit.engine.docker_config import endpoint_config
@@ -106,7 +106,7 @@ def _fresh(before: Container, endpoint: Endpoint, main: str) -> Endpoint:
         endpoint.links, endpoint.fixed_ipv4, endpoint.fixed_ipv6, endpoint.driver_opts,
     )  # fmt: skip
     if endpoint.network == "bridge":  # it takes neither aliases nor addresses, and says so by refusing
-        fresh = replace(fresh, aliases=(), links=(), fixed_ipv4="", fixed_ipv6="")
+        fresh = fresh._replace(aliases=(), links=(), fixed_ipv4="", fixed_ipv6="")
     return fresh
 
 

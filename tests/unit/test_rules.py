@@ -119,3 +119,16 @@ def test_bad_rules_are_refused(tmp_path: Path, old: str, new: str, said: str) ->
         list(read_rules(path))
     assert said in caught.value.message
     assert caught.value.message.startswith(f"{path}:")
+
+
+def test_rules_are_read_once_and_anew_when_there_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRKIT_HOME", str(tmp_path))
+    shipped = load_rules()
+    assert load_rules() is shipped
+    folder = tmp_path / "forensics" / "rules"
+    folder.mkdir(parents=True)
+    (folder / "own.yaml").write_text(
+        "apiVersion: irkit/v1\nkind: Rules\nrules:\n  - id: own-rule\n    on: change\n    severity: low\n    title: t\n"
+        "    reason: r\n    attack: [T1036]\n    next: n\n    where: {path: /own}\n"
+    )
+    assert len(load_rules()) == len(shipped) + 1
