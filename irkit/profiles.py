@@ -111,7 +111,7 @@ class Profile(NamedTuple):
         return tuple(name for name in COLLECTORS if name not in names)
 
     def to_json(self) -> dict[str, Any]:
-        """As in ``data/index.json`` and ``irkit playbook profiles --json``."""
+        """As in ``data/index.json``."""
         return {
             "id": self.id, "digest": self.digest, "description": self.description,
             "collectors": [one.to_json() for one in self.chosen],

@@ -27,7 +27,7 @@ def command() -> None:
     """Play a staged, benign compromise, and see whether irkit finds all of it."""
 
 
-@command.command("list")
+@command.command("list", epilog="\b\nExample:\n  irkit drill list")
 @json_option
 def list_scenarios(as_json: bool) -> None:
     """The scenarios: your own, and the shipped ones."""

@@ -23,7 +23,7 @@ command.add_command(import_)
 command.add_command(cacao_sign)
 
 
-@command.command("list")
+@command.command("list", epilog="\b\nExample:\n  irkit playbook list")
 @json_option
 def list_(as_json: bool) -> int:
     """The playbooks that can be run: your own first."""
