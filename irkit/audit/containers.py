@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from irkit.engine.docker_config import DEFAULT_CAPABILITIES, ENGINE_SOCKETS
 
 SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/root", "/var/lib/docker", "/var/lib/containerd", "/run", "/var/run")  # fmt: skip
 FEW_PORTS = 1024
+DIGEST = re.compile(r"(?:\A|@)sha256:[0-9a-f]{64}\Z")
 
 
 def _raw(subject: Subject) -> Json:
@@ -191,7 +193,7 @@ def _health(subject: Subject) -> Outcome:
 
 def _latest(subject: Subject) -> Outcome:
     name = str(_raw(subject)["Config"].get("Image") or "")
-    if "@sha256:" in name or name.startswith("sha256:"):
+    if DIGEST.search(name):
         return passed("named by digest")
     tag = name.rpartition("/")[2].partition(":")[2] or "latest"
     return (

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from irkit.audit.model import Check, Json, Outcome, Subject, Unanswered, either, failed, noted, warned
+from irkit.environment import SECRET_VALUE, URL_SECRET, variables
 
 SECRET_NAME = re.compile(r"(?i)(pass(word|wd)?|secret|token|api_?key|private_?key|credential)s?$")
 SECRET_TEXT = re.compile(r"(?i)AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|(password|passwd|secret|token|api_?key)=[^\s$]{4}")  # fmt: skip
 UPDATE = re.compile(r"(apt-get|apt|yum|dnf|apk)\s+(-\S+\s+){0,8}(update|makecache)\b")
 INSTALL = re.compile(r"\b(install|add|upgrade)\b")
-ROOT = ("", "0", "root")
+ROOT = re.compile(r"|root|[+-]?0+")
+"""The engine reads a number as Go's ``strconv.Atoi`` does (moby/sys/user, ``GetExecUser``): ``00`` is root."""
 LINE_LIMIT = 100_000
 
 
@@ -33,7 +35,7 @@ def _user(subject: Subject) -> Outcome:
     """A container may name another user than its image does, and the container's counts."""
     source = subject.container["Config"] if subject.container is not None else _config(subject)
     user = str(source.get("User") or "")
-    return either(user.partition(":")[0] not in ROOT, f"user {user or 'root, as none is set'}")
+    return either(not ROOT.fullmatch(user.partition(":")[0]), f"user {user or 'root, as none is set'}")
 
 
 def _health(subject: Subject) -> Outcome:
@@ -60,7 +62,10 @@ def _add(subject: Subject) -> Outcome:
 
 def _secrets(subject: Subject) -> Outcome:
     """Names of variables and places only: a value is never repeated."""
-    names = [name for name, _, value in (str(one).partition("=") for one in _config(subject).get("Env") or ()) if value and SECRET_NAME.search(name)]  # fmt: skip
+    names = [
+        name for name, value in variables(_config(subject))
+        if value and (SECRET_NAME.search(name) or URL_SECRET.search(value) or SECRET_VALUE.search(value))
+    ]  # fmt: skip
     if names:
         return failed(f"environment: {', '.join(sorted(names))}")
     found = sum(1 for line in _lines(subject) if SECRET_TEXT.search(line))

@@ -41,6 +41,9 @@ def _day(value: object) -> datetime.date | None:
 
 
 def _against(days: int, seen: str, most: int | None) -> Outcome:
+    """A time that is still to come is no time: a builder who writes it would never be too old."""
+    if days < -1 and most is not None:  # a clock may be a little ahead
+        raise Unanswered(f"{seen}: that is in the future")
     return noted(seen) if most is None else either(days <= most, f"{seen}; the policy allows {most}")
 
 

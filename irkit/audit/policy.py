@@ -17,6 +17,9 @@ from irkit.audit.vulnerabilities import Ignored, ScanRules
 from irkit.documents import Doc
 from irkit.home import home
 
+LONGEST = datetime.timedelta(days=730)
+"""How far away the end of an exception may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
@@ -119,8 +122,13 @@ def _reason(doc: Doc) -> str:
 
 
 def _until(doc: Doc) -> datetime.date:
-    """An exception without an end is a change of the policy."""
+    """An exception without an end is a change of the policy, and one that ends after everybody has left has none."""
     try:
-        return datetime.date.fromisoformat(doc.text("until"))
+        day = datetime.date.fromisoformat(doc.text("until"))
     except ValueError as error:
         raise doc.places["until"].error("'until' must be a day, as 2027-01-31") from error
+    if day - datetime.datetime.now(datetime.UTC).date() > LONGEST:
+        raise doc.places["until"].error(
+            f"'until' is more than {LONGEST.days} days away", "somebody must look at it again before that"
+        )
+    return day

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,9 +21,10 @@ def of_recipe(engine: Engine, name: str, body: Json) -> Subject:
     brought = (image.image or {}).get("Config") or {}
     own = {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig") and value}
     container = {
-        "Name": f"/{name}", "Config": {**brought, **own}, "HostConfig": host, "Mounts": list(_mounts(host)),
-        "AppArmorProfile": _apparmor(host), "State": {"Running": False},
+        "Name": f"/{name}", "Config": {**brought, **own}, "HostConfig": host, "AppArmorProfile": _apparmor(host), "State": {"Running": False},
     }  # fmt: skip
+    with contextlib.suppress(EngineError):  # without it the checks of mounts are `unknown`
+        container["Mounts"] = [*_mounts(host), *_of_others(engine, host)]
     return Subject(
         name,
         container=container,
@@ -65,3 +67,9 @@ def _mounts(host: Json) -> Iterator[dict[str, str]]:
                 "Destination": str(mount.get("Target")),
                 "Propagation": spread,
             }
+
+
+def _of_others(engine: Engine, host: Json) -> Iterator[Json]:
+    """What ``--volumes-from`` brings: all mounts of those containers.  Raises ``EngineError`` where one is not there."""
+    for one in host.get("VolumesFrom") or ():
+        yield from engine.container(str(one).partition(":")[0]).raw.get("Mounts") or ()

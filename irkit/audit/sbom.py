@@ -27,7 +27,7 @@ class Format:
 def _syft(raw: Json) -> int:
     if "artifacts" not in raw or "schema" not in raw:
         raise KeyError("artifacts")
-    return len(raw["artifacts"])
+    return sum(isinstance(one, dict) for one in raw["artifacts"])
 
 
 def _cyclonedx(raw: Json) -> int:

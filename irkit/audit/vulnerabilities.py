@@ -134,6 +134,8 @@ def _stale(scan: Scan, rules: ScanRules, today: datetime.date) -> str:
         days = (today - isoparse(scan.built).date()).days
     except ValueError:
         return "the scanner does not tell how old its database is"
+    if days < -1:  # a clock may be a little ahead
+        return f"the scanner's database is of the future, {scan.built[:10]}"
     return f"the scanner's database is {days} days old; the policy allows {most}" if days > most else ""
 
 

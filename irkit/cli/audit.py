@@ -64,6 +64,8 @@ class Asked:
         form = _form(self.sbom) if self.sbom else rules.sbom or ("cyclonedx" if "sbom" in self.only else "")
         if self.sbom and os.path.lexists(self.sbom):
             raise UsageProblem(f"{self.sbom} is there already")
+        if self.sbom and not self.sbom.absolute().parent.is_dir():
+            raise UsageProblem(f"{self.sbom.parent} is no folder")
         if self.only:
             scan, form = scan and "vulnerabilities" in self.only, form if "sbom" in self.only or self.sbom else ""
         return Wanted(scan, form)

@@ -6,8 +6,10 @@ What is not known to be harmless to the service (its user, its own folders of th
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from irkit.engine.docker_config import DEFAULT_CAPABILITIES, ENGINE_SOCKETS
@@ -66,13 +68,13 @@ class Hardened:
 
 @dataclass(slots=True)
 class _Work:
-    """A recipe under way: ``body`` and ``host`` are copies of its own."""
+    """A recipe under way: ``body`` and ``host`` are copies of its own.  ``mounts``: source and place, by place."""
 
     name: str
     body: dict[str, Any]
     host: dict[str, Any]
     image: Mapping[str, Any]
-    mounted: frozenset[str]
+    mounts: Mapping[str, str]
     changes: list[Change] = field(default_factory=list)
     left: list[NotHardened] = field(default_factory=list)
 
@@ -84,14 +86,18 @@ class _Work:
 
 
 def harden(
-    plan: Recipe, names: Iterable[str], image_config: Mapping[str, Any], mounted: Iterable[str] = ()
+    plan: Recipe,
+    names: Iterable[str],
+    image_config: Mapping[str, Any],
+    mounts: Mapping[str, str] = MappingProxyType({}),
 ) -> Hardened:
     """Each of ``names`` (:data:`NAMES`), in their order there.
 
-    ``image_config``: the new image's ``Config``.  ``mounted``: where the old container had mounts, those of others too.
+    ``image_config``: the new image's ``Config``.  ``mounts``: the old container's by place, with their sources; those too
+    that it had of others (``--volumes-from``), as no other word of them is in the recipe.
     """
     host = dict(plan.body.get("HostConfig") or {})
-    work = _Work("", dict(plan.body), host, image_config, frozenset(mounted))
+    work = _Work("", dict(plan.body), host, image_config, mounts)
     wanted = set(names)
     for name, act in _EACH.items():
         if name in wanted:
@@ -146,10 +152,11 @@ def _socket(work: _Work) -> None:
     for source, place in _binds(work.host):
         if posixpath.basename(source) in ENGINE_SOCKETS:
             gone.append(place)
-        elif posixpath.normpath(source) in SOCKET_FOLDERS:
+        elif _may_hold_socket(source):
             work.leave(
                 f"{printable(source)} of the host is mounted at {printable(place)}, and may have the engine's socket in it"
             )
+    _inherited(work)
     if not gone:
         return
     work.host["Binds"] = [one for one in work.host.get("Binds") or () if _bind(one)[1] not in gone]
@@ -158,6 +165,22 @@ def _socket(work: _Work) -> None:
         f"the engine's socket is not mounted at {printable(', '.join(gone))}",
         *_in_host("Binds", "Mounts"), *(f"Mounts[{one}]" for one in gone), *(f"Config.Volumes[{one}]" for one in gone),
     )  # fmt: skip
+
+
+def _inherited(work: _Work) -> None:
+    """``--volumes-from`` brings all that the other container has: none of it can be left out alone."""
+    own = {place for _, place in _binds(work.host)}
+    for place, source in work.mounts.items() if work.host.get("VolumesFrom") else ():
+        if place not in own and (posixpath.basename(source) in ENGINE_SOCKETS or _may_hold_socket(source)):
+            which = "is the engine's socket" if posixpath.basename(source) in ENGINE_SOCKETS else "may have the engine's socket in it"  # fmt: skip
+            work.leave(
+                f"{printable(source)} of the host is mounted at {printable(place)} by --volumes-from, and {which}"
+            )
+
+
+def _may_hold_socket(source: str) -> bool:
+    """Two slashes at the beginning are one to Linux, but not to POSIX, nor to ``normpath``."""
+    return source.startswith("/") and posixpath.normpath("/" + source.lstrip("/")) in SOCKET_FOLDERS
 
 
 def _network(work: _Work) -> None:
@@ -191,7 +214,7 @@ def _read_only(work: _Work) -> None:
     if work.host.get("ReadonlyRootfs"):
         return
     taken = (
-        set(work.mounted)
+        set(work.mounts)
         | {place for _, place in _binds(work.host)}
         | {str(one.get("Target")) for one in work.host.get("Mounts") or ()}
     )
@@ -219,7 +242,7 @@ def _user(work: _Work) -> None:
 
 def is_root(user: str) -> bool:
     """Whether ``USER`` means root: none, ``root``, ``0``, with any group."""
-    return user.partition(":")[0] in ("", "root") or user.partition(":")[0].strip("0") == ""
+    return re.fullmatch(r"|root|[+-]?0+", user.partition(":")[0]) is not None
 
 
 def _memory(work: _Work) -> None:

@@ -76,8 +76,8 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
     burnt = find_burnt(before, plan, new_image.config, said)
-    mounted = [str(one.get("Destination")) for one in before.raw.get("Mounts") or ()]
-    hard = harden(plan, hardening, new_image.config, mounted)
+    mounts = {str(one.get("Destination")): str(one.get("Source") or "") for one in before.raw.get("Mounts") or ()}
+    hard = harden(plan, hardening, new_image.config, mounts)
     return Plan(before, old_image, new_image, hard.recipe, said, burnt, hard.changes, hard.left)
 
 

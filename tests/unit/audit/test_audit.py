@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from irkit import documents, schemas
 from irkit.audit.host import Attributes, LiveHost, options
 from irkit.audit.model import Subject, ask
-from irkit.audit.policy import Policy, read_policy
+from irkit.audit.policy import LONGEST, Policy, read_policy
 from irkit.audit.run import BY_ID, CHECKS, audit, gate
 from irkit.errors import PlaybookInvalid
 
@@ -123,9 +123,10 @@ BAD: list[tuple[str, Subject]] = [
     ("2.9", info(SecurityOptions=[])), ("2.10", settings("{}", "--cgroup-parent", "/x")), ("2.12", info(Plugins={"Authorization": None})),
     ("2.13", info(LoggingDriver="json-file")), ("2.14", info(SecurityOptions=[])), ("2.15", info(LiveRestoreEnabled=False)),
     ("2.16", settings("{}")), ("2.17", info(SecurityOptions=["name=seccomp,profile=unconfined"])), ("2.18", info(ExperimentalBuild=True)),
-    ("4.1", container(Config={"User": "0:0"})), ("4.6", subject(image={"Config": {}})),
+    ("4.1", container(Config={"User": "0:0"})), ("4.1", container(Config={"User": "00"})), ("4.1", container(Config={"User": "+0:1"})), ("4.6", subject(image={"Config": {}})),
     ("4.7", subject(history=[{"CreatedBy": "/bin/sh -c apt-get -y update"}])),
     ("4.9", subject(history=[{"CreatedBy": "ADD http://x /y # buildkit"}, *HISTORY])), ("4.10", subject(image={"Config": {"Env": ["DB_PASSWORD=hunter2"]}})),
+    ("4.10", subject(image={"Config": {"Env": ["ADDRESS=postgres://u:hunter2@db/x"]}})), ("4.10", subject(image={"Config": {"Env": ["X=AKIAABCDEFGHIJKLMNOP"]}})),
     ("4.10", subject(history=[{"CreatedBy": "RUN token=abcdef curl"}])), ("5.1", info(Swarm=SWARM)), ("5.2", container(AppArmorProfile="unconfined")),
     ("5.3", host_config(SecurityOpt=["label=disable"])), ("5.4", host_config(CapAdd=["CAP_SYS_ADMIN"])), ("5.5", host_config(Privileged=True)),
     ("5.6", bind("/")), ("5.6", bind("/etc/ssh")), ("5.7", subject(processes=["/usr/sbin/sshd -D"])), ("5.7", subject(processes=["sshd: x [priv]"])),
@@ -135,7 +136,7 @@ BAD: list[tuple[str, Subject]] = [
     ("5.17", host_config(IpcMode="host")), ("5.18", host_config(Devices=[{"PathOnHost": "/dev/sda"}])), ("5.20", bind("/srv", "rshared")),
     ("5.21", host_config(UTSMode="host")), ("5.22", host_config(SecurityOpt=["seccomp:unconfined"])), ("5.25", host_config(CgroupParent="/x")),
     ("5.26", subject(container=merged(CONTAINER, {"HostConfig": merged(HOST_CONFIG, {"SecurityOpt": None})}), info=merged(INFO, {"SecurityOptions": []}))),
-    ("5.27", container(Config={"Healthcheck": {"Test": ["NONE"]}})), ("5.28", container(Config={"Image": "reg:5000/app"})),
+    ("5.27", container(Config={"Healthcheck": {"Test": ["NONE"]}})), ("5.28", container(Config={"Image": "reg:5000/app"})), ("5.28", container(Config={"Image": "sha256:latest"})),
     ("5.29", host_config(PidsLimit=-1)), ("5.30", host_config(NetworkMode="default")), ("5.31", host_config(UsernsMode="host")),
     ("5.32", bind("/run/docker.sock")), ("7.1", info(Swarm=merged(SWARM, {"Managers": 2}))), ("7.5", info(Swarm=merged(SWARM, {"Cluster": {"Spec": {}}}))),
     ("7.3", subject(info=merged(INFO, {"Swarm": SWARM}), networks=[{"Driver": "overlay", "Name": "o", "Options": {}}])),
@@ -239,6 +240,14 @@ def test_a_faulty_policy_is_refused_with_its_place(fault: str) -> None:
         policy(text)
 
 
+def test_an_exception_ends_while_somebody_remembers_it() -> None:
+    last = datetime.datetime.now(datetime.UTC).date() + LONGEST
+    assert policy(EXCEPTION.replace("2026-11-01", str(last))).exceptions[0].until == last
+    for day in (last + datetime.timedelta(days=2), "9999-12-31"):
+        with pytest.raises(PlaybookInvalid, match=r"audit\.yaml:7:\d+: 'until' is more than 730 days away"):
+            policy(EXCEPTION.replace("2026-11-01", str(day)))
+
+
 def test_the_policy_s_schema_agrees() -> None:
     jsonschema.validate(documents.parse(EXCEPTION.encode(), "x").plain(), schemas.load("audit-policy"))
 
@@ -254,10 +263,10 @@ def test_the_age_of_an_image() -> None:
     limit = Policy(max_image_age_days=30)
     made = {
         day: subject(image=merged(IMAGE, {"Created": f"{day}T00:00:00Z"}))
-        for day in ("2026-10-02", "2026-10-01", "1970-01-01")
+        for day in ("2026-10-02", "2026-10-01", "1970-01-01", "2999-01-01")
     }
     found = [audit([one], limit, TODAY, ["image-age"]).findings[0].state for one in made.values()]
-    assert found == ["pass", "fail", "unknown"]
+    assert found == ["pass", "fail", "unknown", "unknown"], "who claims a time to come would never be too old"
 
 
 def test_command_line_and_file_are_one() -> None:

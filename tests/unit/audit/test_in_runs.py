@@ -15,6 +15,7 @@ from irkit.audit.policy import Policy
 from irkit.audit.rebuilt import of_recipe
 from irkit.audit.run import audit
 from irkit.cli.main import run as irkit
+from irkit.engine.interface import Container
 from irkit.errors import CheckFailed
 from irkit.evidence import keys
 from irkit.evidence.reader import BundleReader
@@ -154,6 +155,15 @@ def test_a_recipe_is_audited_as_the_container_that_it_makes() -> None:
         made = {**recipe, "Image": engine.image(IMAGE).id}
         subject = of_recipe(engine, "web", made)
         assert audit([subject], Policy(), TODAY, [check]).findings[0].state == state, (check, recipe)
+
+
+def test_what_comes_by_volumes_from_is_audited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = play(SEAL).context.engine
+    made = {**body(VolumesFrom=["peer:ro"]), "Image": engine.image(IMAGE).id}
+    assert audit([of_recipe(engine, "web", made)], Policy(), TODAY, ["5.32"]).findings[0].state == "unknown", "no peer"
+    peer = Container({"Id": "p", "Mounts": [{"Type": "bind", "Source": "/run/docker.sock", "Destination": "/s"}]})
+    monkeypatch.setattr(engine, "container", lambda ref: peer)
+    assert audit([of_recipe(engine, "web", made)], Policy(), TODAY, ["5.32"]).findings[0].state == "fail"
 
 
 def test_a_bundle_that_holds_the_image_is_scanned_offline(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:

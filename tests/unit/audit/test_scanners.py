@@ -150,6 +150,7 @@ def test_an_old_or_undated_database_is_no_pass() -> None:
     assert outcome(made(), rules, TODAY).state == "pass"
     assert outcome(made(built="2026-11-01T00:00:00Z"), rules, TODAY).state == "unknown"
     assert outcome(made(built=""), rules, TODAY).state == "unknown"
+    assert outcome(made(built="2999-01-01T00:00:00Z"), rules, TODAY).state == "unknown"
     assert outcome(made("critical", built=""), rules, TODAY).state == "fail"
 
 
