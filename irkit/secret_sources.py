@@ -26,6 +26,13 @@ class Source:
     file: Path | None
     descriptor: int = -1
 
+    def check(self) -> None:
+        """Whether it can be read at all, reading nothing: a pipe gives its words only once.  Raises ``UsageProblem``."""
+        if self.file is None:
+            self._open().close()
+        elif self.file.is_dir() or not os.access(self.file, os.R_OK):
+            raise self._problem(f"{self.file} can't be read")
+
     def read(self) -> str:
         """The value, without one newline at its end.  Raises ``UsageProblem``, which never holds any of it."""
         what = str(self.file) if self.file is not None else f"the descriptor {self.descriptor}"
@@ -50,8 +57,12 @@ class Source:
     def _open(self) -> IO[bytes]:
         if self.file is not None:
             return self.file.open("rb")
+        try:
+            inheritable = os.get_inheritable(self.descriptor)
+        except OSError:
+            inheritable = False
         # What irkit opens itself is not inheritable (PEP 446): a run that goes on must not take its own file for a secret.
-        if not os.get_inheritable(self.descriptor):
+        if not inheritable:
             raise self._problem(f"irkit was not started with a descriptor {self.descriptor}")
         return os.fdopen(self.descriptor, "rb", closefd=False)
 

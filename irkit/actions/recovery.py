@@ -42,9 +42,7 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     plan = rebuild_plan(ctx.engine, ctx.case, args)
     before = plan.before
     current = ctx.engine.container(ctx.target.id)
-    aside = f"{before.name}-compromised-{ctx.case.id.rpartition('-')[2]}"
-    if current.name == aside and _exists(ctx, before.name):
-        raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
+    aside = _aside(ctx.case, before.name)
     decide(ctx, before.name, plan.recipe.body)
     plan = answered(plan, ctx.ask_secret)
     for note in plan.notes:
@@ -77,7 +75,8 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
 def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     """What ``recover.rebuild`` would do with these parameters; it only reads.
 
-    Raises ``Refused`` unless the case holds its target with sealed evidence, ``UsageProblem``.
+    Raises ``Refused`` unless the case holds its target with sealed evidence, and when it was rebuilt already;
+    ``UsageProblem``.
     """
     from irkit.engine.interface import Container
     from irkit.recover.harden import chosen
@@ -93,12 +92,16 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
         )
     if not case.bundles:
         raise Refused(f"the case {case.id} has no sealed evidence", hint=f"`irkit contain {case.target.name} --again`")
+    before = Container(raw)
+    aside = _aside(case, before.name)
+    if engine.container(case.target.id).name == aside and _exists(engine, before.name):
+        raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
     said = Answers(
         parse_all(args.get("secrets", ())), _names(args.get("keep_secrets", ())), _names(args.get("drop_secrets", ()))
     )
     return make_plan(
         engine,
-        Container(raw),
+        before,
         str(args["image_id"]),
         said,
         chosen(_names(args.get("harden", ())), _names(args.get("keep", ()))),
@@ -109,25 +112,38 @@ def _names(value: Iterable[Any]) -> frozenset[str]:
     return frozenset(str(one) for one in value)
 
 
-def was_rebuilt(ctx: Context, _: Mapping[str, Any]) -> Result | None:
-    """After a kill: whether the clean container bears the name, and the compromised one is aside."""
+def _aside(case: Case, name: str) -> str:
+    """What the compromised container is called once the clean one has its name."""
+    return f"{name}-compromised-{case.id.rpartition('-')[2]}"
+
+
+def was_rebuilt(ctx: Context, args: Mapping[str, Any]) -> Result | None:
+    """After a kill: whether the clean container bears the name, and the compromised one is aside.
+
+    Raises ``Refused`` when what bears the name is of another image: somebody else made it meanwhile.
+    """
     raw = ctx.case.read_json("container.json")
     if raw is None:
         return None
     name = str(raw.get("Name", "")).lstrip("/")
-    aside = f"{name}-compromised-{ctx.case.id.rpartition('-')[2]}"
-    if ctx.engine.container(ctx.target.id).name != aside or not _exists(ctx, name):
+    aside, image = _aside(ctx.case, name), str(args["image_id"])
+    if ctx.engine.container(ctx.target.id).name != aside or not _exists(ctx.engine, name):
         return None
     made = ctx.engine.container(name)
+    if made.image_id not in (image, ctx.engine.image(image).id):
+        raise Refused(
+            f"{name} is made from {made.image_id} by now, not from the verified image {image}",
+            hint=f"something else made it while the run was dead: look at it; the compromised container is {aside}",
+        )
     if not made.running:
         return None
     return Result("succeeded", f"{name} was rebuilt already; the compromised one is {aside}", {"id": made.id})
 
 
-def _exists(ctx: Context, name: str) -> bool:
+def _exists(engine: Engine, name: str) -> bool:
     """Whether anything bears the name; nothing does when an engine died in the middle of a rebuild."""
     try:
-        ctx.engine.container(name)
+        engine.container(name)
     except NotFound:
         return False
     return True

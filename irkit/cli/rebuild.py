@@ -44,6 +44,7 @@ Examples:
 )
 @click.option(
     "--health-timeout",
+    type=click.IntRange(min=1),
     default=60,
     show_default=True,
     metavar="SECONDS",
@@ -132,8 +133,9 @@ def _agreed(question: str) -> bool:
 
 
 def _reference(text: str) -> str:
-    """A reference that also holds for a run that goes on elsewhere.  Raises ``UsageProblem``."""
+    """A reference that also holds for a run that goes on elsewhere.  Raises ``UsageProblem``, before an image is read."""
     source = secret_sources.parse(text)
+    source.check()
     return text if source.file is None else f"{source.name}=@{source.file}"
 
 
@@ -163,4 +165,9 @@ def _plan(target: str, endpoint: str | None, variables: dict[str, Any], as_json:
     click.echo(f"irkit would make {printable(plan.before.name)} anew from {verdict.image_id} (case {case.id}):")
     for line in plan.notes or ("nothing differs but what the image brings",):
         click.echo(f"  {line}")
+    if any(one.answer == "missing" for one in plan.burnt):
+        click.echo(
+            "a rebuild asks for each missing value at a terminal, else it refuses:"
+            " --secret NAME=@FILE, --drop-secret NAME or --keep-secret NAME"
+        )
     return ExitCode.DONE

@@ -181,11 +181,13 @@ def test_descriptors(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     os.write(writing, b"value")
     source = secret_sources.parse(f"A=fd:{reading}")
-    with pytest.raises(UsageProblem, match="not started with a descriptor"):
-        source.read()
+    for early in (source.check, source.read, secret_sources.parse("A=fd:999999").check):
+        with pytest.raises(UsageProblem, match="not started with a descriptor"):
+            early()
     os.set_inheritable(reading, True)
     os.dup2(os.open(os.devnull, os.O_RDONLY), writing)  # the end of the pipe
-    assert source.read() == "value"
+    source.check()
+    assert source.read() == "value", "looking takes nothing away"
     with pytest.raises(UsageProblem, match="is empty"):
         source.read()
 
@@ -197,6 +199,9 @@ def test_what_is_no_value(tmp_path: Path, content: bytes, why: str) -> None:
         secret_sources.parse(f"A=@{tmp_path / 'f'}").read()
     with pytest.raises(UsageProblem, match="can't be read"):
         secret_sources.parse(f"A=@{tmp_path / 'none'}").read()
+    for place in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UsageProblem, match="can't be read"):
+            secret_sources.parse(f"A=@{place}").check()
 
 
 def test_each_line_and_each_password_is_blotted_out() -> None:

@@ -13,9 +13,9 @@ from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
 from irkit.engine.fake.engine import FakeEngine
-from irkit.engine.fake.state import Program
+from irkit.engine.fake.state import FakeImage, Program
 from irkit.engine.interface import Endpoint, NetworkSpec
-from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, IrkitError, NotFound
+from irkit.errors import Conflict, EngineError, EngineUnreachable, ExitCode, IrkitError, NotFound, Refused
 from irkit.events import silent
 from irkit.evidence import keys
 from irkit.evidence.keys import Signer
@@ -628,3 +628,11 @@ def test_a_rebuild_is_repeated_after_the_engine_died(
     scene.fake.revive()
     assert recovery.rebuild(context, arguments).outcome == "succeeded"
     assert scene.fake.container("web").running
+
+    done = recovery.was_rebuilt(context, arguments)
+    assert done is not None and done.outcome == "succeeded"
+    with pytest.raises(Refused, match="web was rebuilt already"):
+        recovery.rebuild_plan(scene.fake, case, arguments)  # a plan says no more than a rebuild would do
+    scene.fake.add_image(FakeImage("other:1"))
+    with pytest.raises(Refused, match="not from the verified image"):
+        recovery.was_rebuilt(context, {**arguments, "image_id": "other:1"})
