@@ -31,6 +31,7 @@ from irkit.audit.run import (
     of_image,
 )
 from irkit.audit.sbom import FORMATS
+from irkit.cli.bundle_common import names_bundle
 from irkit.cli.options import catching_signals, engine_option, identity_option, json_option, print_json
 from irkit.engine.interface import Engine
 from irkit.errors import EvidenceAltered, ExitCode, NotFound, UsageProblem
@@ -127,7 +128,7 @@ def _subjects(asked: Asked, rules: Policy) -> list[Subject]:
         raise UsageProblem("--scan and --sbom need an image: name a container, an image or a bundle")
     with catching_signals() as signals:
         limits = Limits(float(rules.vulnerabilities.seconds), checkpoint=signals.checkpoint)
-        if asked.target and Path(asked.target).exists():
+        if asked.target and names_bundle(asked.target):
             reader = _reader(Path(asked.target), asked.key, asked.identity)
             return bundle_looked_at(reader, of_bundle(reader), wanted, rules, limits)
         from irkit.engine.connect import open_engine

@@ -33,3 +33,9 @@ def is_free(output: Path) -> None:
     """Raises ``UsageProblem`` when there is something at ``output``."""
     if output.exists() or output.is_symlink():
         raise UsageProblem(f"{output} is there already", hint="-o names a folder or file that is not there yet")
+
+
+def names_bundle(word: str) -> bool:
+    """Whether what a user typed is a bundle's path.  A folder that lies about under a container's name is not."""
+    path = Path(word)
+    return path.exists() and ("/" in word or not path.is_dir() or (path / "bagit.txt").exists())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from irkit.cli.bundle_common import names_bundle
 from irkit.cli.diff_progress import Progress
 from irkit.errors import EngineError, EvidenceAltered, NotFound, UsageProblem
 from irkit.home import home, private_folder
@@ -57,7 +58,7 @@ class Side:
 def opened(name: str, how: Opening) -> Iterator[Side]:
     """A side by what a user typed.  Raises ``UsageProblem``, ``EvidenceAltered``, ``EngineError``."""
     with ExitStack() as stack:
-        if Path(name).exists() and not name.startswith(IMAGE):
+        if names_bundle(name) and not name.startswith(IMAGE):
             yield _bundle(Path(name), how)
             return
         yield _on_engine(name, how, stack)

@@ -165,9 +165,4 @@ def _plan(target: str, endpoint: str | None, variables: dict[str, Any], as_json:
     click.echo(f"irkit would make {printable(plan.before.name)} anew from {verdict.image_id} (case {case.id}):")
     for line in plan.notes or ("nothing differs but what the image brings",):
         click.echo(f"  {line}")
-    if any(one.answer == "missing" for one in plan.burnt):
-        click.echo(
-            "a rebuild asks for each missing value at a terminal, else it refuses:"
-            " --secret NAME=@FILE, --drop-secret NAME or --keep-secret NAME"
-        )
     return ExitCode.DONE

@@ -21,7 +21,7 @@ ANSWERS: Mapping[str, str] = {
     "kept": "carried over, because somebody said so",
     "dropped": "left out of the new container",
     "gone": "not in the new container",
-    "missing": "no new value is there yet",
+    "missing": "no new value is there yet: at a terminal you are asked, else it is refused",
 }
 HIDE_FROM = 4
 """Shorter texts are not blotted out: they are in too many words."""
@@ -34,20 +34,27 @@ Ask = Callable[[str], str | None]
 class Burnt:
     """A variable of the old container that looks like a secret; ``why`` in words.
 
-    ``answer``: a key of :data:`ANSWERS`.  ``by_image``: the new image itself has the same value.
+    ``answer``: a key of :data:`ANSWERS`.  ``by_image``: the new image itself has the same value; ``other``: another one.
     """
 
     name: str
     why: str
     answer: str
     by_image: bool = False
+    other: bool = False
 
     def to_json(self) -> dict[str, str]:
         """As in ``rebuilt.secrets``; never with a value."""
         return {"name": printable(self.name, 128), "why": self.why, "answer": self.answer}
 
     def __str__(self) -> str:
-        return f"{printable(self.name, 128)} is burnt ({self.why}): revoke it where it is valid; {ANSWERS[self.answer]}"
+        return f"{printable(self.name, 128)} is burnt ({self.why}): revoke it where it is valid; {self._becomes()}"
+
+    def _becomes(self) -> str:
+        """Left out is what was set on the container: the engine then takes what the image has."""
+        if self.other and self.answer in ("dropped", "gone"):
+            return "the new container gets the value that the new image has"
+        return ANSWERS[self.answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,8 @@ def find_burnt(before: Container, plan: Recipe, image_config: Mapping[str, Any],
         why = secret_kind(name, value) or ("by your word" if name in said.names else "")
         if why:
             by_image = image.get(name) == value
-            found.append(Burnt(name, why, _answer(name, new.get(name) == value, by_image, given, said), by_image))
+            answer = _answer(name, new.get(name) == value, by_image, given, said)
+            found.append(Burnt(name, why, answer, by_image, name in image and not by_image))
     return tuple(found)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from irkit.cli.bundle_common import names_bundle
 from irkit.cli.main import run
 from irkit.evidence import keys
 from irkit.evidence.seal import seal_bundle
@@ -85,3 +86,12 @@ def test_an_index_of_another_form_is_named(bundle: Path, capsys: pytest.CaptureF
     (bundle / "data/index.json").write_text('{"artifacts": [], "gaps": 1}')
     assert run(["bundle", "show", str(bundle)]) == 3
     assert "not of irkit's form" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_container_s_name_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web.tar").touch()
+    assert not names_bundle("web") and names_bundle("./web") and names_bundle("web.tar") and not names_bundle("gone")
+    (tmp_path / "web" / "bagit.txt").touch()
+    assert names_bundle("web")

@@ -148,6 +148,15 @@ def test_a_value_that_the_new_image_has_too_is_burnt_as_well() -> None:
         with_secrets(BEFORE, plan, burnt, said, nobody)
     other = find_burnt(BEFORE, plan, {"Env": ["API_TOKEN=another"]}, said)
     assert {one.name: one.answer for one in other}["API_TOKEN"] == "gone"
+    assert "gets the value that the new image has" in next(str(one) for one in other if one.name == "API_TOKEN")
+
+
+def test_what_is_dropped_is_not_said_to_be_gone_where_the_new_image_has_it() -> None:
+    image = {**IMAGE_CONFIG, "Env": ["PATH=/bin", "API_TOKEN=the-image-s"]}
+    said = Answers(drop=frozenset({"API_TOKEN", "DB_PASSWORD"}))
+    words = {one.name: str(one) for one in find_burnt(BEFORE, made(BEFORE), image, said)}
+    assert words["API_TOKEN"].endswith("the new container gets the value that the new image has")
+    assert words["DB_PASSWORD"].endswith("left out of the new container")
 
 
 @pytest.mark.parametrize("said", [Answers(keep=frozenset({"NOPE"})), Answers(keep=frozenset({"MODE"}), drop=frozenset({"MODE"}))])  # fmt: skip
