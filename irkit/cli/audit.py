@@ -168,11 +168,14 @@ def _live(engine: Engine, target: str | None, everything: bool) -> list[Subject]
         return [of_engine(engine), *_every(engine)] if everything else [of_engine(engine)]
     try:
         return [of_container(engine, target)]
-    except NotFound as missing:
+    except NotFound:
         try:
             return [of_image(engine, target)]
-        except NotFound:
-            raise missing from None
+        except NotFound as missing:
+            raise NotFound(
+                f"there is neither a container nor an image {printable(target, 100)}",
+                hint="`docker ps -a` and `docker images` list them; --engine names another engine",
+            ) from missing
 
 
 def _every(engine: Engine) -> list[Subject]:
