@@ -19,6 +19,7 @@ PAGES = (
 LINE = re.compile(r"^(?:\$ )?irkit (.*)$")
 QUOTED = re.compile(r"`irkit ([^`]+)`")
 PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+SCHEMA = re.compile(r'"(irkit\.[a-z-]+/v[0-9]+)"')
 FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 REST = ("…", "...", "|", ">", ">>", "<", "&&", ";", "#", "3<", "2>")
 
@@ -125,3 +126,10 @@ def test_the_test_sees_what_is_wrong() -> None:
     assert problem("frobnicate web-1") and problem("contain web-1 --frobnicate") and problem("key frobnicate")
     assert problem("rebuild web-1", whole=True) and problem("bundle verify --json", whole=True)
     assert not problem("contain {name} --json") and not problem("bundle create|verify BUNDLE")
+
+
+def test_every_object_that_a_command_prints_is_documented() -> None:
+    page = (ROOT / "docs/json.md").read_text("utf-8")
+    found = {name for source in (ROOT / "irkit/cli").glob("*.py") for name in SCHEMA.findall(source.read_text("utf-8"))}
+    assert len(found) > 30
+    assert {name for name in found if name not in page} == set()
