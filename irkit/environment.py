@@ -17,6 +17,8 @@ URL_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]{0,128}:([^\s/@
 SECRET_VALUE = re.compile(
     r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY|\A(?:AKIA[0-9A-Z]{16}\Z|gh[pousr]_\w{20}|xox[abprs]-|eyJ[\w-]{10,4096}\.)"
 )
+FINGERPRINTS = re.compile(r"GPG_KEYS?=[0-9A-F]{40}(?: {1,8}[0-9A-F]{40}){0,20}\Z")
+"""Of OpenPGP keys (RFC 4880, 12.2), which are public: the official images of Python and PHP have them."""
 TRIVIAL = frozenset({"true", "false", "none", "null", "default", "yes", "test"})
 
 
@@ -30,7 +32,7 @@ def variables(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def secret_kind(name: str, value: str) -> str:
     """What makes this variable look like a secret, in words; empty when nothing does."""
-    if not value or name in NO_SECRETS or value.lower() in TRIVIAL:
+    if not value or name in NO_SECRETS or value.lower() in TRIVIAL or FINGERPRINTS.match(f"{name}={value}"):
         return ""
     if URL_SECRET.search(value):
         return "an address with a password in it"
