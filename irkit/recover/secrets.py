@@ -76,18 +76,27 @@ def find_burnt(before: Container, plan: Recipe, image_config: Mapping[str, Any],
 
     Raises ``UsageProblem`` for an answer about a variable that there is not, and for two answers about one.
     """
-    old, image = dict(variables(before.config)), dict(variables(image_config))
-    new = {**image, **dict(variables(plan.body))}
+    old, image = _values(before.config), _values(image_config)
+    new = {**image, **_values(plan.body)}
     _check(said, {*old, *new})
     given = {one.name for one in said.sources}
     found = []
-    for name, value in old.items():
-        why = secret_kind(name, value) or ("by your word" if name in said.names else "")
+    for name, values in old.items():
+        kinds = (secret_kind(name, value) for value in sorted(values))
+        why = next(filter(None, kinds), "by your word" if name in said.names else "")
         if why:
-            by_image = image.get(name) == value
-            answer = _answer(name, new.get(name) == value, by_image, given, said)
+            by_image = not values.isdisjoint(image.get(name, ()))
+            answer = _answer(name, not values.isdisjoint(new.get(name, ())), by_image, given, said)
             found.append(Burnt(name, why, answer, by_image, name in image and not by_image))
     return tuple(found)
+
+
+def _values(config: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Every value of each variable: an engine keeps a name that is given twice, although a process sees the last one."""
+    found: dict[str, set[str]] = {}
+    for name, value in variables(config):
+        found.setdefault(name, set()).add(value)
+    return found
 
 
 def _answer(name: str, carried: bool, by_image: bool, given: Iterable[str], said: Answers) -> str:
@@ -119,7 +128,7 @@ def with_secrets(
     Raises ``Refused`` for those that nothing was said about and nobody can be asked for, and for a new value that is
     the old one; ``UsageProblem`` where a source can't be read.
     """
-    old = dict(variables(before.config))
+    old = _values(before.config)
     fresh = {one.name: one.read() for one in said.sources}
     for name in (one.name for one in burnt if one.answer == "missing"):
         value = ask(name)
@@ -128,7 +137,7 @@ def with_secrets(
     missing = [one for one in burnt if one.answer == "missing" and one.name not in fresh]
     if missing:
         raise _refused(missing)
-    same = next((name for name, value in fresh.items() if value == old.get(name)), None)
+    same = next((name for name, value in fresh.items() if value in old.get(name, ())), None)
     if same is not None:
         raise Refused(f"the new value of {printable(same, 128)} is the old one, which is burnt", hint="make a new one")
     env = [
@@ -137,7 +146,7 @@ def with_secrets(
     ]  # fmt: skip
     env += [f"{name}={value}" for name, value in fresh.items()]
     answered = tuple(replace(one, answer="new") if one.name in fresh else one for one in burnt)
-    kept = [old[one.name] for one in answered if one.answer == "kept"]
+    kept = [value for one in answered if one.answer == "kept" for value in old[one.name]]
     body = {**plan.body, "Env": env}
     return replace(plan, body=body, hidden=hidden((*fresh.values(), *kept))), answered
 

@@ -151,6 +151,18 @@ def test_a_value_that_the_new_image_has_too_is_burnt_as_well() -> None:
     assert "gets the value that the new image has" in next(str(one) for one in other if one.name == "API_TOKEN")
 
 
+def test_a_secret_under_a_name_that_is_given_twice() -> None:
+    before = container(Env=["API_TOKEN=first-one", "API_TOKEN=", "MODE=prod"])
+    plan = made(before)
+    burnt = find_burnt(before, plan, IMAGE_CONFIG, Answers())
+    assert [(one.name, one.answer) for one in burnt] == [("API_TOKEN", "missing")]
+    said = Answers(drop=frozenset({"API_TOKEN"}))
+    done, _ = with_secrets(before, plan, find_burnt(before, plan, IMAGE_CONFIG, said), said, nobody)
+    assert done.body["Env"] == ["MODE=prod"]
+    with pytest.raises(Refused, match="is the old one"):
+        with_secrets(before, plan, burnt, Answers(), lambda name: "first-one")
+
+
 def test_what_is_dropped_is_not_said_to_be_gone_where_the_new_image_has_it() -> None:
     image = {**IMAGE_CONFIG, "Env": ["PATH=/bin", "API_TOKEN=the-image-s"]}
     said = Answers(drop=frozenset({"API_TOKEN", "DB_PASSWORD"}))
