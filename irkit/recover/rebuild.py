@@ -74,7 +74,9 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
         state = made.state
         health = (state.get("Health") or {}).get("Status") or "none"
         spent = time.monotonic() - began
-        if not state.get("Running") or state.get("Restarting") or made.raw.get("RestartCount"):
+        if state.get("Running") and not state.get("Restarting") and made.raw.get("RestartCount"):
+            raise EngineError("the new container ended and was restarted")  # its exit code is gone by now
+        if not state.get("Running") or state.get("Restarting"):
             raise EngineError(
                 f"the new container ended with exit code {state.get('ExitCode')} {state.get('Error') or ''}".rstrip()
             )
