@@ -13,7 +13,8 @@ from irkit.acquire.beneath import open_folder, sha256_of, walk
 from irkit.acquire.volumes import Mounted
 from irkit.actions import backup
 from irkit.actions.context import Context, Result
-from irkit.actions.eradication import NotHeld, stored_bundles
+from irkit.actions.eradicating import NotHeld
+from irkit.actions.listing import stored_bundles
 from irkit.engine.interface import Container, Engine
 from irkit.errors import CheckFailed, EngineError, EvidenceAltered, NotFound, Refused, UsageProblem
 from irkit.evidence.reader import BundleReader

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 
 from irkit import cases, schemas
-from irkit.actions import eradication
-from irkit.actions.eradication import Eradication, NotHeld, Request
+from irkit.actions.eradicating import NotHeld, carry_out
+from irkit.actions.listing import judged_anew, survey
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
 from irkit.engine.interface import NetworkSpec
@@ -22,6 +22,8 @@ from irkit.models import Target
 from irkit.quarantine import firewall
 from irkit.recover.bad import Asked, find
 from irkit.recover.eradicate import remove
+from irkit.recover.record import Eradication, Request
+from irkit.recover.record import begun as record_begun
 from irkit.trust import denied
 
 CLEAN, OWN, MORE = (f"sha256:{letter * 64}" for letter in "abc")
@@ -163,7 +165,7 @@ def bundle(
 
 
 def plan(engine: FakeEngine, ref: str = "web", **given: Any) -> Eradication:
-    return eradication.survey(engine, Request(ref, **given))
+    return survey(engine, Request(ref, **given))
 
 
 def decisions(found: Eradication) -> dict[str, str]:
@@ -227,7 +229,7 @@ def test_a_name_that_a_clean_container_took_over(engine: FakeEngine) -> None:
     """Nothing is denied on its account."""
     scene(engine)
     with pytest.raises(NotHeld, match="no evidence holds clean"):
-        eradication.carry_out(engine, plan(engine, "clean"))
+        carry_out(engine, plan(engine, "clean"))
     assert not denied.load() and engine.container("clean").running
 
 
@@ -251,12 +253,12 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
     first = plan(engine)
     engine.fail(method, EngineUnreachable("no answer"), done=done)
     with pytest.raises(EngineUnreachable):
-        eradication.carry_out(engine, first)
+        carry_out(engine, first)
     assert set(denied.load()) == {first.subject["image"], MANIFEST}
     engine.mutations.clear()
-    second = eradication.begun(engine, ref="web")
+    second = record_begun(engine, ref="web")
     assert second is not None and second.id == first.id and second.again
-    eradication.carry_out(engine, second)
+    carry_out(engine, second)
     jsonschema.validate(second.to_json(), schemas.load("eradication"))
     assert {row.outcome for row in second.rows if row.decision == "remove"} <= {"removed", "gone"}
     assert not {"web"} & {engine.container(one).name for one in engine.containers()}
@@ -265,7 +267,7 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
         : method == "remove" and not done
     ]
     case = cases.load_case(cases.list_cases()[0].id)
-    assert case.state == "eradicated" and eradication.begun(engine, ref="web") is None
+    assert case.state == "eradicated" and record_begun(engine, ref="web") is None
 
 
 def test_who_uses_it_by_now_keeps_it(engine: FakeEngine) -> None:
@@ -273,7 +275,7 @@ def test_who_uses_it_by_now_keeps_it(engine: FakeEngine) -> None:
     bundle(engine, "web")
     found = plan(engine)
     engine.create({"Image": "other:1", "HostConfig": {"Binds": ["data:/x"], "NetworkMode": "mine"}}, "new")
-    eradication.carry_out(engine, found)
+    carry_out(engine, found)
     outcomes = {row.item.name: (row.outcome, row.why) for row in found.rows}
     assert outcomes["web"][0] == "removed" and "ran on after" in outcomes["web"][1] and found.gaps
     assert outcomes["mine"] == ("kept", "used by new") and outcomes["data"] == ("kept", "used by new")
@@ -295,7 +297,7 @@ def test_only_one_at_a_time(engine: FakeEngine) -> None:
     bundle(engine, "web")
     found = plan(engine)
     with cases.target_lock(found.subject["id"], "web"):
-        eradication.carry_out(engine, found)
+        carry_out(engine, found)
     row = next(one for one in found.rows if one.item.name == "web")
     assert row.outcome == "failed" and "a run is under way" in row.why
     assert next(one for one in found.rows if one.item.name == "data").outcome == "kept"
@@ -312,9 +314,9 @@ def test_evidence_that_was_altered_after_a_kill(engine: FakeEngine) -> None:
     engine.pause(made["web"])
     engine.fail("remove", EngineUnreachable("no answer"))
     with pytest.raises(EngineUnreachable):
-        eradication.carry_out(engine, plan(engine))
+        carry_out(engine, plan(engine))
     (path / "data/engine/networks.json").write_bytes(b"[]")
-    begun = eradication.begun(engine, ref="web")
+    begun = record_begun(engine, ref="web")
     assert begun is not None
-    done = eradication.carry_out(engine, eradication.judged_anew(begun))
+    done = carry_out(engine, judged_anew(begun))
     assert {row.decision for row in done.rows} == {"refuse", "keep"} and made["web"] in engine.containers()
