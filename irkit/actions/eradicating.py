@@ -79,16 +79,16 @@ def _one(engine: Engine, plan: Eradication, row: Row, own: str) -> Row:
     except (EngineError, Refused) as error:
         return replace(row, outcome="failed", why=error.message)
     why = "; ".join(filter(None, (row.why, done.why)))
-    if row.item.kind == "container" and done.outcome in ("removed", "gone") and row.item.id != own:
+    if row.item.kind in ("container", "image") and done.outcome in ("removed", "gone") and row.item.id != own:
         why = "; ".join(filter(None, (why, *close_case(engine, row.item.id))))
     return replace(row, outcome=done.outcome, why=why)
 
 
-def close_case(engine: Engine, container: str) -> list[str]:
+def close_case(engine: Engine, target: str) -> list[str]:
     """Its case holds nothing any more: its quarantine goes; what could not be cleared away, in words."""
     from irkit.quarantine.release import clear_away
 
-    case = cases.active_case(container)
+    case = cases.active_case(target)
     if case is None:
         return []
     problems = clear_away(engine, case.id)

@@ -143,6 +143,8 @@ def _end(plan: Eradication, dry_run: bool) -> int:
     else:
         words = f"{plan.count('removed', 'gone')} removed, {len(plan.digests)} digests denied"
     click.echo(f"{words}; {kept} kept, {refused} in no evidence, {failed} failed", err=True)
+    if any(row.decision == "refuse" and row.item.kind == "image" for row in plan.rows):
+        click.echo("  hint: `irkit image snapshot IMAGE` takes an image alone as evidence", err=True)
     if failed:
         return ExitCode.FAILED
     if refused:
