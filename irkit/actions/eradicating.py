@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from irkit import cases
-from irkit.actions.listing import runs_on
+from irkit.actions.listing import ran_on
 from irkit.clock import now
 from irkit.engine.interface import Engine
 from irkit.errors import CheckFailed, EngineError, EngineUnreachable, IrkitError, Refused
@@ -45,7 +45,7 @@ def carry_out(
     with cases.eradication_lock(hashlib.sha256(engine.endpoint.encode()).hexdigest()[:16]):
         plan.started = plan.started or now()
         plan.save()
-        if plan.digests and not plan.denied:
+        if plan.digests and not set(plan.digests) <= set(denied.load()):  # also when somebody has allowed one since
             denied.add(plan.digests, f"eradicated: {plan.subject['name']}, {plan.id}")
             plan.denied = True
             plan.save()
@@ -66,7 +66,7 @@ def _one(engine: Engine, plan: Eradication, row: Row, own: str) -> Row:
     ]
     if left:
         return replace(row, outcome="kept", why=f"{left[0]} stays, and needs it")
-    if RAN_ON not in row.why and runs_on(engine, row.item):  # thawed since it was listed
+    if RAN_ON not in row.why and ran_on(engine, row.item, row.held):  # thawed since it was listed
         row = replace(row, why=RAN_ON)
     try:
         if row.item.kind == "container" and row.item.id != own:

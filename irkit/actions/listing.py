@@ -88,22 +88,24 @@ def _judged(engine: Engine, found: Bad, bundles: Bundles, checkpoint: Callable[[
         elif stuck:
             row = Row(item, held, "keep", f"{stuck[0]} stays, and needs it")
         else:
-            row = Row(item, held, "remove", RAN_ON if runs_on(engine, item) else "")
+            row = Row(item, held, "remove", RAN_ON if ran_on(engine, item, held) else "")
         if row.decision != "remove":
             staying[item.id] = item.name
         rows.append(row)
     return rows
 
 
-def runs_on(engine: Engine, item: Item) -> bool:
-    """Whether it is a container whose processes run now.  Raises ``EngineError``."""
+def ran_on(engine: Engine, item: Item, held: Held) -> bool:
+    """Whether it is a container that runs now, or ended after its evidence was sealed.  Raises ``EngineError``."""
     if item.kind != "container":
         return False
     try:
         found = engine.container(item.id)
     except NotFound:
         return False
-    return found.running and not found.paused
+    ended = str(found.state.get("FinishedAt") or "")
+    # To the second: the engine's clock and this one write their fractions differently.
+    return (found.running and not found.paused) or (not found.running and ended[:19] > held.sealed[:19])
 
 
 def former_networks(container: Container) -> Collection[str]:

@@ -111,7 +111,7 @@ class Eradication:
         return [*self.unseen, *lacking, *(f"{row.item.name}: {row.why}" for row in self.rows if RAN_ON in row.why)]
 
 
-RAN_ON = "it ran on after its evidence was sealed: what it did since is in no bundle"
+RAN_ON = "it ran on after its evidence was sealed, or ended only then: what it did since is in no bundle"
 
 
 def folder() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import jsonschema
 import pytest
 
 from irkit import cases, schemas
+from irkit.acquire import volumes
 from irkit.actions.eradicating import NotHeld, carry_out
 from irkit.actions.listing import judged_anew, survey
 from irkit.engine.fake.engine import FakeEngine
@@ -18,11 +21,13 @@ from irkit.errors import EngineUnreachable, NotFound, UsageProblem
 from irkit.evidence import keys
 from irkit.evidence.seal import seal_bundle
 from irkit.evidence.writer import BundleWriter, Origin
+from irkit.home import home
 from irkit.models import Target
 from irkit.quarantine import firewall
+from irkit.recover import holds
 from irkit.recover.bad import Asked, find
-from irkit.recover.eradicate import remove
-from irkit.recover.record import Eradication, Request
+from irkit.recover.eradicate import remove, remove_image
+from irkit.recover.record import RAN_ON, Eradication, Request
 from irkit.recover.record import begun as record_begun
 from irkit.trust import denied
 
@@ -320,3 +325,67 @@ def test_evidence_that_was_altered_after_a_kill(engine: FakeEngine) -> None:
     assert begun is not None
     done = carry_out(engine, judged_anew(begun))
     assert {row.decision for row in done.rows} == {"refuse", "keep"} and made["web"] in engine.containers()
+
+
+def test_a_label_alone_makes_no_network_irkits(engine: FakeEngine) -> None:
+    made = scene(engine)
+    engine.create_network(NetworkSpec("theirs", False, {}, {"dev.irkit.case": "x"}))
+    engine.connect("theirs", made["web"])
+    found = find(engine, asked(engine, container="web"))
+    assert ("network", "theirs") in {(one.kind, one.name) for one in found.items}
+
+
+def test_evidence_older_than_its_end_is_said(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was snapshotted, ran on, and was stopped: nothing runs now, and yet the bundle lacks its last hours."""
+    scene(engine)
+    bundle(engine, "web")
+    engine.stop("web", 0)
+    real = engine.container
+
+    def ended(ref: str) -> Any:
+        found = real(ref)
+        state = {**found.state, "Running": False, "FinishedAt": "2999-01-01T00:00:00.1Z"}
+        return replace(found, raw={**found.raw, "State": state})
+
+    monkeypatch.setattr(engine, "container", ended)
+    assert RAN_ON in next(row.why for row in plan(engine).rows if row.item.name == "web")
+
+
+def test_a_bundle_forged_under_another_key(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene(engine)
+    monkeypatch.setenv("IRKIT_HOME", str(home().parent / "theirs"))
+    forged = bundle(engine, "web")
+    monkeypatch.setenv("IRKIT_HOME", str(home().parent / "mine"))
+    keys.generate("default")
+    case = cases.open_case(Target(engine.container("web").id, "web", "bad:1", "x", engine.endpoint))
+    (case.folder / "bundles").mkdir()
+    shutil.copytree(forged, case.folder / "bundles" / forged.name)
+    row = next(row for row in plan(engine).rows if row.item.name == "web")
+    assert row.decision == "refuse" and "does not verify" in row.why
+
+
+def test_a_name_that_was_given_to_another_image_meanwhile(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = engine.image("twin:1")
+    real = engine.image
+
+    def moved(ref: str) -> Any:
+        return real("other:1") if ref == "twin:1" else real(ref)
+
+    monkeypatch.setattr(engine, "image", moved)
+    removed: list[str] = []
+    monkeypatch.setattr(engine, "remove_image", removed.append)
+    remove_image(engine, bad.id)
+    assert removed == [bad.id]
+
+
+def test_digests_that_somebody_allowed_meanwhile_are_denied_again(engine: FakeEngine) -> None:
+    scene(engine)
+    bundle(engine, "web")
+    found = plan(engine)
+    found.denied = True
+    carry_out(engine, found)
+    assert set(found.digests) <= set(denied.load())
+
+
+def test_gaps_of_the_image_are_named_alike() -> None:
+    assert volumes.OF_THE_IMAGE == holds.OF_THE_IMAGE
