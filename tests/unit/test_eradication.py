@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from irkit.actions.eradicating import NotHeld, carry_out
 from irkit.actions.listing import judged_anew, survey
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
-from irkit.engine.interface import NetworkSpec
+from irkit.engine.interface import Container, NetworkSpec
 from irkit.errors import EngineUnreachable, NotFound, UsageProblem
 from irkit.evidence import keys
 from irkit.evidence.seal import seal_bundle
@@ -345,7 +344,7 @@ def test_evidence_older_than_its_end_is_said(engine: FakeEngine, monkeypatch: py
     def ended(ref: str) -> Any:
         found = real(ref)
         state = {**found.state, "Running": False, "FinishedAt": "2999-01-01T00:00:00.1Z"}
-        return replace(found, raw={**found.raw, "State": state})
+        return Container({**found.raw, "State": state})
 
     monkeypatch.setattr(engine, "container", ended)
     assert RAN_ON in next(row.why for row in plan(engine).rows if row.item.name == "web")
