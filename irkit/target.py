@@ -7,28 +7,36 @@ from typing import Any, NamedTuple
 
 
 class Target(NamedTuple):
-    """A container on an engine."""
+    """A container on an engine, or an image alone (``kind``: ``image``; ``id`` and ``image_id`` are both the image's)."""
 
     id: str
     name: str
     image: str
     image_id: str
     engine: str
+    kind: str = "container"
+
+    @property
+    def short(self) -> str:
+        """The beginning of its id, for people."""
+        return self.id.removeprefix("sha256:")[:12]
 
     def to_json(self) -> dict[str, str]:
-        """As in ``irkit contain --json``."""
-        return {
+        """As in ``irkit contain --json``; ``kind`` is there only for an image."""
+        told = {
             "id": self.id,
             "name": self.name,
             "image": self.image,
             "image_id": self.image_id,
             "engine": self.engine,
         }
+        return told if self.kind == "container" else {**told, "kind": self.kind}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Target:
         """The reverse of :meth:`to_json`."""
-        return cls(**{name: str(raw[name]) for name in ("id", "name", "image", "image_id", "engine")})
+        text = {name: str(raw[name]) for name in ("id", "name", "image", "image_id", "engine")}
+        return cls(**text, kind=str(raw.get("kind") or "container"))
 
 
 class Gap(NamedTuple):

@@ -24,6 +24,19 @@ SETTINGS = (
 MASK = "***"
 
 
+def acquire_image_record(engine: Engine, image_id: str, writer: BundleWriter) -> None:
+    """Write what the engine says of an image and of itself, under the names that :func:`acquire_engine_state` gives."""
+    about = functools.cache(engine.info)
+    queries: dict[str, Callable[[], object]] = {
+        "image": lambda: engine.image(image_id).raw,
+        "image-history": lambda: list(engine.image_history(image_id)),
+        "info": lambda: about().raw,
+        "version": lambda: about().version_raw,
+    }
+    for name, query in queries.items():
+        _one(writer, name, query)
+
+
 def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter) -> None:
     """Write what the engine says: the container (before irkit touched it, and now), image, networks, volumes, engine.
 

@@ -27,6 +27,9 @@ class NotATar(ValueError):
     """What stands where a header should."""
 
 
+UNREAD = ("SCHILY.acl.", "LIBARCHIVE.xattr.", "RHT.security.")
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A member: ``path`` absolute in the container, ``link`` that of the member it is a hard link to."""
@@ -36,6 +39,8 @@ class Found:
     link: str = ""
     sparse: bool = False
     """Whether its bytes here are not its contents: GNU's forms of files with holes."""
+    unread: tuple[str, ...] = ()
+    """Keys of its PAX records that hold attributes in a form that ``facts.xattrs`` has not: ACLs as text, libarchive's, SELinux labels."""
 
     def to_json(self) -> dict[str, Any]:
         """One line of a list of files."""
@@ -193,7 +198,8 @@ class _Header:
             },
         )  # fmt: skip
         sparse = self.kind == b"S" or any(key.startswith("GNU.sparse.") for key in pax)
-        return Found(_absolute(name), facts, _absolute(link) if kind == "link" else "", sparse)
+        unread = tuple(sorted(key for key in pax if key.startswith(UNREAD)))
+        return Found(_absolute(name), facts, _absolute(link) if kind == "link" else "", sparse, unread)
 
     def _name(self) -> bytes:
         name, prefix = _text(self.raw[:100]), b""

@@ -28,6 +28,8 @@ from irkit.models import Change
 from irkit.text import text_fields
 
 COLLECTOR = "volumes"
+OF_THE_IMAGE = "what the image has in volumes"
+"""Of a gap that is no lack of a volume's own files: only what they are compared with."""
 TYPES = ("volume", "bind")
 HOSTS_OWN = (
     "/proc",
@@ -163,7 +165,7 @@ def _image(
             return
     except OSError as error:
         layers = f"the image's layers can't be read: {error.strerror or error}"
-    note("what the image has in volumes", f"{layers}: all that is in them counts as added")
+    note(OF_THE_IMAGE, f"{layers}: all that is in them counts as added")
 
 
 def _device(engine: Engine, mount: Mounted) -> str:

@@ -63,7 +63,10 @@ def _folder(placer: Placer, source: str, checkpoint: Callable[[], None]) -> None
             key = (entry.info.st_dev, entry.info.st_ino)
             link = linked.get(key, "") if entry.kind == "file" and entry.info.st_nlink > 1 else ""
             linked.setdefault(key, entry.path)
-            placer.begin(entry.path, facts_of(entry), link)
+            facts = facts_of(entry)
+            if entry.problem:
+                placer.note(entry.path, entry.problem)
+            placer.begin(entry.path, facts, link)
             if entry.kind == "file" and not link:
                 _contents(placer, entry, checkpoint)
             placer.end()
@@ -93,6 +96,7 @@ def _tar(placer: Placer, file: IO[bytes], checkpoint: Callable[[], None]) -> Non
             skipped.append(found.path)
             return
         placer.begin(found.path, found.facts, found.link)
+        placer.lose(found.path, _unread(found))
 
     def data(piece: memoryview) -> None:
         placer.data(piece)
@@ -117,6 +121,18 @@ def _tar(placer: Placer, file: IO[bytes], checkpoint: Callable[[], None]) -> Non
         scan.close()
     if scan.problem:
         raise CheckFailed(f"the backup is not a whole tar: {scan.problem}")
+
+
+def _unread(found: Found) -> Iterator[str]:
+    """Attributes that a PAX record holds in a form that is not read here, by the names that xattr(7) has for them."""
+    for key in found.unread:
+        vendor, _, name = key.partition(".")
+        if vendor == "SCHILY":  # an ACL as text
+            yield f"system.posix_{name}"
+        elif vendor == "RHT":
+            yield name
+        elif (plain := name.removeprefix("xattr.")) not in found.facts.xattrs:  # bsdtar writes most of them twice
+            yield plain
 
 
 def decoded(file: IO[bytes]) -> Iterator[bytes]:

@@ -118,6 +118,7 @@ _ALL = (
     Action("acquire.export", "read", "The whole file system by the engine's export, with every file's digest.", _in("storage", "export"), _profile("full")),
     Action("acquire.volumes", "read", "Volumes and bind mounts, as the profile asks.", _in("storage", "volumes"), _profile("full"), beside=True),
     Action("acquire.image", "read", "What the image is: manifests, configuration, layers.", _in("storage", "image"), beside=True),
+    Action("acquire.image-record", "read", "What the engine knows of the image: inspect and history; and of itself.", _in("storage", "image_record"), beside=True),
     Action("acquire.image-save", "read", "The image itself, as the engine saves it.", _in("storage", "image_save"), _profile("full"), beside=True),
     Action("acquire.logs", "read", "Standard output and error, with times, and the log driver's own files.", _in("acquisition", "logs"), _profile("standard"), beside=True),
     Action("acquire.host", "read", "Kernel, modules, clock and settings of the target's host.", _in("acquisition", "host"), needs=HOST, beside=True),

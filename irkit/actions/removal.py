@@ -66,7 +66,7 @@ def _evidence_first(ctx: Context, item: Item) -> None:
     sealed = ctx.facts.sealed
     if sealed is not None and sealed.status == "complete" and verified:
         return
-    from irkit.actions.eradication import stored_bundles
+    from irkit.actions.listing import stored_bundles
 
     held = stored_bundles(ctx.writer.identities).find(item)
     if not held.bundle:

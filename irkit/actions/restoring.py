@@ -5,31 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from irkit.acquire.beneath import open_folder, sha256_of, walk
 from irkit.acquire.volumes import Mounted
-from irkit.actions import backup
+from irkit.actions import backup, fresh
 from irkit.actions.context import Context, Result
-from irkit.actions.eradication import NotHeld, stored_bundles
+from irkit.actions.eradicating import NotHeld
+from irkit.actions.fresh import Begun
+from irkit.actions.listing import stored_bundles
+from irkit.actions.swapping import swap
 from irkit.engine.interface import Container, Engine
-from irkit.errors import CheckFailed, EngineError, EvidenceAltered, NotFound, Refused, UsageProblem
+from irkit.errors import CheckFailed, EvidenceAltered, NotFound, Refused, UsageProblem
 from irkit.evidence.reader import BundleReader
 from irkit.home import private_folder, write_json
 from irkit.models import Change
 from irkit.recover.bad import Item
+from irkit.recover.difference import Listing, difference
 from irkit.recover.holds import Held
 from irkit.recover.placing import Limits, Placer
-from irkit.text import text_fields
 
-LABEL = "dev.irkit.restored"
 SHOWN = 1000
 """Rows of a difference in a run's result; all of them are in the case's file."""
-
-Listing = dict[str, tuple[str, str, int, int, int]]
-"""Path in the volume → kind, digest (of a link: its target), mode, owner, group."""
 
 
 def restore(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -43,33 +42,56 @@ def restore(ctx: Context, args: Mapping[str, Any]) -> Result:
     mount = chosen(container, str(args["volume"]))
     _allowed(ctx, container, args)
     held = _evidence(ctx, mount)
-    limits = Limits(int(args["limit_bytes"]), int(args["limit_files"]), bool(args["devices"]))
-    name = fresh_name(ctx, container, mount)
-    _clear(ctx.engine, name, container.name)
-    volume = ctx.engine.create_volume(name, {LABEL: mount.name})
+    fresh.clear(ctx, mount.name)
+    begun = fresh.read(fresh.of_run(ctx))
+    again = begun is not None and begun.report is not None and begun.there(ctx.engine) is not None
+    if begun is None or not again:
+        if begun is not None:
+            fresh.drop(ctx.engine, begun)  # half filled when the run was killed
+        begun = _filled(ctx, mount, held, args)
     try:
-        told = _fill(ctx, str(volume.get("Mountpoint") or ""), str(args["source"]), limits)
-        with _here(str(volume["Mountpoint"])) as folder:
-            restored = listing(folder, ctx)
-        report = {
-            "schema": "irkit.restored/v1", "case": ctx.case.id, "run": ctx.run, "source": str(args["source"]), "volume": mount.name,
-            "destination": mount.destination, "fresh": name, "held": held.to_json(), "entries": len(restored), "not_restored": told,
-            **difference(suspect(held, mount, ctx), restored), "container": "", "old_container": "",
-        }  # fmt: skip
+        report = dict(begun.report or {})
         if args["recreate"]:
-            report["container"], report["old_container"] = _swap(ctx, container, mount, name, args)
+            report["container"], report["old_container"] = swap(ctx, mount, begun.volume, args, again)
     except BaseException:
-        with contextlib.suppress(EngineError):
-            ctx.engine.remove_volume(name)
+        fresh.drop(ctx.engine, begun)
         raise
-    path = private_folder(ctx.case.folder / "restores") / f"{ctx.run}.json"
+    path = private_folder(fresh.folder(ctx)) / f"{ctx.run}.json"
     write_json(path, report)
+    begun.path.unlink(missing_ok=True)
     ctx.facts.result["restored"] = {**report, **{kind: report[kind][:SHOWN] for kind in ("added", "removed", "changed", "attributes")}, "path": str(path)}  # fmt: skip
     for other in _others(ctx.engine, mount.name, ctx.target.id, report["container"]):
         ctx.warn(f"{other} still mounts the suspect volume {mount.name}")
-    for one in told:
+    for one in report["not_restored"]:
         ctx.warn(f"not restored: {one}")
-    return Result("degraded" if told else "succeeded", sentence(report), {"volume": name, "container": report["container"], "counts": report["counts"]})  # fmt: skip
+    return _told(report)
+
+
+def _filled(ctx: Context, mount: Mounted, held: Held, args: Mapping[str, Any]) -> Begun:
+    """The fresh volume with the backup in it, read back and compared.  Nothing is left of it when that fails."""
+    limits = Limits(int(args["limit_bytes"]), int(args["limit_files"]), bool(args["devices"]))
+    begun, mountpoint = fresh.make(ctx, fresh_name(ctx, mount), mount.name)
+    try:
+        placer = _fill(ctx, mountpoint, str(args["source"]), limits)
+        with _here(mountpoint) as folder:
+            restored = listing(folder, ctx)
+        report = {
+            "schema": "irkit.restored/v1", "case": ctx.case.id, "run": ctx.run, "source": str(args["source"]), "volume": mount.name,
+            "destination": mount.destination, "fresh": begun.volume, "held": held.to_json(), "entries": len(restored),
+            "not_restored": placer.told, "xattrs_not_restored": placer.lost, **difference(suspect(held, mount, ctx), restored),
+            "container": "", "old_container": "",
+        }  # fmt: skip
+        begun = replace(begun, report=report)
+        begun.save()
+    except BaseException:
+        fresh.drop(ctx.engine, begun)
+        raise
+    return begun
+
+
+def _told(report: Mapping[str, Any]) -> Result:
+    data = {"volume": report["fresh"], "container": report["container"], "counts": report["counts"]}
+    return Result("degraded" if report["not_restored"] else "succeeded", sentence(report), data)
 
 
 def sentence(report: Mapping[str, Any]) -> str:
@@ -87,8 +109,8 @@ def was_restored(ctx: Context, args: Mapping[str, Any]) -> Result | None:
     if report is None:
         return None
     ctx.facts.result["restored"] = report
-    data = {"volume": report["fresh"], "container": report["container"], "counts": report["counts"]}
-    return Result("degraded" if report["not_restored"] else "succeeded", sentence(report), data)
+    fresh.of_run(ctx).unlink(missing_ok=True)
+    return _told(report)
 
 
 def chosen(container: Container, wanted: str) -> Mounted:
@@ -133,24 +155,11 @@ def _evidence(ctx: Context, mount: Mounted) -> Held:
     return held
 
 
-def fresh_name(ctx: Context, container: Container, mount: Mounted) -> str:
+def fresh_name(ctx: Context, mount: Mounted) -> str:
     """The name of the new volume; the same one when a run goes on."""
     anonymous = len(mount.name) == 64 and not set(mount.name) - set("0123456789abcdef")
-    plain = f"{container.name}-data" if anonymous else mount.name.partition("-restored-")[0]
+    plain = f"{ctx.before.name}-data" if anonymous else mount.name.partition("-restored-")[0]
     return f"{plain}-restored-{ctx.run.rpartition('-')[2]}"
-
-
-def _clear(engine: Engine, name: str, container: str) -> None:
-    """What a killed run of the same name has left, with the container that it had made and not started."""
-    with contextlib.suppress(NotFound):
-        found = engine.volume(name)
-        if LABEL not in (found.get("Labels") or {}):
-            raise Refused(f"there is a volume {name} already, and irkit did not make it")
-        with contextlib.suppress(NotFound):
-            other = engine.container(container)
-            if not other.running and any(one.get("Name") == name for one in other.raw.get("Mounts") or ()):
-                engine.remove(other.id)
-        engine.remove_volume(name)
 
 
 @contextlib.contextmanager
@@ -166,14 +175,14 @@ def _here(mountpoint: str) -> Iterator[int]:
         ) from error
 
 
-def _fill(ctx: Context, mountpoint: str, source: str, limits: Limits) -> list[str]:
+def _fill(ctx: Context, mountpoint: str, source: str, limits: Limits) -> Placer:
     with _here(mountpoint) as folder:
         if os.listdir(folder):  # noqa: PTH208 - a descriptor
             raise Refused(f"{mountpoint} is not empty: it is no fresh volume")
         placer = Placer(folder, limits)
         backup.fill(placer, source, ctx.checkpoint)
         os.sync()
-        return placer.told
+        return placer
 
 
 # -- what differs ---------------------------------------------------------------------------------------------------
@@ -221,96 +230,6 @@ def suspect(held: Held, mount: Mounted, ctx: Context) -> Listing:
                 facts.gid,
             )
     return found
-
-
-def difference(before: Listing, after: Listing) -> dict[str, Any]:
-    """``added`` and ``removed`` as the restored one has them, ``changed``: another kind or content, ``attributes``: mode, owner, group."""
-    added = sorted(after.keys() - before.keys())
-    removed = sorted(before.keys() - after.keys())
-    both = sorted(before.keys() & after.keys())
-    changed = [path for path in both if before[path][:2] != after[path][:2]]
-    other = [path for path in both if before[path][:2] == after[path][:2] and before[path][2:] != after[path][2:]]
-    rows = {
-        "added": [_row(path, None, after[path]) for path in added], "removed": [_row(path, before[path], None) for path in removed],
-        "changed": [_row(path, before[path], after[path]) for path in changed],
-        "attributes": [_row(path, before[path], after[path]) for path in other],
-    }  # fmt: skip
-    return {**rows, "counts": {name: len(found) for name, found in rows.items()}}
-
-
-def _row(
-    path: str, before: tuple[str, str, int, int, int] | None, after: tuple[str, str, int, int, int] | None
-) -> dict[str, Any]:
-    return {**text_fields("path", path), "suspect": _facts(before), "restored": _facts(after)}
-
-
-def _facts(one: tuple[str, str, int, int, int] | None) -> dict[str, Any] | None:
-    if one is None:
-        return None
-    kind, digest, mode, uid, gid = one
-    shown = text_fields("target", digest) if kind == "symlink" else {"sha256": digest}
-    return {"kind": kind, **shown, "mode": f"{mode:04o}", "uid": uid, "gid": gid}
-
-
-# -- the container --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Whose configuration is taken, from which image, and what the old one is called afterwards."""
-
-    before: Container
-    image_id: str
-    aside: str
-
-
-def _place(ctx: Context, container: Container, args: Mapping[str, Any]) -> _Place:
-    suffix = ctx.case.id.rpartition("-")[2]
-    raw = ctx.case.read_json("container.json")
-    if ctx.case.state == "contained" and raw is not None:
-        before = Container(raw)
-        return _Place(before, _verified(ctx, str(args["image"])), f"{before.name}-compromised-{suffix}")
-    from irkit.trust import denied
-
-    image = _verified(ctx, str(args["image"])) if args["image"] else container.image_id
-    if image in denied.load():
-        raise CheckFailed(
-            f"the image {image} is denied here: {container.name} is not made from it again", hint="--image REF"
-        )
-    return _Place(container, image, f"{container.name}-before-restore-{ctx.run.rpartition('-')[2]}")
-
-
-def _verified(ctx: Context, image: str) -> str:
-    """The image's id, from ``image.verify`` of this very run.  Raises ``Refused``."""
-    verdict = ctx.facts.result.get("image") or {}
-    if verdict.get("ok") and verdict.get("image_id"):
-        return str(verdict["image_id"])
-    raise Refused(f"{image} was not verified in this run", hint="the playbook needs image.verify before this step")
-
-
-def _swap(ctx: Context, container: Container, mount: Mounted, fresh: str, args: Mapping[str, Any]) -> tuple[str, str]:
-    """The container anew, with the fresh volume; the names of the new and of the old one."""
-    from irkit.recover.config import recipe
-    from irkit.recover.rebuild import rebuild
-    from irkit.recover.swap import with_volume
-
-    place = _place(ctx, container, args)
-    try:
-        old_image = ctx.engine.image(place.before.image_id)
-    except NotFound:
-        old_image = None
-    plan = with_volume(recipe(place.before, old_image, place.image_id), mount.destination, mount.name, fresh)
-    if container.name == place.aside:
-        raise Refused(
-            f"{place.before.name} was rebuilt already",
-            hint=f"`irkit restore {place.before.name}` restores for the clean one",
-        )
-    done = rebuild(
-        ctx.engine, container, place.before.name, plan, place.aside, float(args["health_timeout"]), ctx.checkpoint
-    )
-    for note in plan.notes:
-        ctx.warn(note)
-    return done.name, done.old_name
 
 
 def _others(engine: Engine, volume: str, target: str, new: str) -> list[str]:

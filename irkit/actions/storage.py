@@ -44,6 +44,16 @@ def image(ctx: Context, _: Mapping[str, Any]) -> Result:
     return counted(ctx, before, len(found["layers"]) if found else 0, "layers")
 
 
+def image_record(ctx: Context, _: Mapping[str, Any]) -> Result:
+    """What the engine knows of the image, and of itself."""
+    from irkit.acquire.engine_state import acquire_image_record
+
+    before = len(ctx.writer.gaps)
+    acquire_image_record(ctx.engine, ctx.before.image_id, ctx.writer)
+    count = sum(1 for one in ctx.writer.artifacts if one.origin.collector == "engine-state")
+    return counted(ctx, before, count, "documents")
+
+
 def image_save(ctx: Context, args: Mapping[str, Any]) -> Result:
     """The image itself."""
     from irkit.acquire.image import acquire_image

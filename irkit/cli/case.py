@@ -58,7 +58,7 @@ def show(case_id: str, as_json: bool) -> int:
         print_json({**case.to_json(), "folder": str(case.folder), "runs": runs, "bundles": bundles})
     else:
         click.echo(
-            f"{case.id}  {case.state}\n  target  {printable(case.target.name)} ({case.target.id[:12]}) on {printable(case.target.engine)}"
+            f"{case.id}  {case.state}\n  target  {printable(case.target.name)} ({case.target.kind} {case.target.short}) on {printable(case.target.engine)}"
         )
         click.echo(f"  opened  {case.opened} by {printable(case.opened_by)}")
         for row in runs:

@@ -14,8 +14,8 @@ from irkit.errors import ExitCode, Refused
 from irkit.text import printable
 
 if TYPE_CHECKING:
-    from irkit.actions.eradication import Eradication, Row
     from irkit.engine.interface import Engine
+    from irkit.recover.record import Eradication, Row
 
 EPILOG = """\b
 Examples:
@@ -66,24 +66,24 @@ def command(
     that nothing of it is trusted here again. A frozen container is killed as it is, a running one is stopped by its own
     signal and grace time. Run again after a kill: it goes on, and does nothing twice.
     """
-    from irkit.actions import eradication
+    from irkit.actions.eradicating import ready
+    from irkit.actions.listing import judged_anew, survey
     from irkit.evidence.age import identities_from
+    from irkit.recover.record import Request, begun
 
     opened = open_engine(engine)
     identities = identities_from(identity) if identity else ()
     with catching_signals() as signals:
-        plan = None if again else eradication.begun(opened, ref=subject)
+        plan = None if again else begun(opened, ref=subject)
         if plan is None:
-            request = eradication.Request(
-                subject, base, tuple(dict.fromkeys(digests)), tuple(dict.fromkeys(keep)), accept_gaps
-            )
-            plan = eradication.survey(opened, request, identities=identities, checkpoint=signals.checkpoint)
+            request = Request(subject, base, tuple(dict.fromkeys(digests)), tuple(dict.fromkeys(keep)), accept_gaps)
+            plan = survey(opened, request, identities=identities, checkpoint=signals.checkpoint)
         else:
-            plan = eradication.judged_anew(plan, identities)
+            plan = judged_anew(plan, identities)
             click.echo(f"going on with the eradication {plan.id}, begun {plan.started}", err=True)
         _list(plan, as_json)
         if not dry_run:
-            eradication.ready(plan)
+            ready(plan)
             _agreed(plan, yes)
             _carry_out(opened, plan, signals.checkpoint)
     if as_json:
@@ -92,12 +92,12 @@ def command(
 
 
 def _carry_out(engine: Engine, plan: Eradication, checkpoint: Any) -> None:
-    from irkit.actions import eradication
+    from irkit.actions.eradicating import carry_out
 
     def tell(row: Row) -> None:
         click.echo(f"  {_shown(row)}", err=True)
 
-    eradication.carry_out(engine, plan, tell=tell, checkpoint=checkpoint)
+    carry_out(engine, plan, tell=tell, checkpoint=checkpoint)
 
 
 def _list(plan: Eradication, as_json: bool) -> None:
@@ -120,7 +120,7 @@ def _list(plan: Eradication, as_json: bool) -> None:
 
 
 def _shown(row: Row) -> str:
-    from irkit.actions.eradication import sentence
+    from irkit.actions.eradicating import sentence
 
     return click.style(printable(sentence(row), 300), fg=COLOURS.get(row.outcome))
 
@@ -143,6 +143,8 @@ def _end(plan: Eradication, dry_run: bool) -> int:
     else:
         words = f"{plan.count('removed', 'gone')} removed, {len(plan.digests)} digests denied"
     click.echo(f"{words}; {kept} kept, {refused} in no evidence, {failed} failed", err=True)
+    if any(row.decision == "refuse" and row.item.kind == "image" for row in plan.rows):
+        click.echo("  hint: `irkit image snapshot IMAGE` takes an image alone as evidence", err=True)
     if failed:
         return ExitCode.FAILED
     if refused:

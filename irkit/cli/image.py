@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from irkit.cli import image_deny, image_policy, image_verify
+from irkit.cli import image_deny, image_policy, image_snapshot, image_verify
 from irkit.cli.options import engine_option, json_option, parse_vars, passphrase_source, print_json, signing_options
 from irkit.errors import ExitCode
 
 
 @click.group()
 def command() -> None:
-    """Sign and verify images, by their registry's signatures or by irkit's own."""
+    """Sign and verify images, by their registry's signatures or by irkit's own; take one as evidence."""
 
 
 @command.command(
@@ -91,3 +91,4 @@ def sign(
 command.add_command(image_verify.verify)
 command.add_command(image_policy.policy)
 command.add_command(image_deny.deny)
+command.add_command(image_snapshot.snapshot)

@@ -32,7 +32,7 @@ COMMANDS = {
     "report": "One HTML page from a bundle.",
     "bundle": "Make, verify and show evidence bundles.",
     "case": "List and show cases; approve what a run asks for.",
-    "image": "Sign and verify images; the trust policy; denied digests.",
+    "image": "Sign and verify images; take one as evidence; the trust policy; denied digests.",
     "key": "Make, trust, rotate and revoke keys.",
     "playbook": "List, check and describe playbooks.",
     "rules": "List, check and test the rules that give changes a meaning.",

@@ -14,7 +14,7 @@ from irkit import cases, resources
 from irkit.actions.context import Context
 from irkit.cases import Case
 from irkit.engine.connect import open_engine
-from irkit.engine.interface import Container
+from irkit.engine.interface import Container, Engine
 from irkit.errors import KeyProblem, NotFound, Refused, StorageError, UsageProblem
 from irkit.events import Event, Observer
 from irkit.evidence.writer import BundleWriter
@@ -55,6 +55,8 @@ class RunConfig:
     undo_containment: bool = False
     dry_run: bool = False
     together: frozenset[str] = frozenset()
+    image: bool = False
+    """The target is an image alone; the playbook asks nothing of a container."""
     opened: Callable[[str, str], None] = lambda case, run: None
     """Called with the case and the run as soon as there are any."""
     again: frozenset[str] = frozenset()
@@ -111,9 +113,8 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
     variables = playbook.bind(config.variables)
     playbook, profile = with_profile(playbook, variables)
     engine = open_engine(config.engine)
-    container = engine.container(config.target)
-    target = Target(container.id, container.name, container.image_ref, container.image_id, engine.endpoint)
-    config.observer(Event("note", f"target {target.name} ({target.id[:12]}, image {target.image}) on {target.engine}"))
+    container, target = _resolve(engine, config)
+    config.observer(Event("note", f"target {target.name} ({target.short}, image {target.image}) on {target.engine}"))
     if config.needs_key:
         _check_key(config)
     with cases.target_lock(target.id, target.name):
@@ -155,6 +156,26 @@ def _vouched(playbook: Playbook) -> dict[str, list[str]]:
     return signed.require(playbook, load_config().signatures)
 
 
+def _resolve(engine: Engine, config: RunConfig) -> tuple[Container, Target]:
+    """Raises ``NotFound``."""
+    if config.image:
+        image = engine.image(config.target)
+        target = Target(image.id, config.target, config.target, image.id, engine.endpoint, "image")
+        return _found(engine, target), target
+    found = engine.container(config.target)
+    return found, Target(found.id, found.name, found.image_ref, found.image_id, engine.endpoint)
+
+
+def _found(engine: Engine, target: Target) -> Container:
+    """The target as it is now; an image alone as a container that never was: nothing of it runs.  Raises ``NotFound``."""
+    if target.kind != "image":
+        return engine.container(target.id)
+    image = engine.image(target.id).id
+    return Container(
+        {"Id": image, "Name": f"/{target.name}", "Image": image, "Config": {"Image": target.image}, "State": {}}
+    )
+
+
 def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "") -> Finished:
     """Go on with a run of a case (the last one by default) that was killed or interrupted.
 
@@ -176,7 +197,7 @@ def resume_run(config: RunConfig, signals: Signals, case_id: str, run: str = "")
         engine = open_engine(config.engine or case.target.engine)
         raw = read_json(folder / "before.json")
         try:
-            container = engine.container(case.target.id)
+            container = _found(engine, case.target)
         except NotFound:
             if raw is None or not resume.may_be_gone(past, playbook):
                 raise

@@ -256,7 +256,8 @@ def _networks(
 
 def removable(network: Network) -> bool:
     """Whether a network is a user's: not the engine's own, not a quarantine of irkit's, not the swarm's."""
-    ours = any(key.startswith("dev.irkit.") and key != "dev.irkit.test" for key in network.labels)
+    labelled = any(key.startswith("dev.irkit.") and key != "dev.irkit.test" for key in network.labels)
+    ours = labelled and network.name.startswith("irkit-")  # anybody can set a label
     return network.name not in PREDEFINED and not ours and network.raw.get("Scope") != "swarm"
 
 

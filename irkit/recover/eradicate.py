@@ -103,7 +103,8 @@ def remove_image(engine: Engine, ref: str) -> tuple[str, ...]:
     names = (*image.tags, *(one for one in image.repo_digests if "<none>" not in one))
     for name in names:
         with suppress(NotFound):  # the last tag takes its repository's digests with it
-            engine.remove_image(name)
+            if engine.image(name).id == image.id:  # else somebody gave the name to another image meanwhile
+                engine.remove_image(name)
     with suppress(NotFound):
         engine.remove_image(engine.image(image.id).id)
     return names

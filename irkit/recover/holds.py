@@ -18,6 +18,9 @@ from irkit.evidence.reader import BundleReader
 from irkit.evidence.verify import verify_bundle
 from irkit.recover.bad import Item
 
+OF_THE_IMAGE = "what the image has in volumes"
+"""A gap of the collector ``volumes`` that is no lack of a volume's own files (``irkit.acquire.volumes``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -148,7 +151,10 @@ def _volume(reader: BundleReader, item: Item) -> Look:
     mine_at = str(row.get("destination") or "").rstrip("/")
     others = [str(one.get("destination") or "").rstrip("/") for one in rows if one is not row]
     gaps = tuple(
-        one for one in _gaps(reader, ("volumes",)) if _about(one, mine_at) or not any(_about(one, at) for at in others)
+        one
+        for one in _gaps(reader, ("volumes",))
+        if not one.startswith(f"{OF_THE_IMAGE}: ")
+        and (_about(one, mine_at) or not any(_about(one, at) for at in others))
     )
     return "", gaps
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -21,6 +21,8 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 DEPTH_LIMIT = 200
 NAME_LIMIT = 255
 PROBLEMS_KEPT = 1000
+NAMESPACES = ("user", "security", "system", "trusted")
+LOST_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ class Limits:
     size: int = 256 * 1024**3
     count: int = 5_000_000
     devices: bool = False
+
+
+@dataclass(slots=True)
+class Lost:
+    """Extended attributes of one namespace that were not restored: how many, and the first few paths that had them."""
+
+    count: int = 0
+    paths: list[str] = field(default_factory=list)
 
 
 class Unsafe(ValueError):
@@ -54,6 +64,7 @@ class Placer:
     _path: str = ""
     _folders: dict[str, FileFacts] = field(default_factory=dict)
     _dropped: int = 0
+    _lost: dict[str, Lost] = field(default_factory=dict)
 
     def begin(self, path: str, facts: FileFacts, link: str = "") -> None:
         """An entry at ``path`` in the volume.  Raises ``CheckFailed`` over a limit, ``StorageError`` on a full disk."""
@@ -89,7 +100,7 @@ class Placer:
         if self._file < 0 or self._facts is None:
             return
         try:
-            _attributes(self._file, self._facts)
+            self._attributes(self._file, self._path, self._facts)
             self.placed += 1
         except (ValueError, OverflowError) as error:
             self._problem(self._path, str(error))
@@ -110,7 +121,7 @@ class Placer:
         for path in sorted(self._folders, key=lambda one: -one.count("/")):
             try:
                 with self._beneath(_parts(path), make=False) as folder:
-                    _attributes(folder, self._folders[path])
+                    self._attributes(folder, f"/{path}", self._folders[path])
             except (ValueError, OverflowError) as error:
                 self._problem(path, str(error))
             except OSError as error:
@@ -121,7 +132,29 @@ class Placer:
     def told(self) -> list[str]:
         """All problems, in words."""
         more = [f"{self._dropped} more entries were not made"] if self._dropped else []
-        return [*(f"{path}: {why}" for path, why in self.problems), *more]
+        lost = [
+            f"{one.count} extended attributes of {namespace}.* were not set: {', '.join(one.paths)}{' …' if one.count > len(one.paths) else ''}"
+            for namespace, one in sorted(self._lost.items())
+        ]
+        return [*(f"{path}: {why}" for path, why in self.problems), *more, *lost]
+
+    @property
+    def lost(self) -> list[dict[str, object]]:
+        """``namespace``, ``count``, ``paths`` (the first few): extended attributes that the backup has and the volume has not."""
+        return [
+            {"namespace": namespace, "count": one.count, "paths": list(one.paths)}
+            for namespace, one in sorted(self._lost.items())
+        ]
+
+    def lose(self, path: str, names: Iterable[str]) -> None:
+        """Count attributes that are not restored, by their namespace (xattr(7))."""
+        for name in names:
+            space = name.partition(".")[0]
+            found = self._lost.setdefault(space if space in NAMESPACES else "other", Lost())
+            found.count += 1
+            shown = _shown(path)
+            if len(found.paths) < LOST_SHOWN and shown not in found.paths:
+                found.paths.append(shown)
 
     def _make(self, path: str, facts: FileFacts, link: str) -> None:
         parts = _parts(path)
@@ -141,12 +174,27 @@ class Placer:
                 self._file = os.open(name, NEW, 0o600, dir_fd=folder)
                 return
             elif facts.kind == "symlink":
+                self.lose(path, facts.xattrs)
                 os.symlink(facts.target, name, dir_fd=folder)
                 os.chown(name, facts.uid, facts.gid, dir_fd=folder, follow_symlinks=False)
                 os.utime(name, ns=(facts.mtime_ns, facts.mtime_ns), dir_fd=folder, follow_symlinks=False)
             else:
                 self._special(folder, name, facts)
+                self.lose(path, facts.xattrs)
         self.placed += 1
+
+    def _attributes(self, descriptor: int, path: str, facts: FileFacts) -> None:
+        """Owner before mode: a change of owner takes setuid away.  Of extended attributes only ``user.*`` are set."""
+        os.fchown(descriptor, facts.uid, facts.gid)
+        os.fchmod(descriptor, facts.mode)
+        for name, value in facts.xattrs.items():
+            try:
+                if not name.startswith("user."):
+                    raise Unsafe("it would give rights")
+                os.setxattr(descriptor, name, bytes.fromhex(value))
+            except (OSError, ValueError):  # ENOSPC too: ext4 says so of one that is too large
+                self.lose(path, (name,))
+        os.utime(descriptor, ns=(facts.mtime_ns, facts.mtime_ns))
 
     def _special(self, folder: int, name: str, facts: FileFacts) -> None:
         kinds = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
@@ -203,8 +251,7 @@ class Placer:
 
     def _problem(self, path: str, why: str) -> None:
         if len(self.problems) < PROBLEMS_KEPT:
-            shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            self.problems.append((shown, why))
+            self.problems.append((_shown(path), why))
         else:
             self._dropped += 1
 
@@ -227,11 +274,5 @@ def _parts(path: str) -> list[str]:
     return parts
 
 
-def _attributes(descriptor: int, facts: FileFacts) -> None:
-    """Owner before mode: a change of owner takes setuid away."""
-    os.fchown(descriptor, facts.uid, facts.gid)
-    os.fchmod(descriptor, facts.mode)
-    for name, value in facts.xattrs.items():
-        if name.startswith("user."):
-            os.setxattr(descriptor, name, bytes.fromhex(value))
-    os.utime(descriptor, ns=(facts.mtime_ns, facts.mtime_ns))
+def _shown(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+
+from irkit import schemas
 
 from .conftest import LABEL, WEB, Lab
 
@@ -127,6 +130,28 @@ def test_evidence_that_does_not_hold_it(lab: Lab, bad: Bad) -> None:
     (bundle / "data/engine/container-before.json").write_bytes(b"{}")
     altered = lab.irkit("eradicate", web, "--yes", code=3)
     assert "does not verify" in altered.err and there(lab, "container", web)
+
+
+def test_an_image_that_no_container_uses(lab: Lab, bad: Bad) -> None:
+    """Taken alone, in a case of its own; then it may go, and what was not taken stays."""
+    name = bad.tag("child:1")
+    refused = lab.irkit("eradicate", name, "--yes", code=3)
+    assert "irkit image snapshot" in refused.err and there(lab, "image", bad.child)
+    taken = lab.irkit("image", "snapshot", name, "--json").json
+    jsonschema.validate(taken, schemas.load("run"))
+    assert taken["target"]["kind"] == "image" and taken["target"]["id"] == bad.child and taken["gaps"] == []
+    bundle = Path(taken["bundle"]["path"])
+    assert lab.irkit("bundle", "verify", str(bundle)).code == 0
+    history = json.loads((bundle / "data/engine/image-history.json").read_bytes())
+    assert any("COPY" in row["CreatedBy"] for row in history)
+    assert json.loads((bundle / "data/engine/image.json").read_bytes())["Id"] == bad.child
+    done = lab.irkit("eradicate", name, "--yes", "--json", code=None)
+    assert done.code in (0, 4), done.err
+    row = items(done.json)[("image", name)]
+    assert row["outcome"] == "removed" and row["held"]["case"] == taken["case"]
+    assert not there(lab, "image", bad.child) and there(lab, "image", bad.image)
+    assert lab.irkit("case", "show", taken["case"], "--json").json["state"] == "eradicated"
+    assert not lab.docker("ps", "-aq", "--filter", f"ancestor={name}")  # nothing was made of it
 
 
 def test_a_base_makes_single_layers_bad(lab: Lab, bad: Bad) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,24 @@ import jsonschema
 import pytest
 
 from irkit import cases, schemas
-from irkit.actions import eradication
-from irkit.actions.eradication import Eradication, NotHeld, Request
+from irkit.acquire import volumes
+from irkit.actions.eradicating import NotHeld, carry_out
+from irkit.actions.listing import judged_anew, survey
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
-from irkit.engine.interface import NetworkSpec
+from irkit.engine.interface import Container, NetworkSpec
 from irkit.errors import EngineUnreachable, NotFound, UsageProblem
 from irkit.evidence import keys
 from irkit.evidence.seal import seal_bundle
 from irkit.evidence.writer import BundleWriter, Origin
+from irkit.home import home
 from irkit.models import Target
 from irkit.quarantine import firewall
+from irkit.recover import holds
 from irkit.recover.bad import Asked, find
-from irkit.recover.eradicate import remove
+from irkit.recover.eradicate import remove, remove_image
+from irkit.recover.record import RAN_ON, Eradication, Request
+from irkit.recover.record import begun as record_begun
 from irkit.trust import denied
 
 CLEAN, OWN, MORE = (f"sha256:{letter * 64}" for letter in "abc")
@@ -163,7 +169,7 @@ def bundle(
 
 
 def plan(engine: FakeEngine, ref: str = "web", **given: Any) -> Eradication:
-    return eradication.survey(engine, Request(ref, **given))
+    return survey(engine, Request(ref, **given))
 
 
 def decisions(found: Eradication) -> dict[str, str]:
@@ -227,7 +233,7 @@ def test_a_name_that_a_clean_container_took_over(engine: FakeEngine) -> None:
     """Nothing is denied on its account."""
     scene(engine)
     with pytest.raises(NotHeld, match="no evidence holds clean"):
-        eradication.carry_out(engine, plan(engine, "clean"))
+        carry_out(engine, plan(engine, "clean"))
     assert not denied.load() and engine.container("clean").running
 
 
@@ -251,12 +257,12 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
     first = plan(engine)
     engine.fail(method, EngineUnreachable("no answer"), done=done)
     with pytest.raises(EngineUnreachable):
-        eradication.carry_out(engine, first)
+        carry_out(engine, first)
     assert set(denied.load()) == {first.subject["image"], MANIFEST}
     engine.mutations.clear()
-    second = eradication.begun(engine, ref="web")
+    second = record_begun(engine, ref="web")
     assert second is not None and second.id == first.id and second.again
-    eradication.carry_out(engine, second)
+    carry_out(engine, second)
     jsonschema.validate(second.to_json(), schemas.load("eradication"))
     assert {row.outcome for row in second.rows if row.decision == "remove"} <= {"removed", "gone"}
     assert not {"web"} & {engine.container(one).name for one in engine.containers()}
@@ -265,7 +271,7 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
         : method == "remove" and not done
     ]
     case = cases.load_case(cases.list_cases()[0].id)
-    assert case.state == "eradicated" and eradication.begun(engine, ref="web") is None
+    assert case.state == "eradicated" and record_begun(engine, ref="web") is None
 
 
 def test_who_uses_it_by_now_keeps_it(engine: FakeEngine) -> None:
@@ -273,7 +279,7 @@ def test_who_uses_it_by_now_keeps_it(engine: FakeEngine) -> None:
     bundle(engine, "web")
     found = plan(engine)
     engine.create({"Image": "other:1", "HostConfig": {"Binds": ["data:/x"], "NetworkMode": "mine"}}, "new")
-    eradication.carry_out(engine, found)
+    carry_out(engine, found)
     outcomes = {row.item.name: (row.outcome, row.why) for row in found.rows}
     assert outcomes["web"][0] == "removed" and "ran on after" in outcomes["web"][1] and found.gaps
     assert outcomes["mine"] == ("kept", "used by new") and outcomes["data"] == ("kept", "used by new")
@@ -295,7 +301,7 @@ def test_only_one_at_a_time(engine: FakeEngine) -> None:
     bundle(engine, "web")
     found = plan(engine)
     with cases.target_lock(found.subject["id"], "web"):
-        eradication.carry_out(engine, found)
+        carry_out(engine, found)
     row = next(one for one in found.rows if one.item.name == "web")
     assert row.outcome == "failed" and "a run is under way" in row.why
     assert next(one for one in found.rows if one.item.name == "data").outcome == "kept"
@@ -312,9 +318,73 @@ def test_evidence_that_was_altered_after_a_kill(engine: FakeEngine) -> None:
     engine.pause(made["web"])
     engine.fail("remove", EngineUnreachable("no answer"))
     with pytest.raises(EngineUnreachable):
-        eradication.carry_out(engine, plan(engine))
+        carry_out(engine, plan(engine))
     (path / "data/engine/networks.json").write_bytes(b"[]")
-    begun = eradication.begun(engine, ref="web")
+    begun = record_begun(engine, ref="web")
     assert begun is not None
-    done = eradication.carry_out(engine, eradication.judged_anew(begun))
+    done = carry_out(engine, judged_anew(begun))
     assert {row.decision for row in done.rows} == {"refuse", "keep"} and made["web"] in engine.containers()
+
+
+def test_a_label_alone_makes_no_network_irkits(engine: FakeEngine) -> None:
+    made = scene(engine)
+    engine.create_network(NetworkSpec("theirs", False, {}, {"dev.irkit.case": "x"}))
+    engine.connect("theirs", made["web"])
+    found = find(engine, asked(engine, container="web"))
+    assert ("network", "theirs") in {(one.kind, one.name) for one in found.items}
+
+
+def test_evidence_older_than_its_end_is_said(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was snapshotted, ran on, and was stopped: nothing runs now, and yet the bundle lacks its last hours."""
+    scene(engine)
+    bundle(engine, "web")
+    engine.stop("web", 0)
+    real = engine.container
+
+    def ended(ref: str) -> Any:
+        found = real(ref)
+        state = {**found.state, "Running": False, "FinishedAt": "2999-01-01T00:00:00.1Z"}
+        return Container({**found.raw, "State": state})
+
+    monkeypatch.setattr(engine, "container", ended)
+    assert RAN_ON in next(row.why for row in plan(engine).rows if row.item.name == "web")
+
+
+def test_a_bundle_forged_under_another_key(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene(engine)
+    monkeypatch.setenv("IRKIT_HOME", str(home().parent / "theirs"))
+    forged = bundle(engine, "web")
+    monkeypatch.setenv("IRKIT_HOME", str(home().parent / "mine"))
+    keys.generate("default")
+    case = cases.open_case(Target(engine.container("web").id, "web", "bad:1", "x", engine.endpoint))
+    (case.folder / "bundles").mkdir()
+    shutil.copytree(forged, case.folder / "bundles" / forged.name)
+    row = next(row for row in plan(engine).rows if row.item.name == "web")
+    assert row.decision == "refuse" and "does not verify" in row.why
+
+
+def test_a_name_that_was_given_to_another_image_meanwhile(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = engine.image("twin:1")
+    real = engine.image
+
+    def moved(ref: str) -> Any:
+        return real("other:1") if ref == "twin:1" else real(ref)
+
+    monkeypatch.setattr(engine, "image", moved)
+    removed: list[str] = []
+    monkeypatch.setattr(engine, "remove_image", removed.append)
+    remove_image(engine, bad.id)
+    assert removed == [bad.id]
+
+
+def test_digests_that_somebody_allowed_meanwhile_are_denied_again(engine: FakeEngine) -> None:
+    scene(engine)
+    bundle(engine, "web")
+    found = plan(engine)
+    found.denied = True
+    carry_out(engine, found)
+    assert set(found.digests) <= set(denied.load())
+
+
+def test_gaps_of_the_image_are_named_alike() -> None:
+    assert volumes.OF_THE_IMAGE == holds.OF_THE_IMAGE

@@ -24,8 +24,8 @@ def test_shipped(path: Path) -> None:
     jsonschema.validate(documents.load(path)[0].plain(), schemas.load("profile"))
 
 
-def test_three_are_shipped_and_full_leaves_out_only_what_intrudes() -> None:
-    assert {path.stem for path in SHIPPED} == {"quick", "standard", "full"}
+def test_four_are_shipped_and_full_leaves_out_only_what_intrudes() -> None:
+    assert {path.stem for path in SHIPPED} == {"quick", "standard", "full", "image"}
     assert load_profile("full").left_out == ("checkpoint",)
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from irkit import config, documents
 from irkit.actions import backup
-from irkit.actions.restoring import difference
 from irkit.errors import CheckFailed, PlaybookInvalid, Refused
 from irkit.models import FileFacts
 from irkit.recover.config import Recipe
+from irkit.recover.difference import difference
 from irkit.recover.placing import Limits, Placer
 from irkit.recover.swap import with_volume
 
@@ -236,3 +236,49 @@ def test_facts_out_of_range(place: Path) -> None:
     finally:
         os.close(folder)
     assert len(placer.told) >= 4
+
+
+def pax(path: Path, kind: bytes, **headers: str) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("a", "b"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.uid, entry.gid = kind, "x", os.getuid(), os.getgid()
+            entry.pax_headers = {key.replace("__", "."): value for key, value in headers.items()}
+            tar.addfile(entry)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers", "lost"),
+    [
+        (FILE, {"SCHILY__xattr__security__capability": "x", "SCHILY__xattr__user__ok": "y"}, {"security": 2}),
+        (FOLDER, {"SCHILY__xattr__trusted__x": "x"}, {"trusted": 2}),
+        (LINK, {"SCHILY__xattr__security__selinux": "x"}, {"security": 2}),
+        (FIFO, {"SCHILY__xattr__user__x": "x"}, {"user": 2}),
+        (FILE, {"SCHILY__acl__access": "user::rw-", "RHT__security__selinux": "x"}, {"system": 2, "security": 2}),
+        (FILE, {"LIBARCHIVE__xattr__user__ok": "eA==", "SCHILY__xattr__user__ok": "x"}, {}),
+        (FILE, {"LIBARCHIVE__xattr__security__x": "eA=="}, {"security": 2}),
+        (FILE, {"SCHILY__xattr__user__big": "x" * 70_000, "SCHILY__xattr__nonsense": "x"}, {"user": 2, "other": 2}),
+        (FILE, {f"SCHILY__xattr__user__{'n' * 300}": "x", "SCHILY__xattr__a__\x1b[31m": "x"}, {"user": 2, "other": 2}),
+    ],
+)  # fmt: skip
+def test_attributes_that_are_not_set_are_counted(
+    place: Path, tmp_path: Path, kind: bytes, headers: dict[str, str], lost: dict[str, int]
+) -> None:
+    done = placed(place, pax(tmp_path / "a.tar", kind, **headers))
+    assert {row["namespace"]: row["count"] for row in done.lost} == lost
+    assert all(row["paths"] == ["/a", "/b"] for row in done.lost) and tree(place) == ["a", "b"]
+    assert len(done.told) == len(lost) and done.placed == 2
+    if "SCHILY__xattr__user__ok" in headers:
+        assert os.listxattr(place / "a") == ["user.ok"]
+
+
+def test_only_the_first_paths_are_told(place: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(20):
+            entry = tarfile.TarInfo(f"f{number}")
+            entry.uid, entry.gid = os.getuid(), os.getgid()
+            entry.pax_headers = {"SCHILY.xattr.trusted.x": "y"}
+            tar.addfile(entry)
+    (row,) = placed(place, tmp_path / "a.tar").lost
+    assert row["count"] == 20 and len(row["paths"]) == 5  # type: ignore[arg-type]
