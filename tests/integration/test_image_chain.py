@@ -270,7 +270,7 @@ def test_rebuild_asks_the_registry(shop: Shop) -> None:
 
 def test_a_tag_that_moves_between_check_and_create(shop: Shop, engine: DockerEngine) -> None:
     """The engine's tag is moved after the check: the container is made of what was checked, by its digest."""
-    from irkit.recover.rebuild import _made_from
+    from irkit.recover.rebuild import made_from
     from irkit.trust.policy import load_policy
     from irkit.trust.verify import verify
 
@@ -281,11 +281,11 @@ def test_a_tag_that_moves_between_check_and_create(shop: Shop, engine: DockerEng
     shop.image("1", labels={"evil": "yes"})
     body = {"Image": verdict.image_id, "Cmd": ["sleep", "60"], "Labels": {"dev.irkit.test": shop.lab.token}}
     made = engine.create(body, f"{shop.lab.token}-made")
-    _made_from(engine, made, verdict.image_id)
+    made_from(engine, made, verdict.image_id)
     # Made by the tag, it is of the wrong image, and that is seen.
     wrong = engine.create({**body, "Image": f"{shop.name}:1"}, f"{shop.lab.token}-wrong")
     with pytest.raises(NotTrusted, match="not from the verified image"):
-        _made_from(engine, wrong, verdict.image_id)
+        made_from(engine, wrong, verdict.image_id)
 
 
 def test_no_policy_and_no_key(lab: Lab) -> None:

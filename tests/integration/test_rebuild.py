@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -209,7 +210,7 @@ def test_as_it_was_but_for_what_is_announced(kind: str, trusted: Lab, engine: Do
 
 def rebuilt(lab: Lab, name: str, words: list[str]) -> dict[str, Any]:
     ran = subprocess.run(
-        ["python3", "-m", "irkit", "rebuild", name, "--image", WEB, "--json", *words], env=lab.environment, check=False,
+        [sys.executable, "-m", "irkit", "rebuild", name, "--image", WEB, "--json", *words], env=lab.environment, check=False,
         capture_output=True, text=True, input=f"postgres://app:{FRESH}@db/x\n", timeout=120,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr

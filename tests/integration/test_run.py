@@ -62,7 +62,10 @@ def test_a_preflight_refuses_before_anything_is_touched(lab: Lab, tmp_path: Path
     assert "stop it first" in ran.err and lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "false"
 
 
-GIVEN = dict.fromkeys(("rebuild", "rebuild-service"), ("--var", "image=irkit-dev/web:1"))
+GIVEN = {
+    **dict.fromkeys(("rebuild", "rebuild-service", "failover", "update-service"), ("--var", "image=irkit-dev/web:1")),
+    "restore": ("--var", "source=/srv/backup"),
+}
 
 
 @pytest.mark.parametrize("playbook", sorted(path.stem for path in resources.shipped("playbooks").glob("*.yaml")))
