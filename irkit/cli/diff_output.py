@@ -103,6 +103,8 @@ def write_unified(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
             for line in row.diff.lines:
                 colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
                 click.echo(click.style(line, fg=colour) if colour else line)
+            if row.diff.truncated:
+                click.echo(f"the diff of {printable(row.change.path)} is cut: it is too long", err=True)
 
 
 def write_table(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:

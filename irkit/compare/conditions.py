@@ -9,7 +9,7 @@ from typing import Any
 
 from irkit.compare import vocabulary as words
 from irkit.compare.patterns import BadPattern, Regex, any_of, fixed, glob, is_glob, joined
-from irkit.compare.vocabulary import Fact, Value
+from irkit.compare.vocabulary import Fact, Searched, Value
 from irkit.documents import Doc, Items, Place, closest
 
 Values = Mapping[str, Value]
@@ -60,6 +60,19 @@ class Where:
             yield one.fact.name
         for part in (*self.any, *self.none):
             yield from part.facts()
+
+    def searches(self) -> Iterator[tuple[str, tuple[Regex, ...]]]:
+        """``(fact, patterns)`` of all conditions that search lines."""
+        for one in self.conditions:
+            if one.fact.type == words.REGEX:
+                yield one.fact.name, one.wanted
+        for part in (*self.any, *self.none):
+            yield from part.searches()
+
+
+def sources(patterns: tuple[Regex, ...]) -> tuple[str, ...]:
+    """What a list of patterns is known by in :class:`Searched`."""
+    return tuple(one.source for one in patterns)
 
 
 def read_where(doc: Doc, kind: str, *, checked: bool = False) -> Where:
@@ -231,16 +244,21 @@ def _texts(name: str, wanted: tuple[Any, ...]) -> Test:
 
 
 def _lines(name: str, wanted: tuple[Any, ...]) -> Test:
-    """Patterns over lines: all lines are searched as one text, and only where that fits, each by itself."""
+    """Patterns over lines: all lines are searched as one text, and no match reaches over the end of one.
+
+    Of a text that is too long to be held, the search is done (:mod:`irkit.compare.long_text`).
+    """
+    searched = sources(wanted)
     patterns = cache(lambda: any_of(wanted))
-    holds_for_one = _texts(name, wanted)
 
     def holds(values: Values) -> bool:
         value = values.get(name)
-        if isinstance(value, tuple):
-            data = joined(value)
-            return any(one.search_bytes(data) for one in patterns()) and holds_for_one(values)
-        return holds_for_one({name: tuple(value.split("\n"))}) if isinstance(value, str) else False
+        if isinstance(value, Searched):
+            return searched in value.found
+        if not isinstance(value, str | tuple) or value == ():
+            return False
+        data = joined(value if isinstance(value, tuple) else (value,))
+        return any(True for one in patterns() for _ in one.lines(data))
 
     return holds
 

@@ -1,14 +1,14 @@
 """What the bytes of a changed file say: what they are, what an ELF file tells of itself, what was changed in a text.
 
-Each file's bytes go by once.  Of one that is larger than ``WHOLE`` the beginning is looked at, and the rest digested.
+Each file's bytes go by once.  Of one that is larger than ``WHOLE`` the beginning is looked at, and the rest digested; rules search a text to its end.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -27,6 +27,7 @@ from irkit.compare.content import (
 )
 from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
+from irkit.compare.long_text import LINE, OVERLAP, LongText, Original, Searches
 from irkit.compare.packages import is_database
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.vocabulary import Value
@@ -37,11 +38,12 @@ from irkit.text import printable
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
+    from irkit.compare.ioc import IocLists, Match
 
 BLOCK = 1024 * 1024
 WHOLE = 64 * BLOCK
 TEXT = BLOCK
-"""A text up to this size is searched by rules and compared line by line."""
+"""A text up to this size is held for rules and compared line by line; a longer one is searched as its bytes go by."""
 MACHINES = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "powerpc64", "s390x": "s390", "riscv64": "riscv"}  # fmt: skip
 """``Architecture`` of an image (OCI image-spec, GOARCH) → the machine of its ELF files."""
 COMPATIBLE = {"x86_64": ("i386",)}
@@ -62,20 +64,20 @@ class Content:
 
 @dataclass(slots=True)
 class Unread:
-    """Texts that rules did not search, or not wholly: counted, and the first of each kind named."""
+    """Texts that rules did not wholly search: counted, and the first of each kind named."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, why: str, path: str) -> None:
-        """One more.  ``why``: ``beginning`` or ``no original``."""
+        """One more.  ``why``: ``pieces`` or ``no original``."""
         self.counts[why] += 1
         self.first.setdefault(why, path)
 
     def gaps(self) -> Iterator[Gap]:
         """One for each kind."""
         words = {
-            "beginning": f"longer than {TEXT} bytes: rules searched their beginning only",
+            "pieces": f"lines longer than {LINE} bytes: rules searched them in pieces",
             "no original": "what the image had is not in the bundle: rules did not search for new lines",
         }
         for why, count in self.counts.items():
@@ -100,12 +102,30 @@ class Examiner:
         if after is None or after.kind != "file" or stream is None:
             data = b"" if after is not None and after.kind == "file" and after.size == 0 else None
             return self._told(change, before, data, {"type": "empty"} if data == b"" else {})
-        data, digests = _read(stream, {"sha256", *algorithms})
+        words: dict[Match, None] = {}
+        read = _read(stream, {"sha256", *algorithms}, lambda head: self._long(change, before, head, words))
+        data, digests = read.data, read.digests
         values = self._kind(data, after.size, change.path.rpartition("/")[2])
-        hits = self._scan(change.path, data, values)
+        hits = self._scan(change.path, data, values, read.size)
         if self._verdicts.lists:
-            values["ioc"] = self._indicators(change.path, digests, data, str(values["type"]))
-        return self._told(change, before, data, values, digests, hits)
+            values["ioc"] = self._indicators(change.path, digests, data, str(values["type"]), words)
+        return self._told(change, before, data, values, digests, hits, read.long)
+
+    def _long(self, change: Change, before: bytes | None, head: bytes, words: dict[Match, None]) -> LongText | None:
+        """What searches a file that is longer than :data:`TEXT`, of which ``head`` is the beginning: if it is a text."""
+        was = change.before
+        size = change.after.size if change.after is not None else 0
+        if look(head[:HEAD], size, change.path.rpartition("/")[2]).type not in ("text", "script"):
+            return None
+        original = Original()
+        if was is not None and was.kind == "file":
+            original = Original(before, was.size, was.sha256)
+        lists = self._verdicts.lists
+        return LongText(self._searches, original, (lambda data: words.update(_words(lists, data))) if lists else None)
+
+    @cached_property
+    def _searches(self) -> Searches:
+        return Searches(self._verdicts.searches())
 
     def _before(self, change: Change) -> bytes | None:
         if change.origin == "mount" and change.path in self._side.engine_files:
@@ -118,30 +138,43 @@ class Examiner:
 
     def _told(
         self, change: Change, before: bytes | None, data: bytes | None, values: dict[str, Value],
-        digests: Mapping[str, str] | None = None, hits: Sequence[Hit] = (),
+        digests: Mapping[str, str] | None = None, hits: Sequence[Hit] = (), long: LongText | None = None,
     ) -> Content:  # fmt: skip
         path = change.path
         values.update(self._log(change, before, data))
         if kind_of(path) == "web":
             values["web_root"] = True
         held = before is not None or change.before is None or change.before.kind != "file"
-        readable = data is not None and len(data) <= TEXT and held
         is_text = values.get("type") in ("text", "script", "empty")
+        told = long.held if long is not None else held
+        if long is not None:
+            values.update(long.values())
+            self._left(change, long)
+        elif is_text and data is not None and held:
+            values.update(self._lines(before, data))
+        if is_text and data is not None and not told and not _same_bytes(change) and not is_database(path):
+            self.unread.add("no original", path)
         diff = None
-        left = is_text and data is not None and not readable and not _same_bytes(change)
-        if left and not is_log(path) and not is_database(path):
-            self.unread.add("beginning" if held else "no original", path)
-        if is_text and data is not None and held:
-            values["added_lines"], values["removed_lines"], _ = contents.changed_lines(before, data[:TEXT])
-            values["content"] = data[:TEXT].decode("utf-8", "surrogateescape")
-        if (
-            self._diffs
-            and change.kind == "file"
-            and ((is_text and readable) or (change.after is None and before is not None))
-        ):
-            diff = contents.text_diff(path, before, data if change.after is not None else None)
+        if self._diffs and change.kind == "file":
+            if is_text and data is not None and told:
+                diff = _text_diff(change, before, data)
+            elif change.after is None and before is not None:
+                diff = contents.text_diff(path, before, None)
         source = named_source(data) if values.get("type") == "bytecode" and data is not None else None
         return Content(values, digests or {}, hits, self._entries(change, before, data, held), diff, source)
+
+    def _lines(self, before: bytes | None, data: bytes) -> dict[str, Value]:
+        """The lines of a text of :data:`TEXT` bytes at most; of one with too many of them, what is found in them."""
+        added, removed, cut = contents.changed_lines(before, data)
+        if not cut:
+            return {"added_lines": added, "removed_lines": removed, "content": data.decode("utf-8", "surrogateescape")}
+        long = LongText(self._searches, Original(before or b""))
+        long.feed(data)
+        return long.values()
+
+    def _left(self, change: Change, long: LongText) -> None:
+        if long.in_pieces and not _same_bytes(change):
+            self.unread.add("pieces", change.path)
 
     def _entries(self, change: Change, before: bytes | None, data: bytes | None, held: bool) -> Sequence[EntryChange]:
         """What changed in a file that matters, or that it can't be told: a file must not hide by its size."""
@@ -174,18 +207,23 @@ class Examiner:
             values["entropy"] = round(sampled(data, 0, len(data)) * 100)
         return values
 
-    def _scan(self, path: str, data: bytes, values: dict[str, Value]) -> Sequence[Hit]:
+    def _scan(self, path: str, data: bytes, values: dict[str, Value], size: int) -> Sequence[Hit]:
+        """``size``: of the whole file, of which ``data`` may be the beginning only."""
         if self._verdicts.yara is None or not data:
             return ()
         scan = self._verdicts.yara.scan(data, self._verdicts.timings)
-        if scan.problem:
-            self._gaps.append(Gap("yara", path, scan.problem))
+        said = f"only the first {len(data)} of {size} bytes were scanned" if size > len(data) else ""
+        if scan.problem or said:
+            self._gaps.append(Gap("yara", path, scan.problem or said))
         values["yara"] = scan.names
         return scan.hits
 
-    def _indicators(self, path: str, digests: Mapping[str, str], data: bytes, kind: str) -> tuple[str, ...]:
+    def _indicators(
+        self, path: str, digests: Mapping[str, str], data: bytes, kind: str, words: Iterable[Match]
+    ) -> tuple[str, ...]:
+        """``words``: what a text that is longer than :data:`TEXT` holds."""
         lists = self._verdicts.lists
-        found = list(lists.of_file(path, digests))
+        found = [*lists.of_file(path, digests), *words]
         if kind in ("text", "script") and len(data) <= TEXT:
             found += lists.of_text(data.decode("utf-8", "surrogateescape"))
         return tuple(dict.fromkeys(map(str, found)))
@@ -216,7 +254,7 @@ class Examiner:
             if len(data) < WHOLE:
                 data += block
         values = self._kind(data[:WHOLE], size, "")
-        return values, self._scan(name, data[:WHOLE], values), {"sha256": digest.hexdigest()}
+        return values, self._scan(name, data[:WHOLE], values, size), {"sha256": digest.hexdigest()}
 
 
 def named_source(data: bytes) -> tuple[int, int] | None:
@@ -235,20 +273,53 @@ def source_of(path: str) -> str:
     return f"{found['folder']}/{found['name']}.py" if found else ""
 
 
+def _text_diff(change: Change, before: bytes | None, data: bytes) -> TextDiff:
+    """Of a text that may be longer than ``data``, and of which the image's bytes are not kept where it only grew."""
+    was, now = change.before, change.after
+    if before is None and was is not None and was.kind == "file":
+        before = data[: was.size]
+    diff = contents.text_diff(change.path, before, data)
+    return replace(diff, truncated=True) if now is not None and now.size > len(data) else diff
+
+
 def _same_bytes(change: Change) -> bool:
     before, after = change.before, change.after
     return before is not None and after is not None and bool(after.sha256) and before.sha256 == after.sha256
 
 
-def _read(stream: BinaryIO, algorithms: Iterable[str]) -> tuple[bytes, dict[str, str]]:
-    """The first bytes of a file, and digests of all of it."""
+def _words(lists: IocLists, data: bytes) -> dict[Match, None]:
+    """The indicators in a part of a text, which may be longer than what is searched at once."""
+    found: dict[Match, None] = {}
+    for place in range(0, len(data), TEXT - OVERLAP):
+        found.update(dict.fromkeys(lists.of_text(data[place : place + TEXT].decode("utf-8", "surrogateescape"))))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The first bytes of a file; digests and size of all of it; what searched it, if it is a long text."""
+
+    data: bytes
+    digests: Mapping[str, str]
+    size: int
+    long: LongText | None
+
+
+def _read(stream: BinaryIO, algorithms: Iterable[str], long: Callable[[bytes], LongText | None]) -> _Seen:
+    """``long`` is asked once more than :data:`TEXT` bytes were read, with all of them."""
     made = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     pieces: list[bytes] = []
-    held = 0
+    size = 0
+    text: LongText | None = None
     while block := stream.read(BLOCK):
         for one in made.values():
             one.update(block)
-        if held < WHOLE:
+        if size < WHOLE:
             pieces.append(block)
-            held += len(block)
-    return b"".join(pieces)[:WHOLE], {name: one.hexdigest() for name, one in made.items()}
+        size += len(block)
+        if text is not None:
+            text.feed(block)
+        elif size > TEXT >= size - len(block) and (text := long(b"".join(pieces))) is not None:
+            for piece in pieces:
+                text.feed(piece)
+    return _Seen(b"".join(pieces)[:WHOLE], {name: one.hexdigest() for name, one in made.items()}, size, text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +22,10 @@ TEXT_LIMIT = 1024 * 1024
 
 class BadPattern(ValueError):
     """A pattern that is not RE2's syntax, or too large; says why."""
+
+
+_OF_THE_WHOLE = re.compile(r"\\[AzC]|\(\?[a-zA-Z]*-")
+"""What fits in a text of many lines at other places than in each of its lines."""
 
 
 class Regex:
@@ -44,9 +48,25 @@ class Regex:
             text = text[:TEXT_LIMIT]
         return self._search(_bytes(text)) is not None
 
-    def search_bytes(self, data: bytes) -> bool:
-        """As :meth:`search`, of all that :func:`joined` gave."""
-        return self._search(data) is not None
+    def lines(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Where the lines of ``data`` are that it is found in, each by itself: ``(start, end)``, in order.  Time is linear in ``data``."""
+        if _OF_THE_WHOLE.search(self.source):
+            yield from self._each(data)
+            return
+        search, place = _by_line(self.source).search, 0
+        while place <= len(data) and (match := search(data, place)) is not None:
+            start = data.rfind(b"\n", 0, match.start()) + 1
+            end = data.find(b"\n", match.start())
+            end = len(data) if end < 0 else end
+            yield start, end
+            place = end + 1
+
+    def _each(self, data: bytes) -> Iterator[tuple[int, int]]:
+        start = 0
+        for line in data.split(b"\n"):
+            if self._search(line) is not None:
+                yield start, start + len(line)
+            start += len(line) + 1
 
 
 def any_of(patterns: Sequence[Regex]) -> tuple[Regex, ...]:
@@ -64,7 +84,7 @@ def joined(lines: tuple[str, ...]) -> bytes:
     """Lines as one text; of the last lines that were asked for it is kept, because several rules ask for the same."""
     kept = _last[0]
     if kept[0] is not lines:
-        kept = (lines, b"\n".join(_bytes(line[:TEXT_LIMIT]) for line in lines if isinstance(line, str)))
+        kept = (lines, b"\n".join(_bytes(line) for line in lines if isinstance(line, str)))
         _last[0] = kept
     return kept[1]
 
@@ -76,8 +96,13 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+def _by_line(source: str) -> Any:
+    """Never over a line's end, whatever the pattern says: a search of many lines then finds what fits in one of them."""
+    return _compiled(source, within_line=True)
+
+
 @lru_cache(maxsize=4096)
-def _compiled(source: str) -> Any:
+def _compiled(source: str, *, within_line: bool = False) -> Any:
     import re2
 
     if len(source) > LENGTH:
@@ -86,6 +111,7 @@ def _compiled(source: str) -> Any:
     options.log_errors = False
     options.max_mem = MEMORY
     options.never_capture = True
+    options.never_nl = within_line
     try:
         re2.compile(source.encode(), options)
         return re2.compile(f"(?m:{source})".encode(), options)

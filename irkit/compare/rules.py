@@ -12,6 +12,7 @@ from pathlib import Path
 from irkit import document_cache, documents, resources
 from irkit.compare.attack import TECHNIQUE, load_techniques
 from irkit.compare.conditions import Condition, Test, Where, read_where
+from irkit.compare.patterns import Regex
 from irkit.compare.rule_index import Index
 from irkit.compare.vocabulary import ALIASES, KINDS, Value
 from irkit.documents import Doc, Place
@@ -104,6 +105,12 @@ class RuleSet:
     def asked(self, kind: str) -> frozenset[str]:
         """Which facts of a kind any rule asks for: others need not be made."""
         return frozenset(name for rule in self._rules if rule.on == kind for name in rule.where.facts())
+
+    def searches(self, kind: str) -> Iterator[tuple[str, tuple[Regex, ...]]]:
+        """``(fact, patterns)`` of all conditions of a kind's rules that search lines."""
+        for rule in self._rules:
+            if rule.on == kind:
+                yield from rule.where.searches()
 
     def matching(self, facts: Facts, timings: Timings | None = None) -> Iterator[Rule]:
         """The rules that fit, in order."""

@@ -11,6 +11,7 @@ from irkit.compare.ioc import IocLists
 from irkit.compare.ioc_formats import load_ioc
 from irkit.compare.noise import Noise, load_noise
 from irkit.compare.packages import PackageChange
+from irkit.compare.patterns import Regex
 from irkit.compare.rules import Facts, RuleSet, Timings, evaluate, load_rules
 from irkit.compare.vocabulary import Value
 from irkit.compare.yara import Yara, open_yara
@@ -50,6 +51,12 @@ class Verdicts:
         """The noise that a change without a finding is folded into, or nothing."""
         group = self.noise.fold(values)
         return group.id if group is not None else ""
+
+    def searches(self) -> Iterator[tuple[str, tuple[Regex, ...]]]:
+        """``(fact, patterns)`` of all that searches the lines of a changed text."""
+        yield from self.rules.searches("change")
+        for group in self.noise.groups:
+            yield from group.where.searches()
 
     def entry(self, path: str, entry: EntryChange) -> Iterator[Finding]:
         """The findings of an entry of a file that matters."""

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-Value = str | int | bool | tuple[str, ...]
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """In place of a text that is too long to be held.  ``found``: the lists of patterns (their sources) that fit one of its lines."""
+
+    found: frozenset[tuple[str, ...]]
+
+
+Value = str | int | bool | tuple[str, ...] | Searched
 FLAG, NUMBER, WORD, TEXT, TEXTS, EXACT, REGEX = "flag", "number", "word", "text", "texts", "exact", "regex"
 TYPES: Mapping[str, str] = {
     FLAG: "true or false; a fact that is not known counts as false",

@@ -44,6 +44,8 @@ class Made:
     sockets: Sequence[Mapping[str, Any]] = ()
     originals: Mapping[str, bytes] = field(default_factory=dict)
     changes: list[tuple[Change, bytes | None]] = field(default_factory=list)
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Other artifacts: JSON, and ``.jsonl`` of one line."""
 
     def add(self, path: str, data: bytes, mode: int = 0o644, origin: str = "layer", **more: Any) -> Made:
         """A new file."""
@@ -76,8 +78,33 @@ class Made:
             writer.add(name, [lines], Origin("filesystem", "a test", "by hand"))
             _archive(writer, archive, {one.path: data for one, data in rows if data is not None})
         _archive(writer, kept.ORIGINALS, self.originals)
-        writer.put(names.INDEX, json.dumps(writer.index({"taken": "2024-05-01T12:00:00Z"})).encode())
+        for name, value in self.more.items():
+            if name.endswith(".jsonl"):
+                writer.add(name, [json.dumps(value).encode() + b"\n"], Origin("filesystem", "a test", "by hand"))
+            else:
+                writer.add_json(name, value, Origin("engine-state", "a test", "by hand"))
+        writer.put("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")
+        writer.put(names.INDEX, json.dumps(writer.index({"taken": "2024-05-01T12:00:00Z", "target": {}})).encode())
         return Evidence(BundleReader(writer.folder))
+
+
+def side(
+    folder: Path, before: Mapping[str, bytes], after: Mapping[str, bytes | None], *, originals: Mapping[str, bytes] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> Evidence:  # fmt: skip
+    """``after`` names what differs from the image (``None``: deleted); ``originals``: what is kept of the image, without it ``before``."""
+    made = Made(more=more or {})
+    for path, now in after.items():
+        was = before.get(path)
+        if now is None:
+            made.delete(path, was or b"")
+        elif was is None:
+            made.add(path, now)
+        else:
+            made.change(path, was, now)
+    if originals is not None:
+        made.originals = originals
+    return made.at(folder)
 
 
 def _archive(writer: BundleWriter, name: str, files: Mapping[str, bytes]) -> None:

@@ -17,7 +17,7 @@ from irkit.compare.ioc import IocLists
 from irkit.compare.noise import load_noise
 from irkit.compare.rules import load_rules
 from irkit.compare.verdicts import Verdicts
-from tests.unit.compare.small_sides import side
+from tests.unit.compare.sides import side
 
 VERDICTS = Verdicts(load_rules(), load_noise(), None, IocLists(()))
 SIZE, TIME = 300, 1_700_000_000

