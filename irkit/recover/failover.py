@@ -8,16 +8,18 @@ outside (libnetwork keeps them with the container), so that joining is all that 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
 from irkit.engine.places import leave
+from irkit.environment import variables
 from irkit.errors import EngineError, Interrupted, IrkitError, NotFound, Refused
 from irkit.recover import swarm
-from irkit.recover.config import Recipe
-from irkit.recover.rebuild import last_words, made_from, wait_healthy
+from irkit.recover.config import Recipe, recipe
+from irkit.recover.rebuild import blotted, last_words, made_from, wait_healthy
+from irkit.recover.secrets import hidden
 
 AUTO, WARM, COLD = "auto", "warm", "cold"
 SECOND = "its interface is eth1 until it is restarted: eth0 was that of the warm-up"
@@ -90,7 +92,7 @@ def pinned(plan: Recipe, before: Container) -> Recipe:
         f"{key}: stays on the host's port {', '.join(sorted({one['HostPort'] for one in bound[key]}))}, which the engine had chosen, and which is fixed now"
         for key in chosen
     ]
-    return Recipe({**plan.body, "HostConfig": host}, plan.networks, (*plan.notes, *notes))
+    return replace(plan, body={**plan.body, "HostConfig": host}, notes=(*plan.notes, *notes))
 
 
 def _number(binding: Mapping[str, str]) -> bool:
@@ -110,13 +112,19 @@ def _bound(ports: tuple[PortBinding, ...]) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def places(plan: Recipe, before: Container) -> tuple[Endpoint, ...]:
-    """Where the replacement belongs after the switch: the networks that the target was on."""
+def places(before: Container) -> tuple[Endpoint, ...]:
+    """Where the replacement belongs after the switch: the networks that the target was on.  No secret is needed for it."""
+    plan = recipe(before, None, before.image_id)
     first = (plan.body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    found = [Endpoint.from_inspect(name, raw) for name, raw in first.items()]
-    if not first and any(one.network == "bridge" for one in before.endpoints):
-        found.append(Endpoint("bridge", "", "", "", "", ""))
-    return (*found, *plan.networks)
+    found = (*(Endpoint.from_inspect(name, raw) for name, raw in first.items()), *plan.networks)
+    if any(one.network == "bridge" for one in before.endpoints) and not any(one.network == "bridge" for one in found):
+        found = (Endpoint("bridge", "", "", "", "", ""), *found)
+    return found
+
+
+def secrets_in(container: Container, names: Collection[str]) -> tuple[str, ...]:
+    """The texts that must stand in no message: the values that a container has for these variables."""
+    return hidden(value for name, value in variables(container.config) if name in names)
 
 
 def prepare(
@@ -136,6 +144,8 @@ def prepare(
         made(new)
         made_from(engine, new, image)
         if start == COLD:
+            for network in plan.leave:
+                leave(engine, network, new)
             for endpoint in plan.networks:
                 engine.connect(endpoint.network, new, endpoint)
             return new, ""
@@ -145,7 +155,7 @@ def prepare(
         with contextlib.suppress(EngineError):
             discard(engine, names.temporary, new or known, image)
         if isinstance(error, EngineError):
-            error.message = f"{error.message}; {names.name} was not touched{said}"
+            error.message = f"{blotted(error.message, plan.hidden)}; {names.name} was not touched{said}"
             error.args = (error.message,)
             error.hint = error.hint or "`--start cold` starts it on the target's own networks, at the switch"
         raise
@@ -191,19 +201,21 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
 
 
 def take_over(
-    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
-) -> None:
+    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
+    secrets: Collection[str] = (),
+) -> None:  # fmt: skip
     """The switch.  What is done already is not done again.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
-    as no failure undoes a containment, and the error says so.
+    as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not
+    repeat.
     """
     try:
         _switch(engine, old, new, where, names, start, quarantine)
     except Interrupted:
         raise
     except IrkitError as error:
-        step_back(engine, old, new, names, error)
+        step_back(engine, old, new, names, error, secrets)
         raise
 
 
@@ -228,9 +240,12 @@ def _switch(
             engine.connect(one.network, new, one)
 
 
-def step_back(engine: Engine, old: str, new: str, names: Names, error: IrkitError) -> None:
+def step_back(
+    engine: Engine, old: str, new: str, names: Names, error: IrkitError, secrets: Collection[str] = ()
+) -> None:
     """Names as they were and no replacement, as far as the engine lets; ``error`` then says what is and what is not."""
-    said, left = last_words(engine, new), []
+    known, left = _known(engine, new, secrets), []
+    said = last_words(engine, new, known)
     try:
         with contextlib.suppress(NotFound):
             engine.remove(new, force=True)
@@ -242,11 +257,19 @@ def step_back(engine: Engine, old: str, new: str, names: Names, error: IrkitErro
     except EngineError as refused:
         left.append(f"the target could not be given its name back ({refused.message})")
     back = f"the replacement is gone and {names.name} has its name back" if not left else "; ".join(left)
-    error.message = f"{error.message}; {back}; the target stays contained, and nothing serves in its place{said}"
+    error.message = (
+        f"{blotted(error.message, known)}; {back}; the target stays contained, and nothing serves in its place{said}"
+    )
     error.args = (error.message,)
     error.hint = (
         error.hint or f"`irkit failover` once more, or `irkit release {names.name}` to let the compromised one serve"
     )
+
+
+def _known(engine: Engine, new: str, secrets: Collection[str]) -> tuple[str, ...]:
+    with contextlib.suppress(EngineError):
+        return secrets_in(engine.container(new), secrets)
+    return ()
 
 
 def missing_ports(asked: tuple[PortBinding, ...], fresh: Container) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ class Scene:
         plan = recipe(self.before, None, IMAGE)
         # the fake says no IPAMConfig in inspect, so that the fixed address is given here
         self.plan = Recipe({**plan.body, "NetworkingConfig": {"EndpointsConfig": wish}}, plan.networks, ())
-        self.where = failover.places(self.plan, self.before)
+        self.where = (Endpoint.from_inspect("front", wish["front"]), *plan.networks)
 
     def prepare(self, start: str = WARM, known: str = "") -> str:
         return failover.prepare(self.fake, self.plan, NAMES, start, NURSERY, 5, lambda: None, known)[0]
@@ -248,7 +249,33 @@ def test_ports_that_the_engine_chose_are_fixed() -> None:
 
 def test_the_default_bridge_is_a_place() -> None:
     before = container(NetworkSettings={"Networks": {"bridge": {"NetworkID": "b", "EndpointID": "e"}}})
-    assert failover.places(Recipe({}, (), ()), before) == (Endpoint("bridge", "", "", "", "", ""),)
+    assert failover.places(before) == (Endpoint("bridge", "", "", "", "", ""),)
+
+
+def test_a_target_that_had_left_its_first_network_has_each_place_once() -> None:
+    networks = {"bridge": {"NetworkID": "b", "EndpointID": "e"}, "back": {"NetworkID": "k", "EndpointID": "f"}}
+    before = container(HostConfig={"NetworkMode": "front"}, NetworkSettings={"Networks": networks})
+    assert sorted(one.network for one in failover.places(before)) == ["back", "bridge"]
+
+
+def test_fixed_ports_leave_the_rest_of_the_recipe_alone() -> None:
+    bound = {"80/tcp": [{"HostIp": "", "HostPort": "49153"}]}
+    before = container(HostConfig={"PublishAllPorts": True}, NetworkSettings={"Ports": bound})
+    plan = Recipe({"HostConfig": {"PublishAllPorts": True}}, (), (), ("front",), ("hunter22",))
+    made = failover.pinned(plan, before)
+    assert made.leave == ("front",) and made.hidden == ("hunter22",)
+
+
+@pytest.mark.parametrize("start", [WARM, COLD])
+def test_a_switch_that_fails_repeats_no_secret(scene: Scene, start: str) -> None:
+    body = {**scene.plan.body, "Env": ["TOKEN=hunter22-new", "MODE=prod"]}
+    scene.plan = replace(scene.plan, body=body)
+    new = scene.prepare(start)
+    scene.fake.pause(scene.target)
+    scene.fake.fail("rename", EngineError("no: hunter22-new", status=500))
+    with pytest.raises(EngineError, match=r"\[secret\]") as told:
+        failover.take_over(scene.fake, scene.target, new, scene.where, NAMES, start, "irkit-none", ("TOKEN",))
+    assert "hunter22" not in str(told.value)
 
 
 @given(st.integers(0, 65535), st.integers(5, 15), st.binary(max_size=40))
