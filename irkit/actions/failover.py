@@ -11,7 +11,7 @@ from dateutil.parser import isoparse
 from irkit.actions.containment import prepare_ahead
 from irkit.actions.context import Context, Result
 from irkit.clock import now
-from irkit.engine.interface import Container, Engine, NetworkSpec
+from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec
 from irkit.errors import EngineError, NotFound, Refused
 from irkit.home import read_json, write_json
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
@@ -46,8 +46,18 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
         write_json(ctx.case.folder / RECORD, {**record, "id": new})
 
     nursery = NetworkSpec(names.nursery, True, OPTIONS, {LABEL: ctx.case.id, ROLE: "warm-up"})
+    early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
     new, health = failover.prepare(
-        ctx.engine, plan.recipe, names, start, nursery, float(args["health_timeout"]), ctx.checkpoint, known, made
+        ctx.engine,
+        plan.recipe,
+        names,
+        start,
+        nursery,
+        float(args["health_timeout"]),
+        ctx.checkpoint,
+        known,
+        made,
+        early,
     )
     for note in more:
         ctx.warn(note)
@@ -102,8 +112,8 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
         raise Refused(f"{names.name} is not frozen", hint="container.freeze comes before recover.switch")
     new, start = str(record["id"]), str(record["start"])
     secrets = frozenset(map(str, record.get("secret_names") or ()))
-    where = failover.places(before)
-    failover.take_over(ctx.engine, ctx.target.id, new, where, names, start, network_name(ctx.case.id), secrets)
+    where = _where(before, names)
+    failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
     served, until = now(), "started" if start == failover.COLD else "connected"
     try:
         health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
@@ -113,6 +123,10 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     if start == failover.COLD and health == "healthy":
         served, until = now(), "healthy"
     return _told(ctx, before, names, record, health, served, until)
+
+
+def _where(before: Container, names: Names) -> tuple[Endpoint, ...]:
+    return tuple(failover.named(one, names.name) for one in failover.places(before))
 
 
 def _told(

@@ -86,10 +86,22 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     if not case.bundles:
         raise Refused(f"the case {case.id} has no sealed evidence", hint=f"`irkit contain {case.target.name} --again`")
     before = Container(raw)
+    refuse_task(before, case.target.name)
     aside = _aside(case, before.name)
     if engine.container(case.target.id).name == aside and _exists(engine, before.name):
         raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
     return plan_for(engine, before, args)
+
+
+def refuse_task(before: Container, name: str) -> None:
+    """Raises ``Refused`` for a Swarm task: a container made anew would be none, and Swarm starts another one besides."""
+    from irkit.recover.swarm import service_of
+
+    if service_of(before):
+        raise Refused(
+            f"{name} is a task of a Swarm service: only Swarm makes another one in its place",
+            hint=f"`irkit run update-service {name} --var image=…` updates the service to a verified image",
+        )
 
 
 def plan_for(engine: Engine, before: Container, args: Mapping[str, Any]) -> Plan:

@@ -16,7 +16,7 @@ from irkit.actions.context import Context, Result
 from irkit.actions.eradicating import NotHeld
 from irkit.actions.fresh import Begun
 from irkit.actions.listing import stored_bundles
-from irkit.actions.swapping import swap
+from irkit.actions.swapping import plan_swap, swap
 from irkit.engine.interface import Container, Engine
 from irkit.errors import CheckFailed, EvidenceAltered, NotFound, Refused, UsageProblem
 from irkit.evidence.reader import BundleReader

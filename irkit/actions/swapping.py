@@ -51,10 +51,11 @@ def plan_swap(ctx: Context, args: Mapping[str, Any]) -> Recipe:
 
     Raises ``Refused``, ``CheckFailed``, ``UsageProblem``.
     """
-    from irkit.actions.recovery import plan_for
+    from irkit.actions.recovery import plan_for, refuse_task
     from irkit.recover.config import recipe
     from irkit.recover.plan import answered
 
+    refuse_task(ctx.before, ctx.before.name)
     place = _place(ctx, args)
     if ctx.before.name == place.aside:
         raise Refused(

@@ -1,7 +1,7 @@
 """Failover: a clean container that runs already takes over the place of the compromised one.
 
 Before the switch the replacement has another name and none of the target's networks, so nothing of it can clash, and
-the target can't reach it.  An engine publishes a running container's ports when it joins a network that leads
+the target can't reach it; where nothing can clash it joins just before the target is frozen.  An engine publishes a running container's ports when it joins a network that leads
 outside (libnetwork keeps them with the container), so that joining is all that is left to do at the switch.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +123,32 @@ def places(before: Container) -> tuple[Endpoint, ...]:
     return found
 
 
+def named(place: Endpoint, name: str) -> Endpoint:
+    """With the name that is taken over as one more alias, so that nobody waits for the renaming.  The default bridge has none."""
+    if place.network == "bridge" or name in place.aliases:
+        return place
+    return place._replace(aliases=(*place.aliases, name))
+
+
+def early_places(engine: Engine, plan: Recipe, where: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """The places that the replacement can have while the target still has its own: no address or port is claimed twice.
+
+    An engine publishes no ports on an internal network.
+    """
+    publishes = _publishes(plan.body["HostConfig"])
+    return tuple(
+        one
+        for one in where
+        if one.network != "bridge" and not _claims(one)
+        if not publishes or engine.network(one.network_id or one.network).raw.get("Internal")
+    )
+
+
+def _claims(place: Endpoint) -> bool:
+    """Whether the target has something on the network that nobody else can have at the same time."""
+    return bool(place.fixed_ipv4 or place.fixed_ipv6 or place.mac)
+
+
 def secrets_in(container: Container, names: Collection[str]) -> tuple[str, ...]:
     """The texts that must stand in no message: the values that a container has for these variables."""
     return hidden(value for name, value in variables(container.config) if name in names)
@@ -130,11 +157,12 @@ def secrets_in(container: Container, names: Collection[str]) -> tuple[str, ...]:
 def prepare(
     engine: Engine, plan: Recipe, names: Names, start: str, nursery: NetworkSpec, timeout: float,
     checkpoint: Callable[[], None], known: str = "", made: Callable[[str], None] = lambda new: None,
+    early: tuple[Endpoint, ...] = (),
 ) -> tuple[str, str]:  # fmt: skip
     """Make the replacement, and with ``warm`` have it run until it is healthy; its id and health (``""`` when cold).
 
-    ``known``: the id of one that a killed run made; it is removed first.  ``made`` is told the new id.  On failure
-    nothing of it stays; the target is not touched.  Raises the ``EngineError`` family and ``NotTrusted``.
+    ``known``: the id of one that a killed run made; it is removed first.  ``made`` is told the new id.  ``early``: the
+    networks that a warm one joins at the end, to answer beside the target (:func:`early_places`).  On failure nothing of it stays; the target is not touched.  Raises the ``EngineError`` family and ``NotTrusted``.
     """
     image = str(plan.body["Image"])
     discard(engine, names.temporary, known, image)
@@ -146,10 +174,9 @@ def prepare(
         if start == COLD:
             for network in plan.leave:
                 leave(engine, network, new)
-            for endpoint in plan.networks:
-                engine.connect(endpoint.network, new, endpoint)
-            return new, ""
-        return new, _warm_up(engine, new, nursery, timeout, checkpoint)
+        health = "" if start == COLD else _warm_up(engine, new, nursery, timeout, checkpoint)
+        for endpoint in plan.networks if start == COLD else early:
+            engine.connect(endpoint.network, new, endpoint)
     except BaseException as error:
         said = last_words(engine, new, plan.hidden)
         with contextlib.suppress(EngineError):
@@ -159,6 +186,7 @@ def prepare(
             error.args = (error.message,)
             error.hint = error.hint or "`--start cold` starts it on the target's own networks, at the switch"
         raise
+    return new, health
 
 
 def _warm_up(engine: Engine, new: str, nursery: NetworkSpec, timeout: float, checkpoint: Callable[[], None]) -> str:
@@ -201,43 +229,63 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
 
 
 def take_over(
-    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
+    engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
     secrets: Collection[str] = (),
 ) -> None:  # fmt: skip
-    """The switch.  What is done already is not done again.
+    """The switch.  What is done already is not done again.  ``target``: as it is now.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
     as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not
     repeat.
     """
     try:
-        _switch(engine, old, new, where, names, start, quarantine)
+        if start == COLD:
+            _leave(engine, target, quarantine)
+            _rename(engine, target, new, names)
+            engine.start(new)
+        else:
+            _change_places(engine, target, new, where, quarantine)
+            _rename(engine, target, new, names)
     except Interrupted:
         raise
     except IrkitError as error:
-        step_back(engine, old, new, names, error, secrets)
+        step_back(engine, target.id, new, names, error, secrets)
         raise
 
 
-def _switch(
-    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
-) -> None:
-    target = engine.container(old)
+def _leave(engine: Engine, target: Container, quarantine: str) -> None:
     for one in target.endpoints:
         if one.network != quarantine:
-            leave(engine, one.network_id or one.network, old)
+            leave(engine, one.network_id or one.network, target.id)
+
+
+def _rename(engine: Engine, target: Container, new: str, names: Names) -> None:
     if target.name != names.aside:
-        engine.rename(old, names.aside)
-    fresh = engine.container(new)
-    if fresh.name != names.name:
+        engine.rename(target.id, names.aside)
+    if engine.container(new).name != names.name:
         engine.rename(new, names.name)
-    if start == COLD:
-        engine.start(new)
-        return
+
+
+def _change_places(engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], quarantine: str) -> None:
+    """The target leaves while the replacement joins, where they have nothing to clash over; else the target is off first.
+
+    Nothing is tried that an engine may refuse as taken: Docker 20.10 leaves a half-made interface of such a try behind.
+    """
+    fresh = engine.container(new)
     present = {one.network for one in fresh.endpoints}
-    for one in where:
-        if one.network not in present:
+    with ThreadPoolExecutor(1) as beside:
+        off = beside.submit(_leave, engine, target, quarantine)
+        for one in where:
+            if one.network in present:
+                continue
+            if _claims(one) or _publishes(fresh.host_config):
+                off.result()
             engine.connect(one.network, new, one)
+        off.result()
+
+
+def _publishes(host: Mapping[str, Any]) -> bool:
+    return bool(host.get("PortBindings") or host.get("PublishAllPorts"))
 
 
 def step_back(

@@ -131,6 +131,23 @@ def test_a_running_target(service: tuple[Lab, str, int]) -> None:
     assert "was replaced already" in again.err
 
 
+def test_a_service_without_ports_is_joined_by_its_replacement_before_it_is_frozen(trusted: Lab) -> None:
+    """Both answer for a moment; afterwards the clean one alone, under every name."""
+    lab = trusted
+    network = lab.network("app")
+    lab.run("peer", "--network", network)
+    name = lab.run("web", "--network", network, "--network-alias", "shop")
+    lab.docker("exec", name, "cp", "/etc/hostname", f"/srv/www{MARK}")
+    run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    assert all("404" in asked(lab, one, MARK) for one in ("shop", name) for _ in range(4))
+    assert run["quarantine"]["state"] == "proven" and run["status"] == "succeeded"
+    (calls,) = lab.home.glob("cases/*/runs/*/calls.jsonl")
+    paths = [json.loads(line)["path"] for line in calls.read_text().splitlines()]
+    joined = [at for at, path in enumerate(paths) if path.endswith("/connect")]
+    frozen = next(at for at, path in enumerate(paths) if path.endswith("/pause"))
+    assert len([at for at in joined if at < frozen]) == 2, "the network of the warm-up, and the service's own"
+
+
 def test_a_contained_target_and_a_restart_afterwards(service: tuple[Lab, str, int]) -> None:
     lab, name, port = service
     lab.irkit("contain", name)

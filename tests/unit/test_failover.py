@@ -59,7 +59,9 @@ class Scene:
         return failover.prepare(self.fake, self.plan, NAMES, start, NURSERY, 5, lambda: None, known)[0]
 
     def switch(self, new: str, start: str = WARM) -> None:
-        failover.take_over(self.fake, self.target, new, self.where, NAMES, start, "irkit-none")
+        with self.fake.unrecorded():
+            target = self.fake.container(self.target)
+        failover.take_over(self.fake, target, new, self.where, NAMES, start, "irkit-none")
 
     def served(self, container: str) -> bool:
         """Whether it runs in the target's place, with all that belongs to it."""
@@ -104,13 +106,31 @@ def test_the_target_is_off_before_the_replacement_joins(scene: Scene) -> None:
     scene.fake.pause(scene.target)
     scene.fake.mutations.clear()
     scene.switch(new)
-    assert [(one.method, one.args[1 if one.method.endswith("connect") else 0]) for one in scene.fake.mutations] == [
-        ("disconnect", scene.target), ("disconnect", scene.target), ("rename", scene.target), ("rename", new),
-        ("connect", new), ("connect", new),
-    ]  # fmt: skip
+    done = [(one.method, one.args[1 if one.method.endswith("connect") else 0]) for one in scene.fake.mutations]
+    # the first network has a fixed address, which only one of them can have
+    assert done[:2] == [("disconnect", scene.target)] * 2 and done[2:4] == [("connect", new)] * 2
+    assert done[4:] == [("rename", scene.target), ("rename", new)]
     scene.fake.mutations.clear()
     scene.switch(new)
     assert not scene.fake.mutations, "once more does nothing"
+
+
+def test_where_nothing_clashes_it_answers_beside_the_target(scene: Scene) -> None:
+    open_ = replace(scene.plan, body={**scene.plan.body, "HostConfig": {"NetworkMode": "front"}})
+    where = tuple(failover.named(one, "web") for one in scene.where)
+    assert not failover.early_places(scene.fake, scene.plan, where), "the port is the target's"
+    early = failover.early_places(scene.fake, open_, where)
+    assert [one.network for one in early] == ["back"], "on front it has a fixed address"
+    new = failover.prepare(scene.fake, open_, NAMES, WARM, NURSERY, 5, lambda: None, early=early)[0]
+    (place,) = scene.fake.container(new).endpoints
+    assert "web" in place.aliases and scene.served(scene.target)
+
+
+def test_a_network_that_is_refused_early_touches_nothing(scene: Scene) -> None:
+    early = (Endpoint("nowhere", "", "", "", "", ""),)
+    with pytest.raises(EngineError, match="web was not touched"):
+        failover.prepare(scene.fake, scene.plan, NAMES, WARM, NURSERY, 5, lambda: None, early=early)
+    assert scene.untouched()
 
 
 @pytest.mark.parametrize("method", ["create", "disconnect", "create_network", "connect", "start"])
@@ -274,7 +294,9 @@ def test_a_switch_that_fails_repeats_no_secret(scene: Scene, start: str) -> None
     scene.fake.pause(scene.target)
     scene.fake.fail("rename", EngineError("no: hunter22-new", status=500))
     with pytest.raises(EngineError, match=r"\[secret\]") as told:
-        failover.take_over(scene.fake, scene.target, new, scene.where, NAMES, start, "irkit-none", ("TOKEN",))
+        failover.take_over(
+            scene.fake, scene.fake.container(scene.target), new, scene.where, NAMES, start, "irkit-none", ("TOKEN",)
+        )
     assert "hunter22" not in str(told.value)
 
 
