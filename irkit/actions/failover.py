@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dateutil.parser import isoparse
@@ -10,17 +11,17 @@ from dateutil.parser import isoparse
 from irkit.actions.containment import prepare_ahead
 from irkit.actions.context import Context, Result
 from irkit.clock import now
-from irkit.engine.interface import Container, NetworkSpec
+from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec
 from irkit.errors import EngineError, NotFound, Refused
 from irkit.home import read_json, write_json
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
 from irkit.quarantine.state import SavedState
 from irkit.recover import failover
-from irkit.recover.config import Recipe, recipe
 from irkit.recover.rebuild import wait_healthy
 
 if TYPE_CHECKING:
     from irkit.recover.failover import Names
+    from irkit.recover.plan import Plan
 
 RECORD = "failover.json"
 """In the case's folder: the replacement's id, how it was started, and its recipe's notes."""
@@ -29,33 +30,75 @@ RECORD = "failover.json"
 def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     """The replacement, up to the point where only the target's place is missing to it."""
     before, names = _former(ctx)
-    failover.refuse_shared(before)
     if ctx.engine.container(ctx.target.id).name == names.aside and _exists(ctx, names.name):
         raise Refused(f"{names.name} was replaced already: the compromised container is {names.aside}")
-    plan = _plan(ctx, before, str(args["image_id"]))
+    plan = _planned(ctx, before, args)
     start, why = failover.start_of(before, str(args["start"]))
-    notes = [*plan.notes, *([failover.SECOND] if start == failover.WARM and before.network_mode != "none" else [])]
+    more = [failover.SECOND] if start == failover.WARM and before.network_mode != "none" else []
     _make_ready(ctx, before)
     known = str((ctx.case.read_json(RECORD) or {}).get("id", ""))
     record = {
-        "schema": "irkit.failover/v1",
-        "start": start,
-        "why": why,
-        "notes": notes,
-        "image_id": str(args["image_id"]),
-    }
+        "schema": "irkit.failover/v1", "start": start, "why": why, **_for_people(plan, more),
+        "secret_names": sorted(_given(plan)), "image_id": str(args["image_id"]),
+    }  # fmt: skip
 
     def made(new: str) -> None:
         write_json(ctx.case.folder / RECORD, {**record, "id": new})
 
     nursery = NetworkSpec(names.nursery, True, OPTIONS, {LABEL: ctx.case.id, ROLE: "warm-up"})
+    early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
     new, health = failover.prepare(
-        ctx.engine, plan, names, start, nursery, float(args["health_timeout"]), ctx.checkpoint, known, made
+        ctx.engine,
+        plan.recipe,
+        names,
+        start,
+        nursery,
+        float(args["health_timeout"]),
+        ctx.checkpoint,
+        known,
+        made,
+        early,
     )
-    for note in notes:
+    for note in more:
         ctx.warn(note)
+    came_out = plan.checked(ctx.engine.container(new))
+    for left in came_out.not_hardened[len(plan.not_hardened) :]:
+        ctx.warn(str(left))
+    write_json(ctx.case.folder / RECORD, {**record, **_for_people(came_out, more), "id": new})
     ready = f"{health} as {names.temporary}" if health else f"made as {names.temporary}, to be started at the switch"
     return Result("succeeded", f"{ready}: {why}", {"id": new, "start": start})
+
+
+def _planned(ctx: Context, before: Container, args: Mapping[str, Any]) -> Plan:
+    """As for a rebuild: the audit's word, an answer for every secret, a person's word on what is hardened."""
+    from irkit.actions.auditing import decide
+    from irkit.actions.recovery import agree_to
+    from irkit.recover.plan import answered
+
+    plan = failover_plan(ctx.engine, before, args)
+    decide(ctx, before.name, plan.recipe.body)
+    plan = answered(plan, ctx.ask_secret)
+    agree_to(ctx, plan)
+    return plan
+
+
+def failover_plan(engine: Engine, before: Container, args: Mapping[str, Any]) -> Plan:
+    """What ``recover.prepare`` would make with these parameters; it only reads.  Raises ``Refused``, ``UsageProblem``."""
+    from irkit.actions.recovery import plan_for
+
+    failover.refuse_shared(before)
+    plan = plan_for(engine, before, args)
+    return replace(plan, recipe=failover.pinned(plan.recipe, before))
+
+
+def _for_people(plan: Plan, more: list[str]) -> dict[str, Any]:
+    told = plan.to_json()
+    return {**told, "notes": [*told["notes"], *more]}
+
+
+def _given(plan: Plan) -> set[str]:
+    """The variables whose values are known to no attacker, or are secrets all the same; by name only."""
+    return {one.name for one in plan.said.sources} | {one.name for one in plan.burnt if one.answer in ("new", "kept")}
 
 
 def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -68,17 +111,22 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     if current.running and not current.paused:
         raise Refused(f"{names.name} is not frozen", hint="container.freeze comes before recover.switch")
     new, start = str(record["id"]), str(record["start"])
-    where = failover.places(_plan(ctx, before, str(record["image_id"])), before)
-    failover.take_over(ctx.engine, ctx.target.id, new, where, names, start, network_name(ctx.case.id))
+    secrets = frozenset(map(str, record.get("secret_names") or ()))
+    where = _where(before, names)
+    failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
     served, until = now(), "started" if start == failover.COLD else "connected"
     try:
         health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
     except EngineError as error:
-        failover.step_back(ctx.engine, ctx.target.id, new, names, error)
+        failover.step_back(ctx.engine, ctx.target.id, new, names, error, secrets)
         raise
     if start == failover.COLD and health == "healthy":
         served, until = now(), "healthy"
     return _told(ctx, before, names, record, health, served, until)
+
+
+def _where(before: Container, names: Names) -> tuple[Endpoint, ...]:
+    return tuple(failover.named(one, names.name) for one in failover.places(before))
 
 
 def _told(
@@ -93,11 +141,11 @@ def _told(
     ctx.facts.result["failover"] = {
         "id": fresh.id, "name": names.name, "old_name": names.aside, "health": health, "start": record["start"], "why": record["why"],
         "downtime": {"from": silent or None, "to": served, "until": until, "seconds": seconds},
-        "missing_ports": missing, "notes": list(record["notes"]),
+        "missing_ports": missing, **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
     }  # fmt: skip
     took = f" after {seconds:.3f} s" if seconds is not None else ""
     return Result(
-        "degraded" if missing else "succeeded",
+        "degraded" if missing or record.get("not_hardened") else "succeeded",
         f"{names.name} is {health} in {fresh.id[:12]}, {until}{took}; the compromised one is {names.aside}",
         {"id": fresh.id, "seconds": seconds},
     )
@@ -120,14 +168,6 @@ def _former(ctx: Context) -> tuple[Container, Names]:
     raw = ctx.case.read_json("container.json")
     before = Container(raw) if raw else ctx.before
     return before, failover.Names.of(before.name, ctx.case.id)
-
-
-def _plan(ctx: Context, before: Container, image_id: str) -> Recipe:
-    try:
-        old_image = ctx.engine.image(before.image_id)
-    except NotFound:
-        old_image = None
-    return failover.pinned(recipe(before, old_image, image_id), before)
 
 
 def _make_ready(ctx: Context, before: Container) -> None:

@@ -12,7 +12,7 @@ from irkit.text import printable
 
 if TYPE_CHECKING:
     from irkit.cases import Case
-    from irkit.engine.interface import Engine
+    from irkit.engine.interface import Container, Engine
     from irkit.recover.plan import Plan
 
 
@@ -45,10 +45,7 @@ def rebuild(ctx: Context, args: Mapping[str, Any]) -> Result:
     aside = _aside(ctx.case, before.name)
     decide(ctx, before.name, plan.recipe.body)
     plan = answered(plan, ctx.ask_secret)
-    for note in plan.notes:
-        ctx.warn(note)
-    if plan.hardened and not ctx.agree("make these changes?"):
-        raise Refused("the changes were not agreed to", hint="--yes agrees, --plan shows them, --keep NAME exempts one")
+    agree_to(ctx, plan)
     done = run(ctx.engine, current, before.name, plan.recipe, aside, float(args["health_timeout"]), ctx.checkpoint)
     after = ctx.engine.container(done.id)
     differs, told_before = plan.compared(after), plan.not_hardened
@@ -79,10 +76,6 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     ``UsageProblem``.
     """
     from irkit.engine.interface import Container
-    from irkit.recover.harden import chosen
-    from irkit.recover.plan import make_plan
-    from irkit.recover.secrets import Answers
-    from irkit.secret_sources import parse_all
 
     raw = case.read_json("container.json")
     if raw is None or case.state != "contained":
@@ -93,19 +86,44 @@ def rebuild_plan(engine: Engine, case: Case, args: Mapping[str, Any]) -> Plan:
     if not case.bundles:
         raise Refused(f"the case {case.id} has no sealed evidence", hint=f"`irkit contain {case.target.name} --again`")
     before = Container(raw)
+    refuse_task(before, case.target.name)
     aside = _aside(case, before.name)
     if engine.container(case.target.id).name == aside and _exists(engine, before.name):
         raise Refused(f"{before.name} was rebuilt already: the compromised container is {aside}")
+    return plan_for(engine, before, args)
+
+
+def refuse_task(before: Container, name: str) -> None:
+    """Raises ``Refused`` for a Swarm task: a container made anew would be none, and Swarm starts another one besides."""
+    from irkit.recover.swarm import service_of
+
+    if service_of(before):
+        raise Refused(
+            f"{name} is a task of a Swarm service: only Swarm makes another one in its place",
+            hint=f"`irkit run update-service {name} --var image=…` updates the service to a verified image",
+        )
+
+
+def plan_for(engine: Engine, before: Container, args: Mapping[str, Any]) -> Plan:
+    """With what the parameters say of secrets and of hardening.  Raises ``UsageProblem``."""
+    from irkit.recover.harden import chosen
+    from irkit.recover.plan import make_plan
+    from irkit.recover.secrets import Answers
+    from irkit.secret_sources import parse_all
+
     said = Answers(
         parse_all(args.get("secrets", ())), _names(args.get("keep_secrets", ())), _names(args.get("drop_secrets", ()))
     )
-    return make_plan(
-        engine,
-        before,
-        str(args["image_id"]),
-        said,
-        chosen(_names(args.get("harden", ())), _names(args.get("keep", ()))),
-    )
+    hardening = chosen(_names(args.get("harden", ())), _names(args.get("keep", ())))
+    return make_plan(engine, before, str(args["image_id"]), said, hardening)
+
+
+def agree_to(ctx: Context, plan: Plan) -> None:
+    """Tell what differs, and ask for agreement to what is hardened.  Raises ``Refused``."""
+    for note in plan.notes:
+        ctx.warn(note)
+    if plan.hardened and not ctx.agree("make these changes?"):
+        raise Refused("the changes were not agreed to", hint="--yes agrees, --plan shows them, --keep NAME exempts one")
 
 
 def _names(value: Iterable[Any]) -> frozenset[str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.acquire.beneath import open_folder, sha256_of, walk
 from irkit.acquire.volumes import Mounted
@@ -16,7 +16,7 @@ from irkit.actions.context import Context, Result
 from irkit.actions.eradicating import NotHeld
 from irkit.actions.fresh import Begun
 from irkit.actions.listing import stored_bundles
-from irkit.actions.swapping import swap
+from irkit.actions.swapping import plan_swap, swap
 from irkit.engine.interface import Container, Engine
 from irkit.errors import CheckFailed, EvidenceAltered, NotFound, Refused, UsageProblem
 from irkit.evidence.reader import BundleReader
@@ -26,6 +26,9 @@ from irkit.recover.bad import Item
 from irkit.recover.difference import Listing, difference
 from irkit.recover.holds import Held
 from irkit.recover.placing import Limits, Placer
+
+if TYPE_CHECKING:
+    from irkit.recover.config import Recipe
 
 SHOWN = 1000
 """Rows of a difference in a run's result; all of them are in the case's file."""
@@ -44,15 +47,17 @@ def restore(ctx: Context, args: Mapping[str, Any]) -> Result:
     held = _evidence(ctx, mount)
     fresh.clear(ctx, mount.name)
     begun = fresh.read(fresh.of_run(ctx))
+    planned: Recipe | None = None
     again = begun is not None and begun.report is not None and begun.there(ctx.engine) is not None
     if begun is None or not again:
         if begun is not None:
             fresh.drop(ctx.engine, begun)  # half filled when the run was killed
+        planned = plan_swap(ctx, args) if args["recreate"] else None
         begun = _filled(ctx, mount, held, args)
     try:
         report = dict(begun.report or {})
         if args["recreate"]:
-            report["container"], report["old_container"] = swap(ctx, mount, begun.volume, args, again)
+            report["container"], report["old_container"] = swap(ctx, mount, begun.volume, args, again, planned)
     except BaseException:
         fresh.drop(ctx.engine, begun)
         raise

@@ -7,7 +7,11 @@ from typing import Any
 
 from irkit.actions.context import Context, Result
 from irkit.errors import Refused
+from irkit.home import read_json, write_json
 from irkit.recover import swarm
+
+RECORD = "service.json"
+"""In the run's folder: the update that was asked for, so that a run that goes on does not ask again."""
 
 
 def update_service(ctx: Context, args: Mapping[str, Any]) -> Result:
@@ -21,7 +25,12 @@ def update_service(ctx: Context, args: Mapping[str, Any]) -> Result:
             hint=f"`irkit contain {ctx.target.name}` first: evidence before recovery",
         )
     image = _verified(ctx)
-    done = swarm.update(ctx.engine, service, image, float(args["timeout"]), ctx.checkpoint)
+    record = ctx.run_folder / RECORD
+    raw = read_json(record)
+    done = swarm.update(
+        ctx.engine, service, image, float(args["timeout"]), ctx.checkpoint,
+        swarm.Begun.from_json(raw) if raw else None, lambda begun: write_json(record, begun.to_json()),
+    )  # fmt: skip
     ctx.facts.result["service"] = {"id": done.id, "name": done.name, "old_image": done.old_image, "image": done.image}
     return Result(
         "succeeded", f"the service {done.name} runs {done.image} instead of {done.old_image}", {"id": done.id}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irkit.acquire.volumes import Mounted
 from irkit.actions.context import Context
 from irkit.engine.interface import Container
 from irkit.errors import CheckFailed, EngineError, EngineUnreachable, NotFound, Refused
+
+if TYPE_CHECKING:
+    from irkit.recover.config import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +24,54 @@ class _Place:
     aside: str
 
 
-def swap(ctx: Context, mount: Mounted, fresh: str, args: Mapping[str, Any], again: bool) -> tuple[str, str]:
+def swap(
+    ctx: Context, mount: Mounted, fresh: str, args: Mapping[str, Any], again: bool, planned: Recipe | None = None
+) -> tuple[str, str]:
     """The container anew, with the fresh volume; the names of the new and of the old one.
 
     ``again``: a killed run of the same id came this far before.  The container that it has left is taken as it is when
     it runs, and made anew when it does not.  Raises ``Refused``, ``CheckFailed``, ``EngineError``; all is as before then.
     """
-    from irkit.recover.config import recipe
     from irkit.recover.rebuild import rebuild
     from irkit.recover.swap import with_volume
 
+    place = _place(ctx, args)
+    if again and _stands(ctx, place, fresh, float(args["health_timeout"])):
+        return place.before.name, place.aside
+    plan = with_volume(planned or plan_swap(ctx, args), mount.destination, mount.name, fresh)
+    old = ctx.engine.container(ctx.target.id)
+    done = rebuild(ctx.engine, old, place.before.name, plan, place.aside, float(args["health_timeout"]), ctx.checkpoint)
+    for note in plan.notes:
+        ctx.warn(note)
+    return done.name, done.old_name
+
+
+def plan_swap(ctx: Context, args: Mapping[str, Any]) -> Recipe:
+    """What is to be made, but for the volume.  Of a contained container no secret is carried over silently.
+
+    Raises ``Refused``, ``CheckFailed``, ``UsageProblem``.
+    """
+    from irkit.actions.recovery import plan_for, refuse_task
+    from irkit.recover.config import recipe
+    from irkit.recover.plan import answered
+
+    refuse_task(ctx.before, ctx.before.name)
     place = _place(ctx, args)
     if ctx.before.name == place.aside:
         raise Refused(
             f"{place.before.name} was rebuilt already",
             hint=f"`irkit restore {place.before.name}` restores for the clean one",
         )
-    if again and _stands(ctx, place, fresh, float(args["health_timeout"])):
-        return place.before.name, place.aside
+    if ctx.case.state == "contained" or any(args.get(one) for one in ("secrets", "keep_secrets", "drop_secrets")):
+        plan = answered(plan_for(ctx.engine, place.before, {**args, "image_id": place.image_id}), ctx.ask_secret)
+        for one in plan.burnt:
+            ctx.warn(str(one))
+        return plan.recipe
     try:
         old_image = ctx.engine.image(place.before.image_id)
     except NotFound:
         old_image = None
-    plan = with_volume(recipe(place.before, old_image, place.image_id), mount.destination, mount.name, fresh)
-    old = ctx.engine.container(ctx.target.id)
-    done = rebuild(ctx.engine, old, place.before.name, plan, place.aside, float(args["health_timeout"]), ctx.checkpoint)
-    for note in plan.notes:
-        ctx.warn(note)
-    return done.name, done.old_name
+    return recipe(place.before, old_image, place.image_id)
 
 
 def _stands(ctx: Context, place: _Place, fresh: str, timeout: float) -> bool:

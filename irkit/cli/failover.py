@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from irkit import cases
 from irkit.cases import Case
 from irkit.cli.options import (
+    ask_secret,
     catching_signals,
     engine_option,
     json_option,
@@ -20,13 +23,27 @@ from irkit.cli.options import (
     show_event,
     signing_options,
 )
+from irkit.cli.recovering import (
+    agreed,
+    harden_options,
+    harden_variables,
+    secret_options,
+    secret_variables,
+    show_plan,
+    verified_id,
+)
 from irkit.cli.running import Finished, RunConfig, run_playbook
+from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
+from irkit.errors import ExitCode
+from irkit.models import Target
 from irkit.text import printable
 
 EPILOG = """\b
 Examples:
   irkit failover web-1 --image registry.example/team/web:1.4.2
+  irkit failover web-1 --image registry.example/team/web:1.4.2 --plan         # say what it would do
+  irkit failover web-1 --image registry.example/team/web:1.4.2 --secret DB_PASSWORD=@/root/new-password
   irkit failover web-1 --image registry.example/team/web:1.4.2 --start cold   # it needs its peers to start
   irkit failover web-1 --image registry.example/team/web:1.4.2 --var profile=full --json
 """
@@ -57,6 +74,9 @@ Examples:
     metavar="SECONDS",
     help="How long the new container may take to be healthy.",
 )
+@secret_options
+@harden_options
+@click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option(
     "--var",
     "variables",
@@ -69,20 +89,27 @@ Examples:
 @engine_option
 @json_option
 def command(
-    target: str, image: str, signature: str, start: str, health_timeout: int, variables: tuple[str, ...], recipients: tuple[str, ...],
-    key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
+    target: str, image: str, signature: str, start: str, health_timeout: int, secrets: tuple[str, ...], keep_secrets: tuple[str, ...],
+    drop_secrets: tuple[str, ...], harden: str, keep: tuple[str, ...], yes: bool, plan_only: bool, variables: tuple[str, ...],
+    recipients: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None, engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Let a clean container take over TARGET's name, networks, aliases, fixed addresses and ports.
 
     TARGET may be contained already; if not it is contained on the way: frozen, isolated and proven so, its evidence
-    acquired once the service is back. It stays in quarantine under another name; nothing is removed.
+    acquired once the service is back. It stays in quarantine under another name; nothing is removed. Variables that
+    look like secrets are burnt: each needs a new value (on a terminal you are asked), or your word that it is kept or
+    left out.
     """
     chosen = {
         **parse_vars(variables), "image": image, "signature": signature, "start": start, "health_timeout": health_timeout,
+        **secret_variables(secrets, keep_secrets, drop_secrets), **harden_variables(harden, keep),
     }  # fmt: skip
+    if plan_only:
+        return _plan(target, engine, chosen, as_json)
     config = RunConfig(
         target, "failover", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, chosen,
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), recipients=parse_recipients(recipients),
+        ask_secret=ask_secret, agree=lambda question: yes or agreed(question),
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, _admit)
@@ -96,6 +123,32 @@ def command(
 
 def _admit(case: Case | None, container: Container) -> None:
     """Whether it was replaced already is seen by the step that would do it."""
+
+
+def _plan(target: str, endpoint: str | None, chosen: dict[str, Any], as_json: bool) -> int:
+    """What would be done: the image is verified as it is before a failover, nothing is written."""
+    from irkit.actions.failover import failover_plan
+    from irkit.recover.failover import start_of
+
+    engine = open_engine(endpoint)
+    container = engine.container(target)
+    case = cases.active_case(container.id)
+    raw = case.read_json("container.json") if case is not None else None
+    before = Container(raw) if raw else container
+    image_id = verified_id(engine, chosen)
+    plan = failover_plan(engine, before, {**chosen, "image_id": image_id})
+    start, why = start_of(before, chosen["start"])
+    if as_json:
+        subject = Target(container.id, before.name, before.image_ref, before.image_id, engine.endpoint)
+        print_json(
+            {
+                "schema": "irkit.failover-plan/v1", "case": case.id if case is not None else None, "target": subject.to_json(),
+                "image": chosen["image"], "image_id": image_id, "start": start, "why": why, **plan.to_json(),
+            }
+        )  # fmt: skip
+        return ExitCode.DONE
+    show_plan(f"irkit would let {image_id} take the place of {printable(before.name)} ({start}: {why}):", plan.notes)
+    return ExitCode.DONE
 
 
 def _summarize(finished: Finished, as_json: bool) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from irkit import cases, secret_sources
+from irkit import cases
 from irkit.cases import Case
 from irkit.cli.options import ask_secret, catching_signals, engine_option, json_option, print_json, show_event
+from irkit.cli.recovering import (
+    agreed,
+    harden_options,
+    harden_variables,
+    secret_options,
+    secret_variables,
+    show_plan,
+    verified_id,
+)
 from irkit.cli.running import RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
 from irkit.errors import ExitCode, Refused
-from irkit.recover.harden import chosen
 from irkit.text import printable
 
 EPILOG = """\b
@@ -50,31 +56,8 @@ Examples:
     metavar="SECONDS",
     help="How long the new container may take to be healthy.",
 )
-@click.option(
-    "--secret",
-    "secrets",
-    multiple=True,
-    metavar="NAME=@FILE|NAME=fd:N",
-    help="A variable's new value, from a file or a descriptor.",
-)
-@click.option(
-    "--keep-secret",
-    "keep_secrets",
-    multiple=True,
-    metavar="NAME",
-    help="Carry this variable over although it is burnt.",
-)
-@click.option("--drop-secret", "drop_secrets", multiple=True, metavar="NAME", help="Leave this variable out.")
-@click.option(
-    "--harden",
-    is_flag=False,
-    flag_value="all",
-    default="",
-    metavar="[=LIST]",
-    help="Take misconfigurations away: all, or those of a list (docs/recover.md). Each is told before it is done.",
-)
-@click.option("--keep", multiple=True, metavar="NAME", help="With --harden: leave this one as it is.")
-@click.option("--yes", is_flag=True, help="Agree to what --harden changes; else you are asked.")
+@secret_options
+@harden_options
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be done, and change nothing.")
 @engine_option
 @json_option
@@ -89,17 +72,15 @@ def command(
     asked), or your word that it is kept or left out.
     """
     variables: dict[str, Any] = {
-        "image": image, "signature": signature, "health_timeout": health_timeout, "secrets": [_reference(one) for one in secrets],
-        "keep_secrets": list(keep_secrets), "drop_secrets": list(drop_secrets),
-        "harden": [one for one in harden.split(",") if one], "keep": list(keep),
+        "image": image, "signature": signature, "health_timeout": health_timeout,
+        **secret_variables(secrets, keep_secrets, drop_secrets), **harden_variables(harden, keep),
     }  # fmt: skip
-    chosen(variables["harden"], keep)
     if plan_only:
         return _plan(target, engine, variables, as_json)
     with catching_signals() as signals:
         config = RunConfig(
             target, "rebuild", engine, "", lambda name: None, show_event, variables, needs_key=False, ask_secret=ask_secret,
-            agree=lambda question: yes or _agreed(question),
+            agree=lambda question: yes or agreed(question),
         )  # fmt: skip
         finished = run_playbook(config, signals, _admit)
     if as_json:
@@ -122,47 +103,24 @@ def _admit(case: Case | None, container: Container) -> None:
         )
 
 
-def _agreed(question: str) -> bool:
-    """Only a person at a terminal agrees without ``--yes``."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort:
-        return False
-
-
-def _reference(text: str) -> str:
-    """A reference that also holds for a run that goes on elsewhere.  Raises ``UsageProblem``, before an image is read."""
-    source = secret_sources.parse(text)
-    source.check()
-    return text if source.file is None else f"{source.name}=@{source.file}"
-
-
 def _plan(target: str, endpoint: str | None, variables: dict[str, Any], as_json: bool) -> int:
     """What would be done: the image is verified as it is before a rebuild, nothing is written."""
     from irkit.actions.recovery import rebuild_plan
-    from irkit.trust.policy import load_policy
-    from irkit.trust.verify import verify
 
     engine = open_engine(endpoint)
     container = engine.container(target)
     case = cases.active_case(container.id)
     _admit(case, container)
     assert case is not None  # noqa: S101 - admitted
-    signature = Path(variables["signature"]) if variables["signature"] else None
-    verdict = verify(variables["image"], load_policy(), engine, signature=signature)
-    verdict.require()
-    plan = rebuild_plan(engine, case, {**variables, "image_id": verdict.image_id})
+    image_id = verified_id(engine, variables)
+    plan = rebuild_plan(engine, case, {**variables, "image_id": image_id})
     if as_json:
         print_json(
             {
                 "schema": "irkit.rebuild-plan/v1", "case": case.id, "target": case.target.to_json(),
-                "image": variables["image"], "image_id": verdict.image_id, **plan.to_json(),
+                "image": variables["image"], "image_id": image_id, **plan.to_json(),
             }
         )  # fmt: skip
         return ExitCode.DONE
-    click.echo(f"irkit would make {printable(plan.before.name)} anew from {verdict.image_id} (case {case.id}):")
-    for line in plan.notes or ("nothing differs but what the image brings",):
-        click.echo(f"  {line}")
+    show_plan(f"irkit would make {printable(plan.before.name)} anew from {image_id} (case {case.id}):", plan.notes)
     return ExitCode.DONE

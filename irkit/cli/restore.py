@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from irkit.cli.options import (
+    ask_secret,
     catching_signals,
     engine_option,
     json_option,
@@ -18,6 +19,7 @@ from irkit.cli.options import (
     show_event,
     signing_options,
 )
+from irkit.cli.recovering import secret_options, secret_variables
 from irkit.cli.running import RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.errors import NotFound, UsageProblem
@@ -70,12 +72,13 @@ SHOWN = 20
     metavar="SECONDS",
     help="How long the new container may take to be healthy.",
 )
+@secret_options
 @signing_options
 @engine_option
 @json_option
 def command(
     subject: str, source: str, volume: str, image: str, no_recreate: bool, stop: bool, devices: bool, limit_bytes: int | None,
-    limit_files: int | None, health_timeout: int, key: str, passphrase_file: Path | None, passphrase_fd: int | None,
+    limit_files: int | None, health_timeout: int, secrets: tuple[str, ...], keep_secrets: tuple[str, ...], drop_secrets: tuple[str, ...], key: str, passphrase_file: Path | None, passphrase_fd: int | None,
     engine: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Restore a volume of TARGET (or VOLUME) from a backup, into a fresh volume.
@@ -90,13 +93,13 @@ def command(
         raise UsageProblem(f"there is no {source}", hint="a folder, a tar file, or hook:NAME")
     variables: dict[str, Any] = {
         "source": source, "volume": volume, "image": image, "recreate": not no_recreate, "devices": devices,
-        "health_timeout": health_timeout, "stop": stop,
+        "health_timeout": health_timeout, "stop": stop, **secret_variables(secrets, keep_secrets, drop_secrets),
     }  # fmt: skip
     limits = {"limit_bytes": limit_bytes, "limit_files": limit_files}
     variables.update({name: value for name, value in limits.items() if value is not None})
     config = RunConfig(
         target, "restore", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, variables,
-        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()),
+        can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), ask_secret=ask_secret,
     )  # fmt: skip
     with catching_signals() as signals:
         finished = run_playbook(config, signals, lambda case, container: None)

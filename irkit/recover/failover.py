@@ -1,23 +1,26 @@
 """Failover: a clean container that runs already takes over the place of the compromised one.
 
 Before the switch the replacement has another name and none of the target's networks, so nothing of it can clash, and
-the target can't reach it.  An engine publishes a running container's ports when it joins a network that leads
+the target can't reach it; where nothing can clash it joins just before the target is frozen.  An engine publishes a running container's ports when it joins a network that leads
 outside (libnetwork keeps them with the container), so that joining is all that is left to do at the switch.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
 from irkit.engine.places import leave
+from irkit.environment import variables
 from irkit.errors import EngineError, Interrupted, IrkitError, NotFound, Refused
 from irkit.recover import swarm
-from irkit.recover.config import Recipe
-from irkit.recover.rebuild import last_words, made_from, wait_healthy
+from irkit.recover.config import Recipe, recipe
+from irkit.recover.rebuild import blotted, last_words, made_from, wait_healthy
+from irkit.recover.secrets import hidden
 
 AUTO, WARM, COLD = "auto", "warm", "cold"
 SECOND = "its interface is eth1 until it is restarted: eth0 was that of the warm-up"
@@ -90,7 +93,7 @@ def pinned(plan: Recipe, before: Container) -> Recipe:
         f"{key}: stays on the host's port {', '.join(sorted({one['HostPort'] for one in bound[key]}))}, which the engine had chosen, and which is fixed now"
         for key in chosen
     ]
-    return Recipe({**plan.body, "HostConfig": host}, plan.networks, (*plan.notes, *notes))
+    return replace(plan, body={**plan.body, "HostConfig": host}, notes=(*plan.notes, *notes))
 
 
 def _number(binding: Mapping[str, str]) -> bool:
@@ -110,23 +113,56 @@ def _bound(ports: tuple[PortBinding, ...]) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def places(plan: Recipe, before: Container) -> tuple[Endpoint, ...]:
-    """Where the replacement belongs after the switch: the networks that the target was on."""
+def places(before: Container) -> tuple[Endpoint, ...]:
+    """Where the replacement belongs after the switch: the networks that the target was on.  No secret is needed for it."""
+    plan = recipe(before, None, before.image_id)
     first = (plan.body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    found = [Endpoint.from_inspect(name, raw) for name, raw in first.items()]
-    if not first and any(one.network == "bridge" for one in before.endpoints):
-        found.append(Endpoint("bridge", "", "", "", "", ""))
-    return (*found, *plan.networks)
+    found = (*(Endpoint.from_inspect(name, raw) for name, raw in first.items()), *plan.networks)
+    if any(one.network == "bridge" for one in before.endpoints) and not any(one.network == "bridge" for one in found):
+        found = (Endpoint("bridge", "", "", "", "", ""), *found)
+    return found
+
+
+def named(place: Endpoint, name: str) -> Endpoint:
+    """With the name that is taken over as one more alias, so that nobody waits for the renaming.  The default bridge has none."""
+    if place.network == "bridge" or name in place.aliases:
+        return place
+    return place._replace(aliases=(*place.aliases, name))
+
+
+def early_places(engine: Engine, plan: Recipe, where: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """The places that the replacement can have while the target still has its own: no address or port is claimed twice.
+
+    An engine publishes no ports on an internal network.
+    """
+    publishes = _publishes(plan.body["HostConfig"])
+    return tuple(
+        one
+        for one in where
+        if one.network != "bridge" and not _claims(one)
+        if not publishes or engine.network(one.network_id or one.network).raw.get("Internal")
+    )
+
+
+def _claims(place: Endpoint) -> bool:
+    """Whether the target has something on the network that nobody else can have at the same time."""
+    return bool(place.fixed_ipv4 or place.fixed_ipv6 or place.mac)
+
+
+def secrets_in(container: Container, names: Collection[str]) -> tuple[str, ...]:
+    """The texts that must stand in no message: the values that a container has for these variables."""
+    return hidden(value for name, value in variables(container.config) if name in names)
 
 
 def prepare(
     engine: Engine, plan: Recipe, names: Names, start: str, nursery: NetworkSpec, timeout: float,
     checkpoint: Callable[[], None], known: str = "", made: Callable[[str], None] = lambda new: None,
+    early: tuple[Endpoint, ...] = (),
 ) -> tuple[str, str]:  # fmt: skip
     """Make the replacement, and with ``warm`` have it run until it is healthy; its id and health (``""`` when cold).
 
-    ``known``: the id of one that a killed run made; it is removed first.  ``made`` is told the new id.  On failure
-    nothing of it stays; the target is not touched.  Raises the ``EngineError`` family and ``NotTrusted``.
+    ``known``: the id of one that a killed run made; it is removed first.  ``made`` is told the new id.  ``early``: the
+    networks that a warm one joins at the end, to answer beside the target (:func:`early_places`).  On failure nothing of it stays; the target is not touched.  Raises the ``EngineError`` family and ``NotTrusted``.
     """
     image = str(plan.body["Image"])
     discard(engine, names.temporary, known, image)
@@ -136,19 +172,21 @@ def prepare(
         made(new)
         made_from(engine, new, image)
         if start == COLD:
-            for endpoint in plan.networks:
-                engine.connect(endpoint.network, new, endpoint)
-            return new, ""
-        return new, _warm_up(engine, new, nursery, timeout, checkpoint)
+            for network in plan.leave:
+                leave(engine, network, new)
+        health = "" if start == COLD else _warm_up(engine, new, nursery, timeout, checkpoint)
+        for endpoint in plan.networks if start == COLD else early:
+            engine.connect(endpoint.network, new, endpoint)
     except BaseException as error:
         said = last_words(engine, new, plan.hidden)
         with contextlib.suppress(EngineError):
             discard(engine, names.temporary, new or known, image)
         if isinstance(error, EngineError):
-            error.message = f"{error.message}; {names.name} was not touched{said}"
+            error.message = f"{blotted(error.message, plan.hidden)}; {names.name} was not touched{said}"
             error.args = (error.message,)
             error.hint = error.hint or "`--start cold` starts it on the target's own networks, at the switch"
         raise
+    return new, health
 
 
 def _warm_up(engine: Engine, new: str, nursery: NetworkSpec, timeout: float, checkpoint: Callable[[], None]) -> str:
@@ -191,46 +229,71 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
 
 
 def take_over(
-    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
-) -> None:
-    """The switch.  What is done already is not done again.
+    engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
+    secrets: Collection[str] = (),
+) -> None:  # fmt: skip
+    """The switch.  What is done already is not done again.  ``target``: as it is now.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
-    as no failure undoes a containment, and the error says so.
+    as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not
+    repeat.
     """
     try:
-        _switch(engine, old, new, where, names, start, quarantine)
+        if start == COLD:
+            _leave(engine, target, quarantine)
+            _rename(engine, target, new, names)
+            engine.start(new)
+        else:
+            _change_places(engine, target, new, where, quarantine)
+            _rename(engine, target, new, names)
     except Interrupted:
         raise
     except IrkitError as error:
-        step_back(engine, old, new, names, error)
+        step_back(engine, target.id, new, names, error, secrets)
         raise
 
 
-def _switch(
-    engine: Engine, old: str, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str
-) -> None:
-    target = engine.container(old)
+def _leave(engine: Engine, target: Container, quarantine: str) -> None:
     for one in target.endpoints:
         if one.network != quarantine:
-            leave(engine, one.network_id or one.network, old)
+            leave(engine, one.network_id or one.network, target.id)
+
+
+def _rename(engine: Engine, target: Container, new: str, names: Names) -> None:
     if target.name != names.aside:
-        engine.rename(old, names.aside)
-    fresh = engine.container(new)
-    if fresh.name != names.name:
+        engine.rename(target.id, names.aside)
+    if engine.container(new).name != names.name:
         engine.rename(new, names.name)
-    if start == COLD:
-        engine.start(new)
-        return
+
+
+def _change_places(engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], quarantine: str) -> None:
+    """The target leaves while the replacement joins, where they have nothing to clash over; else the target is off first.
+
+    Nothing is tried that an engine may refuse as taken: Docker 20.10 leaves a half-made interface of such a try behind.
+    """
+    fresh = engine.container(new)
     present = {one.network for one in fresh.endpoints}
-    for one in where:
-        if one.network not in present:
+    with ThreadPoolExecutor(1) as beside:
+        off = beside.submit(_leave, engine, target, quarantine)
+        for one in where:
+            if one.network in present:
+                continue
+            if _claims(one) or _publishes(fresh.host_config):
+                off.result()
             engine.connect(one.network, new, one)
+        off.result()
 
 
-def step_back(engine: Engine, old: str, new: str, names: Names, error: IrkitError) -> None:
+def _publishes(host: Mapping[str, Any]) -> bool:
+    return bool(host.get("PortBindings") or host.get("PublishAllPorts"))
+
+
+def step_back(
+    engine: Engine, old: str, new: str, names: Names, error: IrkitError, secrets: Collection[str] = ()
+) -> None:
     """Names as they were and no replacement, as far as the engine lets; ``error`` then says what is and what is not."""
-    said, left = last_words(engine, new), []
+    known, left = _known(engine, new, secrets), []
+    said = last_words(engine, new, known)
     try:
         with contextlib.suppress(NotFound):
             engine.remove(new, force=True)
@@ -242,11 +305,19 @@ def step_back(engine: Engine, old: str, new: str, names: Names, error: IrkitErro
     except EngineError as refused:
         left.append(f"the target could not be given its name back ({refused.message})")
     back = f"the replacement is gone and {names.name} has its name back" if not left else "; ".join(left)
-    error.message = f"{error.message}; {back}; the target stays contained, and nothing serves in its place{said}"
+    error.message = (
+        f"{blotted(error.message, known)}; {back}; the target stays contained, and nothing serves in its place{said}"
+    )
     error.args = (error.message,)
     error.hint = (
         error.hint or f"`irkit failover` once more, or `irkit release {names.name}` to let the compromised one serve"
     )
+
+
+def _known(engine: Engine, new: str, secrets: Collection[str]) -> tuple[str, ...]:
+    with contextlib.suppress(EngineError):
+        return secrets_in(engine.container(new), secrets)
+    return ()
 
 
 def missing_ports(asked: tuple[PortBinding, ...], fresh: Container) -> list[str]:

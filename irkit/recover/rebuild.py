@@ -52,7 +52,7 @@ def rebuild(
         said = last_words(engine, new_id, plan.hidden)
         back = _stepped_back(engine, old, name, new_id or _unanswered(engine, old.id, name, plan))
         if isinstance(error, IrkitError):
-            error.message = f"{_blotted(error.message, plan.hidden)}; {back}{said}"
+            error.message = f"{blotted(error.message, plan.hidden)}; {back}{said}"
             error.args = (error.message,)
         raise
     return Rebuilt(new_id, name, aside, health)
@@ -90,19 +90,20 @@ def wait_healthy(engine: Engine, container: str, timeout: float, checkpoint: Cal
 
 
 def last_words(engine: Engine, container: str, hidden: tuple[str, ...] = ()) -> str:
+    """The end of what it wrote to its standard error, for a message; empty when there is none."""
     if not container:
         return ""
     with contextlib.suppress(IrkitError):
         tail = b""
         for chunk in engine.logs(container, "stderr"):
             tail = (tail + chunk)[-WORDS_READ:]
-        words = _blotted(tail.decode("utf-8", "surrogateescape"), hidden).strip()[-WORDS:]
+        words = blotted(tail.decode("utf-8", "surrogateescape"), hidden).strip()[-WORDS:]
         if words:
             return f"; the new container's last words: {printable(words, WORDS)}"
     return ""
 
 
-def _blotted(words: str, hidden: tuple[str, ...]) -> str:
+def blotted(words: str, hidden: tuple[str, ...]) -> str:
     """Without the secrets that the new container was given: it may have said them."""
     for one in hidden:
         words = words.replace(one, "[secret]")

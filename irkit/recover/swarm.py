@@ -7,6 +7,7 @@ not name (secrets and configs by name, networks, mounts, placement) stays as it 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from irkit.errors import EngineError
 
 SERVICE, TASK = "com.docker.swarm.service.id", "com.docker.swarm.task.id"
 POLL = 0.5
+WAYS = ("UpdateConfig", "RollbackConfig")
 FAILED = ("paused", "rollback_started", "rollback_completed", "rollback_paused")
 
 
@@ -45,24 +47,94 @@ def new_spec(spec: Mapping[str, Any], image: str) -> dict[str, Any]:
     return made
 
 
-def update(engine: Engine, service: str, image: str, timeout: float, checkpoint: Callable[[], None]) -> Updated:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An update that was asked for: enough to know it again after a kill.  No secret is in it, and no whole spec.
+
+    ``force``: the ``ForceUpdate`` that it asks for.  ``began``: when the update before it began, RFC 3339 or empty.
+    ``ways``: the former ``UpdateConfig`` and ``RollbackConfig``, those that there were.
+    """
+
+    service: str
+    image: str
+    old_image: str
+    force: int
+    began: str
+    ways: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], service: str, image: str) -> Begun:
+        """From the service as it is before the update."""
+        spec = found["Spec"]
+        ways = {name: spec[name] for name in WAYS if name in spec}
+        return cls(service, image, _image(spec), _force(spec) + 1, _began(found), ways)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Begun:
+        """Raises ``KeyError`` for a record that is none."""
+        ways = {name: raw["ways"][name] for name in WAYS if name in raw["ways"]}
+        return cls(str(raw["service"]), str(raw["image"]), str(raw["old_image"]), int(raw["force"]), str(raw["began"]), ways)  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """For the run's folder."""
+        return {"schema": "irkit.service-update/v1", **dataclasses.asdict(self)}
+
+    def made(self, found: Mapping[str, Any]) -> bool:
+        """Whether the engine has taken it: it is in force, or Swarm has gone back from it since."""
+        if self._in_force(found):
+            return True
+        state = (found.get("UpdateStatus") or {}).get("State")
+        return _began(found) != self.began and state in FAILED and _image(found["Spec"]) == self.old_image
+
+    def former(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The spec before the update: what Swarm keeps as ``PreviousSpec``, unless it is in force again."""
+        spec = found["Spec"]
+        if self._in_force(found):
+            previous = found.get("PreviousSpec") or {}
+            # after the second update, of the settings alone, what came before is not kept any more: nor is it needed
+            spec = previous if previous and _force(previous) < self.force else spec
+        return {**{name: value for name, value in spec.items() if name not in WAYS}, **self.ways}
+
+    def _in_force(self, found: Mapping[str, Any]) -> bool:
+        return _image(found["Spec"]) == self.image and _force(found["Spec"]) == self.force
+
+
+def _image(spec: Mapping[str, Any]) -> str:
+    return str(spec["TaskTemplate"]["ContainerSpec"].get("Image") or "")
+
+
+def _force(spec: Mapping[str, Any]) -> int:
+    return int(spec["TaskTemplate"].get("ForceUpdate") or 0)
+
+
+def _began(found: Mapping[str, Any]) -> str:
+    return str((found.get("UpdateStatus") or {}).get("StartedAt") or "")
+
+
+def update(
+    engine: Engine, service: str, image: str, timeout: float, checkpoint: Callable[[], None],
+    past: Begun | None = None, keep: Callable[[Begun], None] = lambda begun: None,
+) -> Updated:  # fmt: skip
     """Update, and wait until every task runs.  Raises ``EngineError``, which says whether the former spec is back.
 
-    ``timeout`` in seconds.  Done once more after a kill, it rolls the same image out once more.
+    ``timeout`` in seconds.  ``keep`` is told before the engine is asked; ``past``: what it was told by a run that was
+    killed, whose update is waited for and not asked for again.
     """
-    before = engine.swarm("service", service)
-    spec = before["Spec"]
-    old = str(spec["TaskTemplate"]["ContainerSpec"].get("Image") or "")
-    began = str((before.get("UpdateStatus") or {}).get("StartedAt") or "")
-    engine.update_service(service, int(before["Version"]["Index"]), new_spec(spec, image))
+    found = engine.swarm("service", service)
+    if past is not None and (past.service, past.image) == (service, image) and past.made(found):
+        begun, spec = past, past.former(found)
+    else:
+        begun, spec = Begun.of(found, service, image), found["Spec"]
+        keep(begun)
+        engine.update_service(service, int(found["Version"]["Index"]), new_spec(spec, image))
     try:
-        _wait(engine, service, began, timeout, checkpoint)
+        _wait(engine, service, begun.began, timeout, checkpoint)
     except EngineError as error:
         error.message = f"{error.message}; {_back(engine, service, spec, timeout)}"
         error.args = (error.message,)
         raise
     _settings_back(engine, service, spec)
-    return Updated(service, str(spec.get("Name") or service), old, image)
+    return Updated(service, str(spec.get("Name") or service), begun.old_image, image)
 
 
 def _wait(engine: Engine, service: str, began: str, timeout: float, checkpoint: Callable[[], None]) -> None:
@@ -106,7 +178,7 @@ def _settings_back(engine: Engine, service: str, spec: Mapping[str, Any]) -> Non
     wanted = dict(now["Spec"])
     if _state_is_bad(now):
         wanted["TaskTemplate"] = spec["TaskTemplate"]
-    for name in ("UpdateConfig", "RollbackConfig"):
+    for name in WAYS:
         if name in spec:
             wanted[name] = spec[name]
         else:

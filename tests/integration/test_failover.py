@@ -131,6 +131,23 @@ def test_a_running_target(service: tuple[Lab, str, int]) -> None:
     assert "was replaced already" in again.err
 
 
+def test_a_service_without_ports_is_joined_by_its_replacement_before_it_is_frozen(trusted: Lab) -> None:
+    """Both answer for a moment; afterwards the clean one alone, under every name."""
+    lab = trusted
+    network = lab.network("app")
+    lab.run("peer", "--network", network)
+    name = lab.run("web", "--network", network, "--network-alias", "shop")
+    lab.docker("exec", name, "cp", "/etc/hostname", f"/srv/www{MARK}")
+    run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    assert all("404" in asked(lab, one, MARK) for one in ("shop", name) for _ in range(4))
+    assert run["quarantine"]["state"] == "proven" and run["status"] == "succeeded"
+    (calls,) = lab.home.glob("cases/*/runs/*/calls.jsonl")
+    paths = [json.loads(line)["path"] for line in calls.read_text().splitlines()]
+    joined = [at for at, path in enumerate(paths) if path.endswith("/connect")]
+    frozen = next(at for at, path in enumerate(paths) if path.endswith("/pause"))
+    assert len([at for at in joined if at < frozen]) == 2, "the network of the warm-up, and the service's own"
+
+
 def test_a_contained_target_and_a_restart_afterwards(service: tuple[Lab, str, int]) -> None:
     lab, name, port = service
     lab.irkit("contain", name)
@@ -179,6 +196,31 @@ def test_an_image_that_is_not_trusted_or_does_not_become_healthy(service: tuple[
     )
     assert not [one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if "replacement" in one]
     assert not [one for one in lab.docker("network", "ls", "--format", "{{.Name}}").split() if "warm-up" in one]
+
+
+def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> None:
+    """Refused before anything is touched; the values are in the created container alone."""
+    lab, port = trusted, free_port()
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080", "-e", "DB_PASSWORD=burnt-old-one", "-e", "MODE=prod")
+    before = inspect(lab, name)
+    refused = lab.irkit("failover", name, "--image", WEB, code=5)
+    assert "DB_PASSWORD" in refused.err and "--keep-secret" in refused.err
+    plan = lab.irkit("failover", name, "--image", WEB, "--harden=no-new-privileges", "--plan", "--json").json
+    jsonschema.validate(plan, schemas.load("failover-plan"))
+    assert plan["secrets"][0]["answer"] == "missing" and plan["start"] == "warm" and "burnt-old" not in json.dumps(plan)
+    assert plan["hardened"] and inspect(lab, name)["State"] == before["State"]
+    (tmp_path / "new").write_text("a-fresh-one\n")
+    run = lab.irkit(
+        "failover", name, "--image", WEB, "--secret", f"DB_PASSWORD=@{tmp_path / 'new'}", "--harden=no-new-privileges",
+        "--yes", "--json",
+    ).json  # fmt: skip
+    jsonschema.validate(run, schemas.load("run"))
+    assert [one["answer"] for one in run["failover"]["secrets"]] == ["new"] and run["failover"]["hardened"]
+    after = inspect(lab, name)
+    assert "DB_PASSWORD=a-fresh-one" in after["Config"]["Env"] and "MODE=prod" in after["Config"]["Env"]
+    assert after["HostConfig"]["SecurityOpt"] and answers(port)
+    held = [path for path in lab.home.rglob("*") if path.is_file() and b"a-fresh-one" in path.read_bytes()]
+    assert not held, "no record has the new value"
 
 
 def test_a_switch_that_fails_leaves_it_contained(service: tuple[Lab, str, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,13 +53,15 @@ class Scene:
         plan = recipe(self.before, None, IMAGE)
         # the fake says no IPAMConfig in inspect, so that the fixed address is given here
         self.plan = Recipe({**plan.body, "NetworkingConfig": {"EndpointsConfig": wish}}, plan.networks, ())
-        self.where = failover.places(self.plan, self.before)
+        self.where = (Endpoint.from_inspect("front", wish["front"]), *plan.networks)
 
     def prepare(self, start: str = WARM, known: str = "") -> str:
         return failover.prepare(self.fake, self.plan, NAMES, start, NURSERY, 5, lambda: None, known)[0]
 
     def switch(self, new: str, start: str = WARM) -> None:
-        failover.take_over(self.fake, self.target, new, self.where, NAMES, start, "irkit-none")
+        with self.fake.unrecorded():
+            target = self.fake.container(self.target)
+        failover.take_over(self.fake, target, new, self.where, NAMES, start, "irkit-none")
 
     def served(self, container: str) -> bool:
         """Whether it runs in the target's place, with all that belongs to it."""
@@ -103,13 +106,31 @@ def test_the_target_is_off_before_the_replacement_joins(scene: Scene) -> None:
     scene.fake.pause(scene.target)
     scene.fake.mutations.clear()
     scene.switch(new)
-    assert [(one.method, one.args[1 if one.method.endswith("connect") else 0]) for one in scene.fake.mutations] == [
-        ("disconnect", scene.target), ("disconnect", scene.target), ("rename", scene.target), ("rename", new),
-        ("connect", new), ("connect", new),
-    ]  # fmt: skip
+    done = [(one.method, one.args[1 if one.method.endswith("connect") else 0]) for one in scene.fake.mutations]
+    # the first network has a fixed address, which only one of them can have
+    assert done[:2] == [("disconnect", scene.target)] * 2 and done[2:4] == [("connect", new)] * 2
+    assert done[4:] == [("rename", scene.target), ("rename", new)]
     scene.fake.mutations.clear()
     scene.switch(new)
     assert not scene.fake.mutations, "once more does nothing"
+
+
+def test_where_nothing_clashes_it_answers_beside_the_target(scene: Scene) -> None:
+    open_ = replace(scene.plan, body={**scene.plan.body, "HostConfig": {"NetworkMode": "front"}})
+    where = tuple(failover.named(one, "web") for one in scene.where)
+    assert not failover.early_places(scene.fake, scene.plan, where), "the port is the target's"
+    early = failover.early_places(scene.fake, open_, where)
+    assert [one.network for one in early] == ["back"], "on front it has a fixed address"
+    new = failover.prepare(scene.fake, open_, NAMES, WARM, NURSERY, 5, lambda: None, early=early)[0]
+    (place,) = scene.fake.container(new).endpoints
+    assert "web" in place.aliases and scene.served(scene.target)
+
+
+def test_a_network_that_is_refused_early_touches_nothing(scene: Scene) -> None:
+    early = (Endpoint("nowhere", "", "", "", "", ""),)
+    with pytest.raises(EngineError, match="web was not touched"):
+        failover.prepare(scene.fake, scene.plan, NAMES, WARM, NURSERY, 5, lambda: None, early=early)
+    assert scene.untouched()
 
 
 @pytest.mark.parametrize("method", ["create", "disconnect", "create_network", "connect", "start"])
@@ -248,7 +269,35 @@ def test_ports_that_the_engine_chose_are_fixed() -> None:
 
 def test_the_default_bridge_is_a_place() -> None:
     before = container(NetworkSettings={"Networks": {"bridge": {"NetworkID": "b", "EndpointID": "e"}}})
-    assert failover.places(Recipe({}, (), ()), before) == (Endpoint("bridge", "", "", "", "", ""),)
+    assert failover.places(before) == (Endpoint("bridge", "", "", "", "", ""),)
+
+
+def test_a_target_that_had_left_its_first_network_has_each_place_once() -> None:
+    networks = {"bridge": {"NetworkID": "b", "EndpointID": "e"}, "back": {"NetworkID": "k", "EndpointID": "f"}}
+    before = container(HostConfig={"NetworkMode": "front"}, NetworkSettings={"Networks": networks})
+    assert sorted(one.network for one in failover.places(before)) == ["back", "bridge"]
+
+
+def test_fixed_ports_leave_the_rest_of_the_recipe_alone() -> None:
+    bound = {"80/tcp": [{"HostIp": "", "HostPort": "49153"}]}
+    before = container(HostConfig={"PublishAllPorts": True}, NetworkSettings={"Ports": bound})
+    plan = Recipe({"HostConfig": {"PublishAllPorts": True}}, (), (), ("front",), ("hunter22",))
+    made = failover.pinned(plan, before)
+    assert made.leave == ("front",) and made.hidden == ("hunter22",)
+
+
+@pytest.mark.parametrize("start", [WARM, COLD])
+def test_a_switch_that_fails_repeats_no_secret(scene: Scene, start: str) -> None:
+    body = {**scene.plan.body, "Env": ["TOKEN=hunter22-new", "MODE=prod"]}
+    scene.plan = replace(scene.plan, body=body)
+    new = scene.prepare(start)
+    scene.fake.pause(scene.target)
+    scene.fake.fail("rename", EngineError("no: hunter22-new", status=500))
+    with pytest.raises(EngineError, match=r"\[secret\]") as told:
+        failover.take_over(
+            scene.fake, scene.fake.container(scene.target), new, scene.where, NAMES, start, "irkit-none", ("TOKEN",)
+        )
+    assert "hunter22" not in str(told.value)
 
 
 @given(st.integers(0, 65535), st.integers(5, 15), st.binary(max_size=40))

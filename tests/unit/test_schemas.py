@@ -19,7 +19,7 @@ from irkit.playbook.reader import load_playbook, read_playbook
     "name",
     [
         "run", "diff", "verify", "playbook", "profile", "created", "encrypted", "timestamp", "key", "watch", "decision", "trust-policy",
-        "image", "rebuild-plan", "policy", "policy-lint", "denied",
+        "image", "rebuild-plan", "failover-plan", "policy", "policy-lint", "denied",
     ],
 )  # fmt: skip
 def test_schemas_are_valid(name: str) -> None:

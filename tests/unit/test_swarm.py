@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -63,3 +64,51 @@ def test_somebody_else_has_updated_it_meanwhile(fake: FakeEngine) -> None:
     with pytest.raises(EngineError, match="out of sequence"):
         update(fake)
     assert spec(fake) == SPEC
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_killed_update_is_waited_for_and_not_asked_for_again(fake: FakeEngine, at: int, done: bool) -> None:
+    """Killed before or after the first update, which rolls the image out, or the second, of the settings alone."""
+    kept: list[swarm.Begun] = []
+    fake.die("update_service", at=at, done=done)
+    with pytest.raises(EngineError):
+        swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, None, kept.append)
+    fake.revive()
+    past = swarm.Begun.from_json(json.loads(json.dumps(kept[0].to_json())))
+    again = swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, past)
+    assert (again.old_image, again.image) == ("web:1", "web@sha256:x")
+    task = {"ContainerSpec": {"Image": "web@sha256:x", "Secrets": [{"SecretName": "s"}]}, "ForceUpdate": 1}
+    assert spec(fake) == {**SPEC, "TaskTemplate": task}
+
+
+@pytest.mark.parametrize("state", ["rollback_completed", "paused"])
+def test_a_killed_update_that_fails_meanwhile_leaves_the_former_spec(fake: FakeEngine, state: str) -> None:
+    kept: list[swarm.Begun] = []
+    fake.updates = [state]
+    fake.die("update_service", done=True)
+    with pytest.raises(EngineError):
+        swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, None, kept.append)
+    fake.revive()
+    with pytest.raises(EngineError, match=r"the service's update failed.*its former spec is back"):
+        swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, kept[0])
+    assert spec(fake) == SPEC
+
+
+def test_an_update_of_somebody_else_after_a_kill_is_not_taken_for_ours(fake: FakeEngine) -> None:
+    kept: list[swarm.Begun] = []
+    fake.die("update_service")
+    with pytest.raises(EngineError):
+        swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, None, kept.append)
+    fake.revive()
+    theirs = swarm.new_spec(SPEC, "web:2")
+    fake.update_service("id", 7, theirs)
+    swarm.update(fake, "id", "web@sha256:x", 0.2, lambda: None, kept[0])
+    assert spec(fake)["TaskTemplate"]["ContainerSpec"]["Image"] == "web@sha256:x"
+    assert spec(fake)["TaskTemplate"]["ForceUpdate"] == 2
+
+
+def test_the_record_of_an_update_has_no_secret() -> None:
+    secret = {**SPEC, "TaskTemplate": {"ContainerSpec": {"Image": "web:1", "Env": ["TOKEN=hunter22"]}}}
+    begun = swarm.Begun.of({"Spec": secret}, "id", "web@sha256:x")
+    assert "hunter22" not in json.dumps(begun.to_json())

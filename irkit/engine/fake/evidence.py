@@ -131,6 +131,7 @@ class FakeEvidence:
 
     def _update(self, found: dict[str, Any], spec: Json) -> None:
         former, found["Spec"] = found["Spec"], dict(spec)
+        found["PreviousSpec"] = former
         found["Version"] = {"Index": found["Version"]["Index"] + 1}
         if former["TaskTemplate"] == spec["TaskTemplate"]:
             return  # nothing is rolled out
