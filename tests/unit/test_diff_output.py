@@ -154,7 +154,7 @@ def test_nothing_of_that_name(engine: Engine) -> None:
 
 def test_a_bundle_that_does_not_verify_is_not_read(engine: Engine, tmp_path: Path) -> None:
     side = Made().add("/x", b"x").at(tmp_path / "b")
-    with pytest.raises(EvidenceAltered, match="seal.dsse.json"), opened(str(tmp_path / "b"), Opening()):
+    with pytest.raises(EvidenceAltered, match="does not verify"), opened(str(tmp_path / "b"), Opening()):
         pass
     (tmp_path / "b" / "seal.dsse.json").write_text("{}")
     for how in (Opening(), Opening(identities=())):
