@@ -5,18 +5,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from irkit import cases
 from irkit.clock import now
 from irkit.engine.interface import Container, Engine, Image
 from irkit.errors import NotFound, UsageProblem
+from irkit.evidence.names import SEAL
 from irkit.quarantine.state import SavedState
 from irkit.recover.bad import Asked, Bad, Item, find
 from irkit.recover.holds import Bundles, Held
 from irkit.recover.record import RAN_ON, Eradication, Request, Row
 
 SHA256 = 64
+STAMP = len("20260131t000000z")
 
 
 def survey(
@@ -70,8 +73,16 @@ def stored_bundles(identities: Sequence[Any], accept_gaps: bool = False) -> Bund
     from irkit.evidence.keys import trusted_keys
 
     stored = [path for case in cases.list_cases() for path in case.bundles]
-    newest = sorted(stored, key=lambda path: path.name, reverse=True)  # a run's name begins with its time
+    newest = sorted(stored, key=_age, reverse=True)
     return Bundles(newest, list(trusted_keys("evidence")), identities, accept_gaps)
+
+
+def _age(bundle: Path) -> tuple[str, int]:
+    """A run's name begins with its time, to the second; what follows is random, so that its seal's own time decides."""
+    try:
+        return bundle.name[:STAMP], (bundle / SEAL).stat().st_mtime_ns
+    except OSError:  # it went meanwhile
+        return bundle.name[:STAMP], 0
 
 
 def _judged(engine: Engine, found: Bad, bundles: Bundles, checkpoint: Callable[[], None]) -> list[Row]:

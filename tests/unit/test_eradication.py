@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from irkit import cases, schemas
 from irkit.acquire import volumes
 from irkit.actions.eradicating import NotHeld, carry_out
-from irkit.actions.listing import judged_anew, survey
+from irkit.actions.listing import judged_anew, stored_bundles, survey
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
 from irkit.engine.interface import Container, NetworkSpec
@@ -388,3 +389,15 @@ def test_digests_that_somebody_allowed_meanwhile_are_denied_again(engine: FakeEn
 
 def test_gaps_of_the_image_are_named_alike() -> None:
     assert volumes.OF_THE_IMAGE == holds.OF_THE_IMAGE
+
+
+@pytest.mark.parametrize("newer", ["0000", "ffff"])
+def test_of_two_runs_in_one_second_the_later_bundle_is_the_newest(engine: FakeEngine, newer: str) -> None:
+    """What follows the second in a run's name is random."""
+    scene(engine)
+    made = bundle(engine, "web")
+    older = made.rename(made.with_name("20260131t000000z-8888"))
+    later = Path(shutil.copytree(older, older.with_name(f"20260131t000000z-{newer}")))
+    for path, time in ((older, 1), (later, 2)):
+        os.utime(path / "seal.dsse.json", ns=(time, time))
+    assert list(stored_bundles(()).paths) == [later, older]
