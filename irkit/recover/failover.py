@@ -8,11 +8,13 @@ outside (libnetwork keeps them with the container), so that joining is all that 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from irkit.clock import now
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
 from irkit.engine.places import leave
 from irkit.environment import variables
@@ -23,6 +25,8 @@ from irkit.recover.rebuild import blotted, last_words, made_from, wait_healthy
 from irkit.recover.secrets import hidden
 
 AUTO, WARM, COLD = "auto", "warm", "cold"
+REACHED = 1.0
+"""Seconds after a join until others surely reach it: measured, a busy kernel takes up to 0.9 s to forward to a new interface."""
 SECOND = "its interface is eth1 until it is restarted: eth0 was that of the warm-up"
 
 
@@ -177,6 +181,8 @@ def prepare(
         health = "" if start == COLD else _warm_up(engine, new, nursery, timeout, checkpoint)
         for endpoint in plan.networks if start == COLD else early:
             engine.connect(endpoint.network, new, endpoint)
+        if start != COLD and early:
+            time.sleep(REACHED)
     except BaseException as error:
         said = last_words(engine, new, plan.hidden)
         with contextlib.suppress(EngineError):
@@ -231,8 +237,10 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
 def take_over(
     engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
     secrets: Collection[str] = (),
-) -> None:  # fmt: skip
-    """The switch.  What is done already is not done again.  ``target``: as it is now.
+) -> str:  # fmt: skip
+    """The switch; the moment from which the replacement can answer (cold: is started), RFC 3339.
+
+    What is done already is not done again.  ``target``: as it is now.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
     as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not
@@ -243,14 +251,17 @@ def take_over(
             _leave(engine, target, quarantine)
             _rename(engine, target, new, names)
             engine.start(new)
+            served = now()
         else:
             _change_places(engine, target, new, where, quarantine)
+            served = now()
             _rename(engine, target, new, names)
     except Interrupted:
         raise
     except IrkitError as error:
         step_back(engine, target.id, new, names, error, secrets)
         raise
+    return served
 
 
 def _leave(engine: Engine, target: Container, quarantine: str) -> None:
@@ -296,8 +307,11 @@ def step_back(
     said = last_words(engine, new, known)
     try:
         with contextlib.suppress(NotFound):
-            engine.remove(new, force=True)
-    except EngineError as refused:
+            made = engine.container(new)
+            if made.id == old or made.name not in (names.name, names.temporary):
+                raise Refused(f"it is {made.name}, which is none")  # whatever a record says
+            engine.remove(made.id, force=True)
+    except IrkitError as refused:
         left.append(f"the replacement {new[:12]} could not be removed ({refused.message})")
     try:
         if engine.container(old).name != names.name:
