@@ -16,12 +16,13 @@ from irkit.compare.evidence import Evidence
 from irkit.evidence.reader import BundleReader
 from tests.corpus import exports, stage
 from tests.corpus.score import Score, score
-from tests.corpus.truth import library, load
+from tests.corpus.truth import Plant, library, load
 
 from .conftest import Lab
 
 TIMES = ("atime_ns", "ctime_ns", "btime_ns")
 GOAL_UNPLANTED = 5
+UNMADE = {"device-node"}
 FINDINGS = Path(exports.__file__).with_name("findings.txt")
 PID = re.compile(r"\bpid \d+")
 LINE = re.compile(r"( in /.*):\d+$")
@@ -67,7 +68,12 @@ def compared(lab: Lab, subject: str) -> dict[str, Any]:
 
 def judged(document: dict[str, Any], corpus: Corpus, *seen: str) -> Score:
     kinds = {*seen, "volume"} if document["schema"] != "irkit.diff/v1" else set(seen)
-    return score(document, load(), corpus.benign, kinds)
+    return score(document, truth(corpus), corpus.benign, kinds)
+
+
+def truth(corpus: Corpus) -> list[Plant]:
+    """All plants; in a user namespace, where the kernel makes no device nodes, all but that one."""
+    return [plant for plant in load() if plant.id not in UNMADE or plant.id in corpus.planted]
 
 
 def flat(document: dict[str, Any]) -> list[str]:
@@ -83,7 +89,11 @@ def flat(document: dict[str, Any]) -> list[str]:
 
 
 def test_the_truth_is_what_is_planted(corpus: Corpus) -> None:
-    assert [plant.id for plant in load()] == corpus.planted
+    assert [plant.id for plant in truth(corpus)] == corpus.planted
+    engine = subprocess.run(
+        ["docker", "info", "-f", "{{.SecurityOptions}}"], capture_output=True, text=True, check=True
+    )
+    assert {plant.id for plant in load()} - set(corpus.planted) == (UNMADE if "name=userns" in engine.stdout else set())
     assert len(corpus.planted) >= 40 and len(corpus.benign) >= 5000
     techniques = {technique for plant in load() for technique in plant.attack}
     assert len(techniques) >= 30
@@ -101,7 +111,7 @@ def test_every_change_is_in_a_bundle(corpus: Corpus, bundle: tuple[Lab, str]) ->
 
 def test_volumes_are_in_a_bundle_too(corpus: Corpus, bundle: tuple[Lab, str]) -> None:
     changes = [change.to_json() for change in Evidence(BundleReader(Path(bundle[1]))).changes()]
-    result = score({"changes": changes}, load(), corpus.benign, {"disk", "tmpfs", "volume"})
+    result = score({"changes": changes}, truth(corpus), corpus.benign, {"disk", "tmpfs", "volume"})
     assert (result.unaccounted, result.raw, result.spurious) == ((), (), ()), result.words()
 
 
@@ -154,7 +164,8 @@ def test_every_engine_and_storage_gives_these_findings(lab: Lab, corpus: Corpus)
     """The same on all of the matrix: rule by rule, subject by subject, as ``findings.txt`` has them."""
     document = compared(lab, corpus.name)
     found = {f"{one['rule']}  {_lasting(one['subject'])}" for one in document["findings"]}
-    known = set(FINDINGS.read_text().splitlines())
+    unmade = UNMADE - set(corpus.planted)
+    known = {one for one in FINDINGS.read_text().splitlines() if one.partition(" ")[0] not in unmade}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
 
 
