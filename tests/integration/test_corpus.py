@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from irkit.compare.evidence import Evidence
 from irkit.evidence.reader import BundleReader
 from tests.corpus import exports, stage
 from tests.corpus.score import Score, score
-from tests.corpus.truth import Plant, library, load
+from tests.corpus.truth import Expected, Plant, library, load
 
 from .conftest import Lab
 
@@ -72,8 +72,28 @@ def judged(document: dict[str, Any], corpus: Corpus, *seen: str) -> Score:
 
 
 def truth(corpus: Corpus) -> list[Plant]:
-    """All plants; in a user namespace, where the kernel makes no device nodes, all but that one."""
-    return [plant for plant in load() if plant.id not in UNMADE or plant.id in corpus.planted]
+    """All plants.  In a user namespace owners are the host's numbers, and there is no device node: the kernel makes none there."""
+    base = first_id()
+    return [
+        replace(plant, changes=tuple(_shifted(change, base) for change in plant.changes))
+        for plant in load()
+        if plant.id not in UNMADE or plant.id in corpus.planted
+    ]
+
+
+def first_id() -> int:
+    """What the container's 0 is on the host: an engine with ``userns-remap`` names its folder ``UID.GID``."""
+    asked = ["docker", "info", "-f", "{{.DockerRootDir}} {{.SecurityOptions}}"]
+    root, _, options = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.partition(" ")
+    return int(Path(root).name.partition(".")[0]) if "name=userns" in options else 0
+
+
+def _shifted(change: Expected, base: int) -> Expected:
+    before, after = (
+        {name: value + base if name in ("uid", "gid") else value for name, value in side.items()}
+        for side in (change.before, change.after)
+    )
+    return replace(change, before=before, after=after)
 
 
 def flat(document: dict[str, Any]) -> list[str]:
@@ -90,10 +110,7 @@ def flat(document: dict[str, Any]) -> list[str]:
 
 def test_the_truth_is_what_is_planted(corpus: Corpus) -> None:
     assert [plant.id for plant in truth(corpus)] == corpus.planted
-    engine = subprocess.run(
-        ["docker", "info", "-f", "{{.SecurityOptions}}"], capture_output=True, text=True, check=True
-    )
-    assert {plant.id for plant in load()} - set(corpus.planted) == (UNMADE if "name=userns" in engine.stdout else set())
+    assert {plant.id for plant in load()} - set(corpus.planted) == (UNMADE if first_id() else set())
     assert len(corpus.planted) >= 40 and len(corpus.benign) >= 5000
     techniques = {technique for plant in load() for technique in plant.attack}
     assert len(techniques) >= 30

@@ -104,7 +104,9 @@ def side(
     if originals is not None:
         made.originals = originals
     found = made.at(folder)
-    (folder / "bagit.txt").write_bytes(b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")  # a bundle to readers
+    (folder / "bagit.txt").write_bytes(
+        b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
+    )  # a bundle to readers
     return found
 
 
