@@ -83,6 +83,7 @@ class Made:
                 writer.add(name, [json.dumps(value).encode() + b"\n"], Origin("filesystem", "a test", "by hand"))
             else:
                 writer.add_json(name, value, Origin("engine-state", "a test", "by hand"))
+        writer.put("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")
         writer.put(names.INDEX, json.dumps(writer.index({"taken": "2024-05-01T12:00:00Z", "target": {}})).encode())
         return Evidence(BundleReader(writer.folder))
 
@@ -103,11 +104,7 @@ def side(
             made.change(path, was, now)
     if originals is not None:
         made.originals = originals
-    found = made.at(folder)
-    (folder / "bagit.txt").write_bytes(
-        b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
-    )  # a bundle to readers
-    return found
+    return made.at(folder)
 
 
 def _archive(writer: BundleWriter, name: str, files: Mapping[str, bytes]) -> None:
