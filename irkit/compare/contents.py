@@ -29,8 +29,9 @@ from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
 from irkit.compare.long_text import LINE, OVERLAP, LongText, Original, Searches
 from irkit.compare.packages import is_database
+from irkit.compare.patterns import joined
 from irkit.compare.verdicts import Verdicts
-from irkit.compare.vocabulary import Value
+from irkit.compare.vocabulary import Searched, Value
 from irkit.compare.yara import Hit
 from irkit.models import Change, Gap
 from irkit.package_paths import BYTECODE
@@ -46,6 +47,9 @@ TEXT = BLOCK
 """A text up to this size is held for rules and compared line by line; a longer one is searched as its bytes go by."""
 MACHINES = {"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm", "ppc64le": "powerpc64", "s390x": "s390", "riscv64": "riscv"}  # fmt: skip
 """``Architecture`` of an image (OCI image-spec, GOARCH) → the machine of its ELF files."""
+FEW = 50
+"""Texts of which each rule searches what it asks for; of more, one pattern made of all of them is searched first."""
+NOTHING = Searched(frozenset())
 COMPATIBLE = {"x86_64": ("i386",)}
 
 
@@ -93,6 +97,7 @@ class Examiner:
         self._gaps = gaps
         self._diffs = diffs
         self.unread = Unread()
+        self._texts = 0
         self._machine = MACHINES.get(str(side.image.get("Architecture") or ""), "")
 
     def look(self, change: Change, stream: BinaryIO | None, algorithms: Iterable[str] = ()) -> Content:
@@ -167,7 +172,15 @@ class Examiner:
         """The lines of a text of :data:`TEXT` bytes at most; of one with too many of them, what is found in them."""
         added, removed, cut = contents.changed_lines(before, data)
         if not cut:
-            return {"added_lines": added, "removed_lines": removed, "content": data.decode("utf-8", "surrogateescape")}
+            texts: dict[str, Value] = {"added_lines": added, "removed_lines": removed}
+            if self._searches["content"]:
+                texts["content"] = data.decode("utf-8", "surrogateescape")
+            self._texts += 1
+            if self._texts > FEW and self._verdicts.timings is None:
+                for fact, lines in (("added_lines", added), ("removed_lines", removed)):
+                    if not lines or self._searches.nothing_in(fact, joined(lines)):
+                        texts[fact] = NOTHING
+            return texts
         long = LongText(self._searches, Original(before or b""))
         long.feed(data)
         return long.values()

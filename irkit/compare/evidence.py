@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,8 +60,8 @@ class Taken:
 class Inventory:
     """What the lists say, gathered in a first reading: names and digests only."""
 
-    files: set[tuple[str, str]] = field(default_factory=set)
-    """``(origin, path)`` of every regular file that is there now."""
+    files: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By origin: every regular file that is there now."""
     deleted: dict[str, str] = field(default_factory=dict)
     """The digest of each deleted file → its path."""
     gone: set[str] = field(default_factory=set)
@@ -74,6 +75,13 @@ class Inventory:
         if not self.gone:
             return False
         return path in self.gone or any(parent in self.gone for parent in parents(path))
+
+
+def _each(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, none of which is kept: ``tarfile`` holds all that it has read, one or two kilobytes each."""
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]
+        yield member
 
 
 def parents(path: str) -> Iterator[str]:
@@ -213,7 +221,7 @@ class Evidence:
             if change.origin == "layer":
                 found.paths.add(change.path)
             if change.after.kind == "file":
-                found.files.add((change.origin, change.path))
+                found.files[change.origin].add(change.path)
         return found
 
     def taken(self) -> Iterator[Taken]:
@@ -235,10 +243,10 @@ class Evidence:
     def _in_step(self, name: str, archive: str) -> Iterator[Taken]:
         """Both are written by one walk: a member that is listed comes before every later one that is."""
         changes = self._list(name)
-        listed = self.inventory.files
         origin = {"filesystem": "layer", "tmpfs": "tmpfs"}.get(archive.partition("/")[0], "volume")
+        listed = self.inventory.files[origin]
         for path, stream in self._members(archive):
-            if (origin, path) not in listed:
+            if path not in listed:
                 continue
             for change in changes:
                 if change.path == path and change.after is not None:
@@ -249,7 +257,7 @@ class Evidence:
 
     def _members(self, archive: str) -> Iterator[tuple[str, BinaryIO]]:
         with self._tar(archive) as tar:
-            for member in tar:
+            for member in _each(tar):
                 if member.isreg() and (file := tar.extractfile(member)) is not None:
                     yield f"/{member.name}", file  # type: ignore[misc]  # an ExFileObject: a BufferedReader
 
@@ -268,7 +276,7 @@ class Evidence:
         if not self._whole(archive):
             return found
         with self._tar(archive) as tar:
-            for member in tar:
+            for member in _each(tar):
                 path = f"/{member.name}"
                 if not member.isreg() or member.size > limit or not wanted(path):
                     continue

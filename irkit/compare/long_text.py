@@ -27,8 +27,15 @@ class Searches:
 
     def __init__(self, wanted: Iterable[tuple[str, Patterns]]) -> None:
         self.of: dict[str, dict[tuple[str, ...], Patterns]] = {}
+        self._all: dict[str, Patterns] = {}
         for fact, patterns in wanted:
             self.of.setdefault(fact, {}).setdefault(sources(patterns), any_of(patterns))
+
+    def nothing_in(self, fact: str, data: bytes) -> bool:
+        """Whether no pattern fits any line: one search for all of them."""
+        if fact not in self._all:
+            self._all[fact] = any_of([one for some in self[fact].values() for one in some])
+        return not any(True for one in self._all[fact] for _ in one.lines(data))
 
     def __getitem__(self, fact: str) -> Mapping[tuple[str, ...], Patterns]:
         return self.of.get(fact, {})

@@ -84,7 +84,7 @@ def joined(lines: tuple[str, ...]) -> bytes:
     """Lines as one text; of the last lines that were asked for it is kept, because several rules ask for the same."""
     kept = _last[0]
     if kept[0] is not lines:
-        kept = (lines, b"\n".join(_bytes(line) for line in lines if isinstance(line, str)))
+        kept = (lines, _bytes("\n".join(line for line in lines if isinstance(line, str))))
         _last[0] = kept
     return kept[1]
 

@@ -70,6 +70,14 @@ def test_unified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "-a" in lines and "+b" in lines
 
 
+def test_a_diff_that_is_cut_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    made = Made().add("/srv/\x1b[31m", b"".join(b"%d\n" % number for number in range(5000)))
+    found = Comparison(verdicts(RULES), diffs=True)
+    out.WRITERS["unified"](found.of_evidence(made.at(tmp_path / "b")), found, out.Shown("web", "its image"))
+    got = capsys.readouterr()
+    assert "is cut" in got.err and "\x1b" not in got.out + got.err and found.gaps == []
+
+
 def test_sarif(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (run,) = json.loads(printed("sarif", capsys, tmp_path)[0])["runs"]
     assert [one["ruleId"] for one in run["results"]] == ["bad"]

@@ -65,17 +65,15 @@ FILES = tuple(dict.fromkeys((*(file for _, file, _ in _READERS), "hosts", *(file
 
 @cache
 def _any() -> re.Pattern[str]:
-    """One question for all, because nearly all paths are none of them."""
-    return re.compile("|".join(f"(?:{pattern})" for pattern, _, _ in (*_READERS, *_WHOLE)), re.DOTALL)
+    """One question for all: each pattern is a group, and none has groups of its own."""
+    return re.compile("|".join(f"({pattern})" for pattern, _, _ in (*_READERS, *_WHOLE)), re.DOTALL)
 
 
-def _fits(pattern: str, path: str) -> bool:
-    return _compiled(pattern).fullmatch(path) is not None
-
-
-@cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.DOTALL)
+def _number(path: str) -> int | None:
+    """Which pattern fits first, counted through both tables."""
+    if len(path) > PATH_LIMIT or (found := _any().fullmatch(path)) is None or found.lastindex is None:
+        return None
+    return found.lastindex - 1
 
 
 @cache
@@ -89,9 +87,8 @@ def kind_of(path: str) -> str | None:
     """Which kind of file a path is (one of :data:`FILES`); ``None``: its entries mean nothing to irkit.  Cheap: asked for every change."""
     if path == "/etc/hosts":
         return "hosts"
-    if len(path) > PATH_LIMIT or not _any().fullmatch(path):
-        return None
-    return next((file for pattern, file, _ in (*_READERS, *_WHOLE) if _fits(pattern, path)), None)
+    number = _number(path)
+    return None if number is None else (*_READERS, *_WHOLE)[number][1]
 
 
 def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collection[str] = ()) -> list[EntryChange]:
@@ -100,18 +97,19 @@ def entries(path: str, before: bytes | None, after: bytes | None, *, own: Collec
     ``before``, ``after``: its bytes, ``None`` where it is not there.  ``own``: the container's own names (hostname, short id), by which
     the engine's lines in ``/etc/hosts`` are known.  What could not be compared is an entry with the fact ``problem``.  Never raises.
     """
-    if before == after or kind_of(path) is None:
+    if before == after:
         return []
     if path == "/etc/hosts":
         return _by_entries("hosts", partial(_load("system.hosts"), own=own), path, before, after)
-    for pattern, file, reader in _READERS:
-        if _fits(pattern, path):
-            return _by_entries(file, _load(reader), path, before, after)
-    for pattern, file, name in _WHOLE:
-        if _fits(pattern, path):
-            whole: Whole = _load(name)
-            return whole(file, path, before, after)
-    return []
+    number = _number(path)
+    if number is None:
+        return []
+    if number < len(_READERS):
+        _, file, reader = _READERS[number]
+        return _by_entries(file, _load(reader), path, before, after)
+    _, file, name = _WHOLE[number - len(_READERS)]
+    whole: Whole = _load(name)
+    return whole(file, path, before, after)
 
 
 def _by_entries(file: str, reader: Reader, path: str, before: bytes | None, after: bytes | None) -> list[EntryChange]:

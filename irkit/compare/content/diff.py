@@ -87,7 +87,10 @@ def text_diff(
 
 def changed_lines(before: bytes | None, after: bytes | None) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """``(added, removed, truncated)``: the lines themselves, in ``surrogateescape`` form without their ends, for rules to search."""
-    hunks = compare_lines(before or b"", after or b"")
+    if not before:
+        lines, cut = _lines(after or b"", 0)
+        return tuple(_text(b"".join(lines)).split("\n")) if lines else (), (), cut
+    hunks = compare_lines(before, after or b"")
     changes = list(hunks.changes())
     added = tuple(_text(line) for one in changes for line in hunks.after[one[2] : one[3]])
     removed = tuple(_text(line) for one in changes for line in hunks.before[one[0] : one[1]])

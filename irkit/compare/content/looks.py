@@ -6,6 +6,7 @@ Sources: file(1)'s magic database and the formats' own specifications.  Nothing 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from irkit.text import printable
 
@@ -84,8 +85,14 @@ def look(head: bytes, size: int, name: str) -> Look:
     return found
 
 
+@cache
+def _magics(first: int) -> tuple[tuple[int, bytes, str, str], ...]:
+    """Those that a file with this first byte may have, in order."""
+    return tuple(one for one in _MAGIC if one[0] or one[1][0] == first)
+
+
 def _by_magic(head: bytes, size: int) -> Look | None:
-    for offset, magic, kind, form in _MAGIC:
+    for offset, magic, kind, form in _magics(head[0]):
         if head.startswith(magic, offset):
             if form == "riff" and head[8:12] == b"WEBP":
                 continue

@@ -50,7 +50,7 @@ def test_kinds(tmp_path: Path) -> None:
 def test_texts_are_held_against_the_image_s(tmp_path: Path) -> None:
     made = Made().change("/etc/x", b"a\nb\n", b"a\nc\n")
     change = made.changes[0][0]
-    looks, _ = examiner(made, tmp_path, diffs=True)
+    looks, _ = examiner(made, tmp_path, verdicts("r change low {content: c}"), diffs=True)
     found = looks.look(change, io.BytesIO(b"a\nc\n"), ("md5",))
     assert (found.values["added_lines"], found.values["removed_lines"], found.values["content"]) == (
         ("c",),
