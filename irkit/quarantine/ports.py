@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 
 from irkit.clock import now
 from irkit.engine.interface import PortBinding
@@ -16,6 +17,7 @@ from irkit.quarantine.scene import Scene, shown
 from irkit.quarantine.tries import Try
 
 INSIDE_SECONDS = 0.2
+SOL_PACKET, PACKET_STATISTICS = 263, 6
 
 
 def port_tries(scene: Scene) -> list[Try]:
@@ -92,6 +94,7 @@ class UdpPorts:
     def probes(self) -> list[Probe]:
         """One probe a port."""
         seen = self._drain()
+        lost = lost_frames(self.sniffer) if self.sniffer is not None else 0
         found = []
         for number, port in enumerate(self.ports):
             result, detail = ("blocked", "no datagram came through")
@@ -99,6 +102,8 @@ class UdpPorts:
                 result, detail = "unknown", f"no packet socket could be opened: {self.error}"
             elif self._mark(number) in seen:
                 result, detail = "reached", "a datagram came through"
+            elif lost:
+                result, detail = "unknown", f"{lost} frames in the namespace were lost before they were looked at"
             found.append(Probe(f"published port {port.host_port}/udp", "in", result, detail, self.begun))
         return found
 
@@ -126,6 +131,7 @@ class TakenPorts:
         self.begun = now()
         self.error = ""
         self.answers: dict[PortBinding, int] = {}
+        self.lost = 0
         self.sniffer: socket.socket | None = None
         if self.ports:
             try:
@@ -161,6 +167,8 @@ class TakenPorts:
             return "unknown", f"no packet socket could be opened: {self.error}"
         if port.container_port in arrived:
             return "reached", "a connection to it arrived in the target's namespace"
+        if self.lost:
+            return "unknown", f"{self.lost} frames in the target's namespace were lost before they were looked at"
         answered = f"{self.answers[port]} connections were answered" if port in self.answers else "nobody answered"
         return "blocked", f"{answered}, and none of them arrived in the target's namespace"
 
@@ -174,12 +182,19 @@ class TakenPorts:
                 break
             if where[0] != "lo":
                 found |= tcp_port(frame)
+        self.lost = lost_frames(self.sniffer) if self.sniffer is not None else 0
         return found
 
     def close(self) -> None:
         """Close the packet socket."""
         if self.sniffer is not None:
             self.sniffer.close()
+
+
+def lost_frames(sniffer: socket.socket) -> int:
+    """How many frames a packet socket dropped as its buffer was full: a flood would hide what matters (packet(7), ``PACKET_STATISTICS``)."""
+    _, dropped = struct.unpack("II", sniffer.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+    return int(dropped)
 
 
 def _sniffer() -> socket.socket:

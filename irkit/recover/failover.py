@@ -296,8 +296,11 @@ def step_back(
     said = last_words(engine, new, known)
     try:
         with contextlib.suppress(NotFound):
-            engine.remove(new, force=True)
-    except EngineError as refused:
+            made = engine.container(new)
+            if made.id == old or made.name not in (names.name, names.temporary):
+                raise Refused(f"it is {made.name}, which is none")  # whatever a record says
+            engine.remove(made.id, force=True)
+    except IrkitError as refused:
         left.append(f"the replacement {new[:12]} could not be removed ({refused.message})")
     try:
         if engine.container(old).name != names.name:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import Program
-from irkit.engine.interface import Container, Endpoint, NetworkSpec
+from irkit.engine.interface import Container, Endpoint, NetworkSpec, PortBinding
 from irkit.errors import EngineError, EngineUnreachable, IrkitError, Refused
+from irkit.quarantine import ports
 from irkit.quarantine.ports import tcp_port
 from irkit.recover import failover
 from irkit.recover import rebuild as rebuilding
@@ -327,3 +329,30 @@ def test_the_fake_is_what_it_is_taken_for() -> None:
     assert {one.host_port for one in fake.container(made).ports} == {8000}
     fake.disconnect(inner, made)
     assert fake.container(made).ports
+
+
+def test_a_lying_record_removes_nobody_elses_container(scene: Scene) -> None:
+    with scene.fake.unrecorded():
+        stranger = scene.fake.create({"Image": IMAGE}, "stranger")
+    error = EngineError("no", status=500)
+    for one in (stranger, scene.target):
+        failover.step_back(scene.fake, scene.target, one, NAMES, error)
+    assert {scene.fake.container(one).name for one in (stranger, scene.target)} == {"stranger", "web"}
+    assert "could not be removed" in error.message
+
+
+def test_frames_that_were_lost_are_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood in the namespace would push what arrived out of the packet socket's buffer."""
+
+    class Full:
+        def recvfrom(self, _: int) -> tuple[bytes, tuple[str]]:
+            raise BlockingIOError
+
+        def getsockopt(self, *_: int) -> bytes:
+            return struct.pack("II", 9, 4)
+
+    port = PortBinding(8080, "tcp", "127.0.0.1", 18080)
+    monkeypatch.setattr(ports, "in_netns", lambda *_: Full())
+    taken = ports.TakenPorts(SimpleNamespace(taken=(port,), heir="web", victim="/proc/1/ns/net"))  # type: ignore[arg-type]
+    (probe,) = taken.probes()
+    assert probe.result == "unknown" and "4 frames" in probe.detail
