@@ -323,6 +323,8 @@ def test_a_swarm_service_is_updated_by_digest_and_rolled_back(trusted: Lab, swar
     early = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", code=None)
     assert early.code != 0 and _spec(lab, swarm) == before
     lab.irkit("contain", task, code=4)  # a secret is a tmpfs on a file: a gap
+    alone = lab.irkit("rebuild", task, "--image", WEB, code=5)
+    assert "update-service" in alone.err
     lab.irkit("image", "sign", "irkit-dev/busybox:1", "--key", "rel")
     failed = lab.irkit("run", "update-service", task, "--var", "image=irkit-dev/busybox:1", code=1)
     assert "its former spec is back" in failed.err
@@ -349,6 +351,32 @@ def test_a_swarm_service_runs_the_verified_image(trusted: Lab, swarm: str) -> No
     assert after.get("UpdateConfig") == before.get("UpdateConfig")
     new = _task(lab, swarm)
     assert new != task and inspect(lab, new)["Image"] == run["image"]["image_id"]
+
+
+def test_a_killed_update_of_a_service_is_rolled_out_once(trusted: Lab, swarm: str) -> None:
+    lab = trusted
+    lab.docker(
+        "service", "create", "--detach", "--no-resolve-image", "--name", swarm, "--update-monitor", "5s",
+        "--container-label", f"dev.irkit.test={lab.token}", WEB,
+    )  # fmt: skip
+    task = _task(lab, swarm)
+    before = _spec(lab, swarm)
+    lab.irkit("contain", task)
+    argv = [sys.executable, "-m", "irkit", "run", "update-service", task, "--var", f"image={WEB}"]
+    with subprocess.Popen(argv, env=lab.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        journal = _wait_for(lab, "update")
+        deadline = time.monotonic() + 30
+        while _force(_spec(lab, swarm)) == _force(before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    run = lab.irkit("resume", journal.parents[2].name, "--json").json
+    after = _spec(lab, swarm)
+    assert _force(after) == _force(before) + 1 and _image(after) == run["service"]["image"]
+    assert run["service"]["old_image"] == _image(before) and after.get("UpdateConfig") == before.get("UpdateConfig")
+
+
+def _force(spec: dict[str, Any]) -> int:
+    return int(spec["TaskTemplate"].get("ForceUpdate") or 0)
 
 
 def _image(spec: dict[str, Any]) -> str:
