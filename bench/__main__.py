@@ -358,7 +358,9 @@ def main(chosen: list[str]) -> None:
     docker("network", "create", "--label", LABEL, "irkit-bench-net")
     with contextlib.ExitStack() as stack:
         stack.callback(clean)
-        print(f"{'':<44} {'irkit':>11} {'baseline':>11}    ratio   goal   (medians of {RUNS})")
+        print(
+            f"{'':<44} {'irkit':>11} {'baseline':>11}    ratio   goal   (medians of {RUNS}; of a crowd, and of failover, {CROWD_RUNS})"
+        )
         for name in chosen or PARTS:
             PARTS[name]()
 

@@ -175,10 +175,10 @@ def _get_by_name() -> bool:
         return False
     if answer[6:8] == b"\0\0":
         return False
-    at = len(
-        QUERY
-    )  # the answers come after the question; each has a name of two bytes, type, class, TTL, length (RFC 1035, 4.1)
-    return _get(socket.inet_ntoa(answer[at + 12 : at + 16]), 8080)
+    # the answers come after the question; each has a name, whole or as a pointer of two bytes, then type, class, TTL and length
+    at = len(QUERY)
+    at += 2 if answer[at] >= 0xC0 else answer.index(0, at) + 1 - at
+    return _get(socket.inet_ntoa(answer[at + 10 : at + 14]), 8080)
 
 
 def main(label: str, row: Callable[[str, list[float], list[float], float], None]) -> None:

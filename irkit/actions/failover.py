@@ -113,8 +113,8 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     new, start = str(record["id"]), str(record["start"])
     secrets = frozenset(map(str, record.get("secret_names") or ()))
     where = _where(before, names)
-    failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
-    served, until = now(), "started" if start == failover.COLD else "connected"
+    served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
+    until = "started" if start == failover.COLD else "connected"
     try:
         health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
     except EngineError as error:

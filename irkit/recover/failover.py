@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from irkit.clock import now
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec, PortBinding
 from irkit.engine.places import leave
 from irkit.environment import variables
@@ -231,8 +232,8 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
 def take_over(
     engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
     secrets: Collection[str] = (),
-) -> None:  # fmt: skip
-    """The switch.  What is done already is not done again.  ``target``: as it is now.
+) -> str:  # fmt: skip
+    """The switch; the moment from which the replacement can answer (cold: is started), RFC 3339.  What is done already is not done again.  ``target``: as it is now.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
     as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not
@@ -243,14 +244,17 @@ def take_over(
             _leave(engine, target, quarantine)
             _rename(engine, target, new, names)
             engine.start(new)
+            served = now()
         else:
             _change_places(engine, target, new, where, quarantine)
+            served = now()
             _rename(engine, target, new, names)
     except Interrupted:
         raise
     except IrkitError as error:
         step_back(engine, target.id, new, names, error, secrets)
         raise
+    return served
 
 
 def _leave(engine: Engine, target: Container, quarantine: str) -> None:
