@@ -8,6 +8,7 @@ outside (libnetwork keeps them with the container), so that joining is all that 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from irkit.recover.rebuild import blotted, last_words, made_from, wait_healthy
 from irkit.recover.secrets import hidden
 
 AUTO, WARM, COLD = "auto", "warm", "cold"
+REACHED = 1.0
+"""Seconds after a join until others surely reach it: measured, a busy kernel takes up to 0.9 s to forward to a new interface."""
 SECOND = "its interface is eth1 until it is restarted: eth0 was that of the warm-up"
 
 
@@ -178,6 +181,8 @@ def prepare(
         health = "" if start == COLD else _warm_up(engine, new, nursery, timeout, checkpoint)
         for endpoint in plan.networks if start == COLD else early:
             engine.connect(endpoint.network, new, endpoint)
+        if start != COLD and early:
+            time.sleep(REACHED)
     except BaseException as error:
         said = last_words(engine, new, plan.hidden)
         with contextlib.suppress(EngineError):
@@ -233,7 +238,9 @@ def take_over(
     engine: Engine, target: Container, new: str, where: tuple[Endpoint, ...], names: Names, start: str, quarantine: str,
     secrets: Collection[str] = (),
 ) -> str:  # fmt: skip
-    """The switch; the moment from which the replacement can answer (cold: is started), RFC 3339.  What is done already is not done again.  ``target``: as it is now.
+    """The switch; the moment from which the replacement can answer (cold: is started), RFC 3339.
+
+    What is done already is not done again.  ``target``: as it is now.
 
     When the engine refuses, the replacement is removed and the target has its name back; it stays off its networks,
     as no failure undoes a containment, and the error says so.  ``secrets``: names of variables whose values it must not

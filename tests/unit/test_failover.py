@@ -36,6 +36,7 @@ PORT = {"8080/tcp": [{"HostIp": "", "HostPort": "8000"}]}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuilding, "SETTLE", 0.0)
     monkeypatch.setattr(rebuilding, "POLL", 0.0)
+    monkeypatch.setattr(failover, "REACHED", 0.0)
 
 
 class Scene:
