@@ -45,10 +45,12 @@ def write_json(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
         "findings": [one.to_json() for one in found.findings],
         "packages": [one.to_json() for one in found.packages],
         "config": [one.to_json() for one in found.config],
-        "entries": [{"path": printable(path), **one.to_json()} for path, one in found.entries],
         "gaps": [one.to_json() for one in found.gaps],
     }
-    out.write("\n], " + json.dumps(rest, indent=1)[1:] + "\n")
+    out.write("\n], " + json.dumps(rest, indent=1)[1:-2] + ',\n "entries": [')
+    for number, (path, one) in enumerate(found.entries):
+        out.write(("," if number else "") + "\n  " + json.dumps({"path": printable(path), **one.to_json()}))
+    out.write("\n ]\n}\n")
 
 
 def write_sarif(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
