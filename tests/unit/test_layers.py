@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,12 +47,15 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-GRAPH = {
-    ".".join(("irkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): sorted(
-        set(imports(path))
-    )
-    for path in sorted(ROOT.rglob("*.py"))
-}
+@functools.cache
+def graph() -> dict[str, list[str]]:
+    """Each module and what it imports.  Not made when the module is imported: each test worker would pay for that."""
+    return {
+        ".".join(("irkit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): sorted(
+            set(imports(path))
+        )
+        for path in sorted(ROOT.rglob("*.py"))
+    }
 
 
 def within(module: str, *packages: str) -> bool:
@@ -61,18 +65,18 @@ def within(module: str, *packages: str) -> bool:
 def wrong(importers: tuple[str, ...], imported: tuple[str, ...], but: tuple[str, ...] = ()) -> list[str]:
     return [
         f"{module} imports {name}"
-        for module, found in GRAPH.items() if within(module, *importers) and not within(module, *but)
+        for module, found in graph().items() if within(module, *importers) and not within(module, *but)
         for name in found if within(name, *imported)
     ]  # fmt: skip
 
 
 def test_the_walk_sees_something() -> None:
-    assert len(GRAPH) > 50
-    assert "irkit.evidence.names" in GRAPH["irkit.evidence.seal"]
+    assert len(graph()) > 50
+    assert "irkit.evidence.names" in graph()["irkit.evidence.seal"]
 
 
 def test_only_the_engine_and_the_doctor_know_docker() -> None:
-    users = {module for module, found in GRAPH.items() if any(name.split(".")[0] == "docker" for name in found)}
+    users = {module for module, found in graph().items() if any(name.split(".")[0] == "docker" for name in found)}
     assert users
     assert [module for module in users if not within(module, "engine", "cli.doctor")] == []
 
@@ -86,9 +90,9 @@ def test_review_only_reads() -> None:
 
 
 def test_nothing_below_imports_the_command_line() -> None:
-    below = {module for module in GRAPH if module != "irkit.__main__" and not within(module, "cli")}
+    below = {module for module in graph() if module != "irkit.__main__" and not within(module, "cli")}
     assert [
-        f"{module} imports {name}" for module in sorted(below) for name in GRAPH[module] if within(name, "cli")
+        f"{module} imports {name}" for module in sorted(below) for name in graph()[module] if within(name, "cli")
     ] == []
 
 
@@ -103,7 +107,7 @@ def test_capabilities_stand_on_the_common_ground(package: str) -> None:
     allowed = (*COMMON, package)
     found = [
         f"{module} imports {name}"
-        for module, names in GRAPH.items() if within(module, package)
+        for module, names in graph().items() if within(module, package)
         for name in names
         if name.split(".")[0] == "irkit" and not within(name, *allowed) and name != "irkit.__version__"
         and name not in {f"irkit.{one}" for one in allowed}
