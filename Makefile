@@ -13,7 +13,7 @@ ENGINES ?= docker-20.10 docker-20.10-userns docker-26.1 docker-26.1-containerd p
 # Bytecode is kept: without it each test worker, and each irkit that a test starts, compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup lint format test test-unit test-packaging test-integration test-matrix fuzz kills nightly drill bench engine-up engine-down bare-check clean venv
+.PHONY: help setup lint format test test-unit test-thorough test-packaging test-integration test-matrix fuzz kills nightly drill bench engine-up engine-down bare-check clean venv
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -34,10 +34,13 @@ format: venv ## let ruff format the code
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-test: setup test-unit test-packaging test-integration ## all tests: unit, packaging, integration (root: with private engines, Docker 20.10 and 26.1)
+test: setup test-unit test-thorough test-packaging test-integration ## all tests: unit, thorough, packaging, integration (root: with private engines, Docker 20.10 and 26.1)
 
 test-unit: venv ## unit tests, without a network; ARGS="-k name" for some of them
-	scripts/no-net $(PY) -m pytest -n auto --dist worksteal tests/unit $(ARGS)
+	scripts/no-net $(PY) -m pytest -n auto --dist worksteal -m "not thorough" tests/unit $(ARGS)
+
+test-thorough: venv ## the dear unit tests: exhaustive, of random input, of large input, without a network
+	scripts/no-net $(PY) -m pytest -n auto --dist worksteal -m thorough tests/unit $(ARGS)
 
 test-packaging: venv
 	$(PY) -m pytest tests/packaging $(ARGS)

@@ -57,11 +57,8 @@ class Web:
 
     def __init__(self, deadline: Deadline, ca: Path | None = None) -> None:
         self.deadline = deadline
-        try:
-            self._tls = ssl.create_default_context(cafile=str(ca) if ca else None)
-        except (OSError, ssl.SSLError) as error:
-            raise KeyProblem(f"the certificates in {ca} can't be read: {error}") from error
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        # The system's authorities take 50 ms to read: only when TLS is spoken. Files that a user names are told of at once.
+        self._tls = _context(ca) if ca else None
 
     def get(self, url: str, headers: Mapping[str, str], limit: int, *, loopback_only: bool = False) -> Answer:
         """One GET: :meth:`send`."""
@@ -101,6 +98,7 @@ class Web:
     def _connection(self, parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
         host, port = parts.hostname or "", _port(parts)
         if parts.scheme == "https":
+            self._tls = self._tls or _context(None)
             return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
         return http.client.HTTPConnection(host, port, timeout=timeout)
 
@@ -116,6 +114,16 @@ class Web:
         if response.length:  # what was announced did not come
             raise RegistryProblem(f"{what}: its answer broke off")
         return bytes(body)
+
+
+def _context(ca: Path | None) -> ssl.SSLContext:
+    """What TLS trusts: the authorities in ``ca``, or the system's.  Raises ``KeyProblem`` when they can't be read."""
+    try:
+        made = ssl.create_default_context(cafile=str(ca) if ca else None)
+    except (OSError, ssl.SSLError) as error:
+        raise KeyProblem(f"the certificates in {ca or 'the system'} can't be read: {error}") from error
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    return made
 
 
 _OWN = {"User-Agent": f"irkit/{__version__}", "Connection": "close", "Accept-Encoding": "identity"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from hypothesis import is_hypothesis_test
 
 from irkit.quarantine import firewall
 
@@ -16,3 +19,25 @@ def no_walls(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(firewall, "available", lambda: False)
     monkeypatch.setattr(firewall, "_nft", refuse)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick test does not wait until the disk has its files: that it is asked for, of an open file, is what is left.
+
+    The thorough tests, and those of the commands with a real engine, wait as a user does.
+    """
+    if request.node.get_closest_marker("thorough") is None:
+        monkeypatch.setattr(os, "fsync", _asked)
+        monkeypatch.setattr(os, "fdatasync", _asked)
+
+
+def _asked(file: int) -> None:
+    os.fstat(file if isinstance(file, int) else file.fileno())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A property test is a thorough one: it is hundreds of tests."""
+    for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker("thorough")

@@ -134,6 +134,7 @@ def test_the_truth_names_what_the_script_plants() -> None:
         assert plant.attack and plant.severity in ("critical", "high", "medium", "low"), plant.id
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
 def test_the_build_context_is_the_same_each_time(tmp_path: Path) -> None:
     for name in ("a", "b"):

@@ -7,12 +7,10 @@ import re
 import subprocess
 from pathlib import Path
 
-import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irkit import schemas
 from irkit.cli.main import run
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence import keys, names
@@ -21,6 +19,7 @@ from irkit.evidence.keys import Signer
 from irkit.evidence.seal import seal_bundle
 from irkit.evidence.verify import verify_bundle
 from irkit.evidence.writer import BundleWriter, Origin
+from tests.fits import fits
 
 FACTS = {"case": "c-1", "run": "r-1", "target": {}}
 
@@ -54,9 +53,10 @@ def test_a_chain_holds(bundle: Path, signer: Signer) -> None:
     assert not chain.problems and [one.seq for one in chain.entries] == [1, 2, 3]
     found = verify_bundle(bundle, [signer.public], chain.head)
     assert found.ok and found.hand_overs == 3 and found.custody_head == chain.head
-    jsonschema.validate(found.to_json(), schemas.load("verify"))
+    fits(found.to_json(), "verify")
 
 
+@pytest.mark.thorough
 def test_every_altered_byte_is_seen(bundle: Path, signer: Signer) -> None:
     data = chained(bundle, signer)
     for place in range(0, len(data), 7):
@@ -65,6 +65,7 @@ def test_every_altered_byte_is_seen(bundle: Path, signer: Signer) -> None:
         assert read(bytes(other), bundle, signer).problems, place
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("order", [(1, 2), (0, 2), (0, 0, 1, 2), (1, 0, 2), (2,)])
 def test_dropped_added_and_swapped_lines(bundle: Path, signer: Signer, order: tuple[int, ...]) -> None:
     lines = chained(bundle, signer).splitlines(keepends=True)
@@ -134,6 +135,7 @@ def test_commands(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing was added" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_by_hand(bundle: Path, signer: Signer, tmp_path: Path) -> None:
     """The second block of docs/verify-by-hand.md, run as it stands: openssl and sha256sum alone tell the same."""
     page = (Path(__file__).parents[2] / "docs" / "verify-by-hand.md").read_text()

@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import cases, schemas
+from irkit import cases
 from irkit.acquire import volumes
 from irkit.actions.eradicating import NotHeld, carry_out
 from irkit.actions.listing import judged_anew, stored_bundles, survey
@@ -30,6 +29,7 @@ from irkit.recover.eradicate import remove, remove_image
 from irkit.recover.record import RAN_ON, Eradication, Request
 from irkit.recover.record import begun as record_begun
 from irkit.trust import denied
+from tests.fits import fits
 
 CLEAN, OWN, MORE = (f"sha256:{letter * 64}" for letter in "abc")
 MANIFEST = f"sha256:{'d' * 64}"
@@ -186,6 +186,7 @@ def test_what_a_bundle_holds(engine: FakeEngine) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("but", "gap", "status", "refused", "why"),
     [
@@ -247,6 +248,7 @@ def test_a_short_name_is_not_a_container_id(engine: FakeEngine) -> None:
         plan(engine, "nothing")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["remove", "remove_network", "remove_volume", "remove_image"])
 @pytest.mark.parametrize("done", [False, True])
 def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done: bool) -> None:
@@ -264,7 +266,7 @@ def test_cut_off_anywhere_and_gone_on_with(engine: FakeEngine, method: str, done
     second = record_begun(engine, ref="web")
     assert second is not None and second.id == first.id and second.again
     carry_out(engine, second)
-    jsonschema.validate(second.to_json(), schemas.load("eradication"))
+    fits(second.to_json(), "eradication")
     assert {row.outcome for row in second.rows if row.decision == "remove"} <= {"removed", "gone"}
     assert not {"web"} & {engine.container(one).name for one in engine.containers()}
     assert set(engine.volume_names()) == {"shared"}

@@ -104,6 +104,7 @@ def _cut_one(path: Path) -> None:
     path.write_bytes(data.rstrip(b"\n")[:-1] if path.suffix in (".json", ".txt") else data[:-1])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "damage", [_flip, Path.unlink, _halve, lambda path: path.write_bytes(b""), _cut_one, _append, _link, _fifo],
@@ -114,6 +115,7 @@ def test_damage_is_caught_and_named(bundle: Path, name: str, damage: Callable[[P
     assert name in named(bundle)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PAYLOAD + names.TAGGED + (names.TAG_MANIFEST,))
 def test_every_flipped_byte_is_caught(bundle: Path, name: str) -> None:
     whole = (bundle / name).read_bytes()
@@ -124,6 +126,7 @@ def test_every_flipped_byte_is_caught(bundle: Path, name: str) -> None:
         assert name in named(bundle), position
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pair", list(itertools.combinations(FILES, 2)), ids="-".join)
 def test_swapped_files_are_caught(bundle: Path, pair: tuple[str, str]) -> None:
     one, other = (bundle / name for name in pair)

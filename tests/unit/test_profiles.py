@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from irkit import documents, resources, schemas
@@ -12,6 +11,7 @@ from irkit.errors import PlaybookInvalid, UsageProblem
 from irkit.playbook.profiled import with_profile
 from irkit.playbook.reader import load_playbook
 from irkit.profiles import COLLECTORS, collectors_report, load_profile, read_profile
+from tests.fits import fits
 
 HEAD = "apiVersion: irkit/v1\nkind: Profile\nid: x\ncollectors:\n"
 SHIPPED = sorted(resources.shipped("forensics/profiles").glob("*.yaml"))
@@ -21,7 +21,7 @@ SHIPPED = sorted(resources.shipped("forensics/profiles").glob("*.yaml"))
 def test_shipped(path: Path) -> None:
     profile = load_profile(str(path))
     assert profile.id == path.stem and profile.description
-    jsonschema.validate(documents.load(path)[0].plain(), schemas.load("profile"))
+    fits(documents.load(path)[0].plain(), "profile")
 
 
 def test_four_are_shipped_and_full_leaves_out_only_what_intrudes() -> None:

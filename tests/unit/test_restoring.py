@@ -133,6 +133,7 @@ def test_owner_mode_times_and_a_folder_without_rights(place: Path, tmp_path: Pat
 PLAIN = b"".join((bytes(512), b"x" * 100_000, os.urandom(3_000_000)))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "pack",
     [
@@ -148,6 +149,7 @@ def test_compressed(pack: Callable[[bytes], bytes]) -> None:
             list(backup.decoded(io.BytesIO(packed[:-9])))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "pack", [lambda data: gzip.compress(data, 1), lambda data: lzma.compress(data, preset=0), zstandard.compress]
 )

@@ -495,6 +495,7 @@ def test_no_quarantine_network(scene: Scene, signer: Signer, error: EngineError)
     assert scene.really_on() == {"front", "back"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("method", ["pause", "set_restart_policy", "disconnect", "create_network", "connect"])
 def test_the_engine_dies_while_containing(scene: Scene, signer: Signer, method: str, done: bool) -> None:
@@ -516,6 +517,7 @@ def test_the_engine_dies_while_containing(scene: Scene, signer: Signer, method: 
     assert scene.really_on() == {"front", "back"} and container.restart_policy == ALWAYS and not container.paused
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("method", ["disconnect", "connect", "set_restart_policy", "remove_network", "unpause"])
 def test_the_engine_dies_while_releasing(scene: Scene, signer: Signer, method: str, done: bool) -> None:

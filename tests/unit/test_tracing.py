@@ -140,6 +140,7 @@ def test_nothing_is_sent_unasked(given: dict[str, str], monkeypatch: pytest.Monk
     running._trace(finished([]))
 
 
+@pytest.mark.thorough
 def test_nothing_is_imported_before_a_run_has_ended(tmp_path: Path) -> None:
     script = "import sys, irkit.cli.main, irkit.cli.contain, irkit.cli.running, irkit.cli.run; print([m for m in sys.modules if 'opentelemetry' in m or 'irkit.tracing' in m or 'irkit.watch' in m])"
     done = subprocess.run(

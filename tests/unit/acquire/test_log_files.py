@@ -172,6 +172,7 @@ def test_a_broken_gzip_is_taken_as_it_is(folder: Path, writer: BundleWriter, bre
     assert "raw/001: compressed data is broken" in whys(writer)
 
 
+@pytest.mark.thorough
 def test_what_swells_without_end(folder: Path, writer: BundleWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_files, "INFLATED_LIMIT", 3 * 1024 * 1024)
     data = gzip.compress(b"\0" * 20_000_000)

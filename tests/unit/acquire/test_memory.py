@@ -95,6 +95,7 @@ def take(tmp_path: Path, pid: int, which: str, limit: int = 1 << 30) -> tuple[by
     return core, row, writer
 
 
+@pytest.mark.thorough
 def test_all_of_it(victim: tuple[int, int, int], tmp_path: Path) -> None:
     pid, code, big = victim
     core, row, writer = take(tmp_path, pid, "all")
@@ -105,6 +106,7 @@ def test_all_of_it(victim: tuple[int, int, int], tmp_path: Path) -> None:
     assert any(size == 1 << 34 or size >= 1 << 33 for *_, size in loads(core))
 
 
+@pytest.mark.thorough
 def test_every_thread_and_the_process_have_their_notes(victim: tuple[int, int, int], tmp_path: Path) -> None:
     pid, _, _ = victim
     core, _, _ = take(tmp_path, pid, "all")
@@ -158,6 +160,7 @@ def test_odd_names_in_maps() -> None:
     assert second.suspect and second.path == b""
 
 
+@pytest.mark.thorough
 def test_gdb_opens_it(victim: tuple[int, int, int], tmp_path: Path) -> None:
     pid, code, _ = victim
     writer = BundleWriter(tmp_path / "b")

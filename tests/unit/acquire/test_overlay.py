@@ -37,6 +37,7 @@ def filled(overlay: Overlay, files: dict[str, str] = FILLED) -> Overlay:
     return overlay
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [RENAMING, "metacopy=off,redirect_dir=off", "metacopy=on,redirect_dir=on,index=on"])
 @pytest.mark.parametrize(
     "script",
@@ -148,6 +149,7 @@ def test_metacopy_without_its_layer_is_said(tmp_path: Path) -> None:
     assert taken.changes["/top"].after is not None
 
 
+@pytest.mark.thorough
 def test_127_layers(tmp_path: Path) -> None:
     overlay = Overlay(tmp_path, 127, "redirect_dir=off")
     for number in range(127):
@@ -166,6 +168,7 @@ def test_127_layers(tmp_path: Path) -> None:
     assert taken.notes == [] and picture(overlay.rebuilt(taken)) == picture(overlay.seen)
 
 
+@pytest.mark.thorough
 def test_a_redirect_through_many_layers_keeps_its_descriptors(tmp_path: Path) -> None:
     overlay = Overlay(tmp_path, 100, RENAMING)
     for number in range(100):
@@ -223,6 +226,7 @@ def test_capabilities_acls_and_attributes(tmp_path: Path) -> None:
     assert pax["SCHILY.xattr.trusted.l"] == "of the link"
 
 
+@pytest.mark.thorough
 def test_holes_cost_nothing(tmp_path: Path) -> None:
     overlay = Overlay(tmp_path)
     overlay.change("true")
@@ -323,6 +327,7 @@ def test_files_that_grow_shrink_and_vanish(tmp_path: Path, monkeypatch: pytest.M
     assert file is not None and file.read() == b"1234567890" + bytes(990)
 
 
+@pytest.mark.thorough
 def test_a_folder_under_attack_while_it_is_read(tmp_path: Path) -> None:
     """Names are exchanged for links to a secret all the while: not one byte of it enters."""
     overlay = Overlay(tmp_path)
@@ -378,6 +383,7 @@ def test_lowerdir_is_split_as_the_kernel_writes_it() -> None:
     assert split_lower(r"/a:/b\:c:/d::/data") == ["/a", "/b:c", "/d", "/data"]
 
 
+@pytest.mark.thorough
 @given(st.binary(min_size=1, max_size=120).filter(lambda key: b"=" not in key), st.binary(max_size=2000))
 @settings(max_examples=200)
 def test_a_pax_record_counts_itself(keyword: bytes, value: bytes) -> None:
@@ -391,6 +397,7 @@ def test_an_acl_of_any_bytes_is_text_or_nothing(value: bytes) -> None:
     assert acl_text(value).isascii()
 
 
+@pytest.mark.thorough
 def test_a_flood_of_gaps_does_not_swell_the_index(tmp_path: Path) -> None:
     overlay = Overlay(tmp_path)
     overlay.change("mkdir d")
@@ -409,6 +416,7 @@ def test_a_flood_of_gaps_does_not_swell_the_index(tmp_path: Path) -> None:
     assert len(raw.splitlines()) == 7 and reader["data/filesystem/gaps.jsonl.zst"].complete
 
 
+@pytest.mark.thorough
 def test_a_full_disk_keeps_the_list(tmp_path: Path) -> None:
     """The contents don't fit, the list of changes does: it is whole, and what is missing is named."""
     overlay = Overlay(tmp_path)

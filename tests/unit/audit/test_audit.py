@@ -21,6 +21,7 @@ from irkit.audit.model import Subject, ask
 from irkit.audit.policy import LONGEST, Policy, read_policy
 from irkit.audit.run import BY_ID, CHECKS, audit, gate
 from irkit.errors import PlaybookInvalid
+from tests.fits import fits
 
 TODAY = datetime.date(2026, 11, 1)
 ROOT = Path(__file__).parents[3]
@@ -194,6 +195,7 @@ def test_audit_rules_are_read_from_rule_files_and_comments_are_not_rules() -> No
     assert state("1.1.3", subject(host=Files(texts=rules))) == "pass"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("check", CHECKS, ids=lambda one: one.id)
 @pytest.mark.parametrize("document", [None, {}, [], "x", {"HostConfig": {}, "Config": {}}])
 def test_a_document_that_tells_nothing_never_passes(check: Any, document: Any) -> None:
@@ -225,7 +227,7 @@ def test_an_exception_holds_up_to_its_day_and_never_hides_another_check() -> Non
     about = host_config(Privileged=True)
     found = audit([about], policy(EXCEPTION), TODAY, ["5.5", "5.22"])
     assert {one.check.id: one.state for one in found.findings} == {"5.5": "excepted", "5.22": "fail"}
-    jsonschema.validate(found.to_json(), schemas.load("audit"))
+    fits(found.to_json(), "audit")
     later = audit([about], policy(EXCEPTION), TODAY + datetime.timedelta(days=1), ["5.5"])
     assert later.findings[0].state == "fail"
 
@@ -249,7 +251,7 @@ def test_an_exception_ends_while_somebody_remembers_it() -> None:
 
 
 def test_the_policy_s_schema_agrees() -> None:
-    jsonschema.validate(documents.parse(EXCEPTION.encode(), "x").plain(), schemas.load("audit-policy"))
+    fits(documents.parse(EXCEPTION.encode(), "x").plain(), "audit-policy")
 
 
 def test_the_gate_closes_on_failures_and_on_what_could_not_be_answered() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from irkit import documents, schemas
+from irkit import documents
 from irkit.audit.judged import base_reference
 from irkit.audit.looked import Wanted, look
 from irkit.audit.model import Subject
@@ -22,6 +22,7 @@ from irkit.audit.sbom import Sbom
 from irkit.audit.vulnerabilities import Scan, Vulnerability
 from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EngineError, PlaybookInvalid
+from tests.fits import fits
 
 from .test_scanners import DATA, programs, stand_in
 
@@ -126,7 +127,7 @@ def test_a_refused_vulnerability_closes_the_gate_with_its_own_severity() -> None
     found = audit([Subject("s", image=image(), scan=scan())], Policy(), TODAY, ["vulnerabilities"])
     assert found.findings[0].check.severity == "critical"
     assert not gate(found, "critical").passed
-    jsonschema.validate(found.to_json(), schemas.load("audit"))
+    fits(found.to_json(), "audit")
     ignored = read_policy(documents.parse(FULL.encode(), "x"), BY_ID)
     assert gate(audit([Subject("s", image=image(), scan=scan())], ignored, TODAY, ["vulnerabilities"]), "low").passed
 
@@ -160,7 +161,7 @@ def test_the_policy_is_read_and_its_schema_agrees() -> None:
     rules = policy.vulnerabilities
     assert (rules.scanner, rules.fail_on, rules.only_fixed, rules.max_database_age_days) == ("grype", "medium", True, 7)
     assert (rules.offline, rules.seconds, rules.ignore[0].package) == (True, 60, "open*")
-    jsonschema.validate(documents.parse(FULL.encode(), "x").plain(), schemas.load("audit-policy"))
+    fits(documents.parse(FULL.encode(), "x").plain(), "audit-policy")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_faulty_policy_is_refused(fault: str) -> None:
     with pytest.raises(PlaybookInvalid, match=r"x:4:\d+: "):
         read_policy(documents.parse(text.encode(), "x"), BY_ID)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(documents.parse(text.encode(), "x").plain(), schemas.load("audit-policy"))
+        fits(documents.parse(text.encode(), "x").plain(), "audit-policy")
 
 
 def test_an_entry_without_reason_or_end_is_refused() -> None:

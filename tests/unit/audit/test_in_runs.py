@@ -21,6 +21,7 @@ from irkit.evidence import keys
 from irkit.evidence.reader import BundleReader
 from irkit.evidence.verify import verify_bundle
 from irkit.home import home
+from tests.fits import fits
 from tests.unit.playbook.test_handing import IMAGE, Ended, play
 
 from .test_images_by_policy import TODAY
@@ -52,7 +53,7 @@ def scanner(programs: Path) -> None:
 
 def kept(ended: Ended) -> Any:
     found = BundleReader(ended.bundle).json(auditing.ALL)
-    jsonschema.validate(found, schemas.load("audit"))
+    fits(found, "audit")
     return found
 
 
@@ -120,7 +121,7 @@ def test_a_rebuild_is_stopped_by_its_policy_alone() -> None:
         auditing.decide(context, "web", body(Privileged=True))
     assert context.facts.result["audit"]["passed"] is False
     written = json.loads((context.run_folder / "audit.json").read_text(encoding="utf-8"))
-    jsonschema.validate(written, schemas.load("audit"))
+    fits(written, "audit")
     auditing.decide(context, "web", body())
     assert context.facts.result["audit"]["passed"] is True
     jsonschema.validate(context.facts.result["audit"], schemas.load("run")["properties"]["audit"])

@@ -234,6 +234,7 @@ def test_auto_takes_the_first_and_never_one_that_sends_the_image_away(
         choose(ScanRules(scanner="scout", offline=True))
 
 
+@pytest.mark.thorough
 def test_a_program_that_fails_hangs_or_floods(programs: Path, archive: Path) -> None:
     bad = str(stand_in(programs, "bad", "echo first >&2; printf 'no \\033[31mdatabase\\n' >&2; exit 3"))
     with pytest.raises(ProgramFailed, match=r"bad failed \(3\): no \\x1b\[31mdatabase"):

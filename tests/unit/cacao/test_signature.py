@@ -106,6 +106,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
+@pytest.mark.thorough
 def test_any_altered_value_is_told(ann: Signer) -> None:
     document = signed(ann)
     places = [one for one in leaves(document) if one]
@@ -124,6 +125,7 @@ def test_any_altered_value_is_told(ann: Signer) -> None:
     assert len(places) > 100
 
 
+@pytest.mark.thorough
 def test_any_altered_byte_is_told(ann: Signer) -> None:
     data = json.dumps(signed(ann), separators=(",", ":")).encode()
     for position in range(0, len(data), 7):

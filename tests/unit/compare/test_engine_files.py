@@ -85,6 +85,7 @@ def test_a_line_does_not_pass_as_the_engine_s(line: bytes) -> None:
     assert expected(HOSTS, BASE + line + b"\n" + OWN) == BASE + OWN
 
 
+@pytest.mark.thorough
 def test_what_comes_after_the_lines_that_are_read_is_shown() -> None:
     many = b"127.0.0.1\tlocalhost\n" * 25_000
     found = held(HOSTS, many + b"203.0.113.9\tdeb.debian.org\n")

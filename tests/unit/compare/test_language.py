@@ -240,6 +240,7 @@ def test_random_rules_fit_with_and_without_an_index(where: dict[str, Any], facts
 SCHEMA = schemas.load("rules")
 
 
+@pytest.mark.thorough
 def test_the_schemas_are_the_vocabulary_s() -> None:
     for name, text in rules_schema.texts().items():
         jsonschema.Draft202012Validator.check_schema(schemas.load(name))
@@ -277,6 +278,7 @@ def test_a_lazy_mapping_is_asked_for_little() -> None:
     assert not {"added_lines", "content"} & set(asked)
 
 
+@pytest.mark.thorough
 def test_100_000_changes_are_cheap() -> None:
     """Not asserted tightly, because machines may be busy: it was 10 to 20 µs a change."""
     values = {

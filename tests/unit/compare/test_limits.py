@@ -41,6 +41,7 @@ def test_what_is_over_the_memory_is_a_gap(tmp_path: Path, monkeypatch: pytest.Mo
     assert side(tmp_path / "small", {"/a": b"x"}, {"/a": b"y"}).missed == []
 
 
+@pytest.mark.thorough
 def test_an_account_in_a_padded_file_is_not_overlooked(tmp_path: Path) -> None:
     assert len(PAD) > TEXT
     evil = b"sys:x:0:0::/root:/bin/sh\n"

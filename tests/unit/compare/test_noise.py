@@ -97,6 +97,7 @@ def test_a_change_with_a_finding_is_never_folded() -> None:
     assert NOISE.fold(values, finding=True) is None
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(
     st.sampled_from(["char", "block"]) | st.just("file"),

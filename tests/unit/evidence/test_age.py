@@ -100,6 +100,7 @@ def test_a_wrong_identity_is_told_and_leaves_nothing(
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["ed25519", "rsa"])
 def test_ssh_keys_are_recipients_too(plain: Path, tmp_path: Path, kind: str, identity: Path) -> None:
     from cryptography.hazmat.primitives import serialization

@@ -92,6 +92,7 @@ def test_a_hand_over_of_a_tar(packed: Path, signer: Signer) -> None:
     assert first.seq == 1 and found.ok and found.hand_overs == 2
 
 
+@pytest.mark.thorough
 def test_every_byte(packed: Path, signer: Signer, tmp_path: Path) -> None:
     """Headers, names, padding, end: there is no byte of the file that could be another one."""
     whole = packed.read_bytes()
@@ -186,6 +187,7 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("trick", HOSTILE)
 def test_hostile_members(
     packed: Path, signer: Signer, trick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -27,6 +27,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "j.jsonl"
 
 
+@pytest.mark.thorough
 def test_every_cut_of_the_last_record(path: Path) -> None:
     whole = path.read_bytes()
     last = len(whole.splitlines(keepends=True)[-1])
@@ -42,6 +43,7 @@ def test_every_cut_of_the_last_record(path: Path) -> None:
         assert path.read_bytes().count(b"\n") == 3 and b"\0" not in path.read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_cut_within_any_record(tmp_path: Path, stub: Stub, actions: list[Any]) -> None:
     outer = book(tmp_path, ONCE)
     play(stub, outer)

@@ -164,6 +164,7 @@ def envelope(leaf: Made = LEAF, headers: dict[str, Any] | None = None, payload: 
     ).encode()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("key", "alg"),
     [(ec.SECP256R1(), "ES256"), (ec.SECP384R1(), "ES384"), (ec.SECP521R1(), "ES512"), (2048, "PS256"), (3072, "PS384")],

@@ -20,6 +20,7 @@ from irkit.trust.policy_lint import lint
 from irkit.trust.policy_reader import read_file
 from irkit.trust.reference import parse_reference
 from tests.fakes import signers
+from tests.fits import fits
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,7 +39,7 @@ def read(folder: Path, text: str) -> Policy:
     path.write_text(text)
     path.chmod(0o600)
     try:
-        jsonschema.validate(documents.load(path)[0].plain(), schemas.load("trust-policy"))
+        fits(documents.load(path)[0].plain(), "trust-policy")
     except jsonschema.ValidationError as error:
         with pytest.raises(IrkitError):
             read_file(path)
@@ -238,7 +239,7 @@ def test_show(folder: Path, irkit_home: Path, capsys: pytest.CaptureFixture[str]
         HEAD + "  - {match: 'registry.example/**', keys: [a]}\n  - {match: registry.example/web, keys: [b], threshold: 1}\n  - {match: registry.example/bad, action: deny}\n"
     )  # fmt: skip
     everything = shown(capsys, "show")
-    jsonschema.validate(everything, schemas.load("policy"))
+    fits(everything, "policy")
     assert [one["match"] for one in everything["rules"]] == [
         "registry.example/web",
         "registry.example/bad",
@@ -253,7 +254,7 @@ def test_show(folder: Path, irkit_home: Path, capsys: pytest.CaptureFixture[str]
     assert run(["image", "policy", "show", "registry.example/web"]) == 0
     said = capsys.readouterr().out
     assert "← applies, the most specific" in said and "matches too, and is passed over" in said
-    jsonschema.validate(shown(capsys, "lint"), schemas.load("policy-lint"))
+    fits(shown(capsys, "lint"), "policy-lint")
 
 
 @pytest.mark.parametrize("words", ["1.2.3 1.2.3", "v1.2 1.2.0", "1.0.0+a 1.0.0+b"])

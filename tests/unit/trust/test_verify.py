@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from irkit import schemas
 from irkit.cli.main import run
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.fake.state import FakeImage
@@ -39,6 +37,7 @@ from irkit.trust.verify import judge, verify
 from tests.fakes.registry import CONFIG, INDEX, LAYER, OCI, one_file, sha256
 from tests.fakes.signers import bundle, raw_sign, simple
 from tests.fakes.web import Answer, Asked, server
+from tests.fits import fits
 
 ENV = ("PATH=/bin",)
 
@@ -152,7 +151,7 @@ class Shop:
 
     def ask(self, reference: str = "", **how: Any) -> Any:
         verdict = verify(reference or self.reference, load_policy(self.folder / "trust.yaml"), self.engine, **how)
-        jsonschema.validate(verdict.to_json(), schemas.load("image"))
+        fits(verdict.to_json(), "image")
         assert verdict.accepted == all(one.result != "broken" for one in verdict.links) == bool(verdict.image_id)
         return verdict
 
@@ -244,6 +243,7 @@ def test_an_index(shop: Shop) -> None:
         assert why in shop.ask().reason
 
 
+@pytest.mark.thorough
 def test_manifests_that_contradict_their_configuration(shop: Shop) -> None:
     config = {"mediaType": CONFIG, **shop.blob(shop.image.document)}
     layer = {"mediaType": LAYER, **shop.blob(gzip.compress(shop.image.layer, mtime=0))}
@@ -392,7 +392,7 @@ def test_denied(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         assert run(["image", "deny", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
-        jsonschema.validate(told, schemas.load("denied"))
+        fits(told, "denied")
         assert [one["digest"] for one in told["denied"]] == [digest]
         assert run(["image", "deny", "--remove", digest]) == 0
     assert shop.ask().accepted
@@ -411,6 +411,7 @@ def test_a_list_that_can_t_be_read_denies_everything(shop: Shop) -> None:
         shop.ask()
 
 
+@pytest.mark.thorough
 def test_many_at_once_deny(irkit_home: Path) -> None:
     program = "import sys; from irkit.trust import denied; [denied.add(['sha256:' + f'{int(sys.argv[1]) * 100 + n:064x}'], '') for n in range(10)]"
     running = [subprocess.Popen([sys.executable, "-c", program, str(number)]) for number in range(4)]
@@ -455,6 +456,7 @@ def test_an_archive_with_a_name_twice() -> None:
         read_content(iter([whole]))
 
 
+@pytest.mark.thorough
 def test_a_packed_bomb_takes_no_memory() -> None:
     packer, block = zlib.compressobj(1, wbits=31), bytes(1 << 20)
     bomb = b"".join([packer.compress(block) for _ in range(96)]) + packer.flush()

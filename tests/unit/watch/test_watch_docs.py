@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import jsonschema
 from click.testing import CliRunner
 
 from irkit import documents, schemas
 from irkit.cli.watch import command
 from irkit.watch.metrics import COUNTERS, GAUGES, HISTOGRAM
 from irkit.watch.rules import read_rules
+from tests.fits import fits
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/watch.md").read_text()
@@ -23,7 +23,7 @@ def test_the_shipped_rules_are_good(tmp_path: Path) -> None:
     (tmp_path / "watch.yaml").write_text(printed)
     rules = read_rules(documents.parse(printed.encode(), "example"), "", tmp_path / "watch.yaml")
     assert [rule.asks for rule in rules.rules] == [True, False, False, True] and not rules.remarks[1:]
-    jsonschema.validate(documents.parse(printed.encode(), "x").plain(), schemas.load("watch"))
+    fits(documents.parse(printed.encode(), "x").plain(), "watch")
     checked = CliRunner().invoke(command, ["--check", "--rules", str(tmp_path / "watch.yaml")], standalone_mode=False)
     assert checked.return_value == 0 and "UNASKED" in checked.output
 
@@ -31,7 +31,7 @@ def test_the_shipped_rules_are_good(tmp_path: Path) -> None:
 def test_the_page_s_rules_are_good() -> None:
     text, *_ = re.findall(r"```yaml\n(apiVersion.*?)```", PAGE, re.DOTALL)
     read_rules(documents.parse(text.encode(), "docs"), "", Path("docs"))
-    jsonschema.validate(documents.parse(text.encode(), "docs").plain(), schemas.load("watch"))
+    fits(documents.parse(text.encode(), "docs").plain(), "watch")
 
 
 def test_the_page_names_every_decision_and_metric() -> None:

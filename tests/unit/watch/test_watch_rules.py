@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import documents, schemas
+from irkit import documents
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Container
 from irkit.errors import PlaybookInvalid
@@ -16,6 +15,7 @@ from irkit.home import home
 from irkit.watch.alert import Alert
 from irkit.watch.model import Match, Rules
 from irkit.watch.rules import load_rules, read_rules
+from tests.fits import fits
 from tests.unit.watch.watching import HEAD, container
 
 ALERT = Alert(
@@ -101,7 +101,7 @@ rules:
     assert rule.healthy is not None and rule.healthy.otherwise == "refuse" and rules.max_age == 300
     assert rules.rules[1].healthy is not None and rules.rules[1].healthy.by == "service"
     assert any("nobody is asked" in one for one in rules.remarks)
-    jsonschema.validate(documents.parse((HEAD + text).encode(), "x").plain(), schemas.load("watch"))
+    fits(documents.parse((HEAD + text).encode(), "x").plain(), "watch")
 
 
 @pytest.mark.parametrize(

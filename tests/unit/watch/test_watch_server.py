@@ -205,6 +205,7 @@ def test_a_flood_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [it.ask("POST", "/falco", ALERT).status for _ in range(4)] == [200, 200, 200, 429]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_slow_client_is_cut_off_and_keeps_nobody_waiting(tmp_path: Path, tls: bool) -> None:
     with (

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import cases, schemas
+from irkit import cases
 from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EngineError, EngineUnreachable, EvidenceAltered, IrkitError, Refused
 from irkit.evidence import keys
@@ -28,6 +27,7 @@ from irkit.watch.children import Children, Ended
 from irkit.watch.inbox import Note, Reply, received
 from irkit.watch.service import Watch
 from irkit.watch.state import DRY_RUNNING, RUNNING, WAITING, State
+from tests.fits import fits
 from tests.unit.watch.watching import HEAD, RULE, NoChildren, container, falco, told
 
 Make = Callable[..., Watch]
@@ -64,7 +64,7 @@ def test_each_decision(engine: FakeEngine, watch_of: Make) -> None:
     assert hand(watch, falco(others[1])) == "contained" and told(watch, "contained")[0]["case"] == case.id
     assert watch.missed == 2
     for row in told(watch):
-        jsonschema.validate(row, schemas.load("decision"))
+        fits(row, "decision")
     watch.journal.close()
     kinds = [row["type"] for row in read_journal(home() / "watch/journal.jsonl")]
     assert kinds.count("accepted") == 2 and "unmatched" not in kinds and kinds.count("tally") == 1
@@ -154,7 +154,7 @@ def test_a_dry_run_then_an_approval_then_the_run(engine: FakeEngine, watch_of: M
     assert words == ["accepted", "dry-run-started", "dry-run-ended", "asked", "approved", "run-started", "run-ended"]
     assert watch.metrics.value("irkit_watch_runs_finished_total", playbook="contain", outcome="succeeded") == 1
     for row in told(watch):
-        jsonschema.validate(row, schemas.load("decision"))
+        fits(row, "decision")
 
 
 @pytest.mark.parametrize(

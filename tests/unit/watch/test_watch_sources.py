@@ -231,6 +231,7 @@ def test_events_out_of_order_are_neither_lost_nor_a_gap(engine: FakeEngine, even
     assert inbox.take(0) is None
 
 
+@pytest.mark.thorough
 def test_it_goes_on_when_the_engine_comes_back(engine: FakeEngine, events: Callable[..., Any]) -> None:
     source, inbox = events(once=False)
     with running(source, inbox):

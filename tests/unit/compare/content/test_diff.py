@@ -144,6 +144,7 @@ def test_time_is_bounded(letters: int, size: int) -> None:
     assert time.process_time() - started < 3
 
 
+@pytest.mark.thorough
 def test_time_of_large_sides() -> None:
     started = time.process_time()
     text_diff("/x", os.urandom(2_000_000), b"\n" * 2_000_000)

@@ -138,6 +138,7 @@ def test_huge_counts_cost_little() -> None:
     assert found is not None and found.problems and time.process_time() - started < 1
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="no readelf(1)")
 @pytest.mark.parametrize("program", [sys.executable, "/bin/sh", "/bin/ls", *(shutil.which(name) for name in GO)])
 def test_as_readelf(program: str | None) -> None:
@@ -162,6 +163,7 @@ def test_as_readelf(program: str | None) -> None:
     assert len(found.segments) == len(re.findall(r"^\s+LOAD ", said, re.MULTILINE))
 
 
+@pytest.mark.thorough
 def test_no_program_of_this_machine_is_packed() -> None:
     """Compilers of all kinds made them: C, C++, Go, Rust."""
     for folder in ("/usr/bin", "/usr/sbin", "/usr/local/bin"):

@@ -605,6 +605,7 @@ def test_same_is_no_change(file: str) -> None:
     assert entries(PATHS[file], b"a b\n", b"a b\n") == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "file",
     ["sudoers", "profile", "web"],
@@ -616,6 +617,7 @@ def test_time_is_bounded(file: str, unit: bytes) -> None:
     assert time.process_time() - started < 10
 
 
+@pytest.mark.thorough
 def test_what_is_left_out_is_said() -> None:
     many = entries("/etc/passwd", b"", b"".join(b"u%d:x:5:5::/:/bin/sh\n" % number for number in range(21_000)))
     assert [change.facts["problem"] for change in many if "problem" in change.facts]

@@ -104,6 +104,7 @@ LONG = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", LONG)
 def test_long_ones_come_back_soon(kind: str) -> None:
     path, data = LONG[kind]
