@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -16,9 +17,21 @@ if "IRKIT_EXAMPLES" in os.environ:  # make fuzz
     settings.load_profile("many")
 
 
+_COUNT = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def irkit_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of the test's own: no test touches the user's cases and keys."""
-    folder = tmp_path / "irkit-home"
+def irkit_home(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A home of the test's own: no test touches the user's cases and keys.
+
+    It is in the test's folder where the test asks for one. Thousands don't, and folders of theirs take seconds to make and to remove.
+    """
+    if "tmp_path" in request.fixturenames:
+        parent: Path = request.getfixturevalue("tmp_path")
+        folder = parent / "irkit-home"
+    else:
+        folder = tmp_path_factory.getbasetemp() / f"irkit-home-{next(_COUNT)}"
     monkeypatch.setenv("IRKIT_HOME", str(folder))
     return folder

@@ -37,9 +37,17 @@ COMMON = (
 )
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements at any depth.  Expressions, which are most of a tree, hold no imports."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, field, ()):
+            yield child
+            yield from statements(child)
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module that a file imports anywhere, dotted; ``from x import y`` gives ``x.y``."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in statements(ast.parse(path.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

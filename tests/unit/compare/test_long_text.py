@@ -121,6 +121,7 @@ def met(found: Comparison) -> set[str]:
     return {one.rule for one in found.findings}
 
 
+@pytest.mark.thorough
 def test_a_long_text_is_no_gap(tmp_path: Path) -> None:
     found = compared(tmp_path / "a", None, PAD + SHELL)
     assert (met(found), found.gaps) == ({"added"}, [])
@@ -148,6 +149,7 @@ def test_a_log_that_grew_is_no_gap(tmp_path: Path) -> None:
     assert met(found) == set() and "what the image had" in gap.why
 
 
+@pytest.mark.thorough
 def test_indicators_are_found_behind_the_first_mebibyte(tmp_path: Path) -> None:
     listed = tmp_path / "list"
     listed.write_text("198.51.100.77\n")

@@ -14,6 +14,7 @@ from irkit.evidence import age
 from tests.fakes.tsa import Authority
 
 
+@pytest.mark.thorough
 def test_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def fits(schema: str, *words: object, code: int = 0) -> None:
         capsys.readouterr()

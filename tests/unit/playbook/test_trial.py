@@ -24,6 +24,7 @@ def test_they_pass(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("expect", "problem"),
     [
