@@ -43,7 +43,7 @@ test-thorough: venv ## the dear unit tests: exhaustive, of random input, of larg
 	scripts/no-net $(PY) -m pytest -n auto --dist worksteal -m thorough tests/unit $(ARGS)
 
 test-packaging: venv
-	$(PY) -m pytest tests/packaging $(ARGS)
+	$(PY) -m pytest -n auto --dist worksteal tests/packaging $(ARGS)
 
 test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
 	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
