@@ -48,7 +48,7 @@ def acquire_comparison(
     acquire_engine_files(container, engine.local, writer)
     view = locate(container)
     there = view if isinstance(view, HostView) else None
-    layers = find_layers(container, there)
+    layers = find_layers(container, there, engine)
     if isinstance(layers, str):
         acquire_by_api(engine, container, writer, CONTENT_LIMIT, layers)
     else:

@@ -1,19 +1,19 @@
 """Where a container's layers lie on this host.
 
 The engine's word comes first.  Where it names none (containerd image store), the mount tables of the engine's side
-do; never the container's own, to which an attacker with CAP_SYS_ADMIN can add folders of the host's.
+do (:mod:`irkit.acquire.mounted`); never the container's own, to which an attacker with CAP_SYS_ADMIN can add folders of
+the host's.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from irkit.acquire.attributes import OVERLAY, TRUSTED, USER, Marks
-from irkit.acquire.host import PROC, HostView, Mount, all_pids, parse_mountinfo, read_text
-from irkit.engine.interface import Container
+from irkit.acquire.host import HostView
+from irkit.acquire.mounted import fleeting, standing
+from irkit.engine.interface import Container, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,15 @@ class Layers:
     marks: Marks = OVERLAY
 
 
-def find_layers(container: Container, view: HostView | None) -> Layers | str:
-    """The layers on this host, or why they can't be read."""
+def find_layers(container: Container, view: HostView | None, engine: Engine | None = None) -> Layers | str:
+    """The layers on this host, or why they can't be read.
+
+    ``engine``: where nothing of the container is mounted, it is made to mount it for a moment.
+    """
     data = container.graph_data
-    mount = rootfs_mount(container, view) if view is not None or not data.get("UpperDir") else None
+    mount = standing(container.id, view) if view is not None or not data.get("UpperDir") else None
+    if mount is None and engine is not None and not data.get("UpperDir"):
+        mount = fleeting(engine, container)
     marks = Marks(USER if mount is not None and "userxattr" in mount.options else TRUSTED)
     if data.get("UpperDir"):
         upper = data["UpperDir"]
@@ -68,33 +73,3 @@ def _absolute(path: str, upper: str) -> str:
     if path.startswith("/"):
         return path
     return next((str(one / path) for one in Path(upper).parents if (one / path).is_dir()), path)
-
-
-def rootfs_mount(container: Container, view: HostView | None) -> Mount | None:
-    """The overlay that the engine mounted for the container: its mount point names the container's id."""
-    own = set(view.pids()) if view is not None else set()
-    for mount in _engine_mounts(own):
-        if mount.fstype == "overlay" and container.id in mount.point.split("/"):
-            return mount
-    return None
-
-
-def _engine_mounts(but: set[int]) -> Iterator[Mount]:
-    """The mounts of every mount namespace whose processes share irkit's pid namespace; each namespace once."""
-    mine = _link(f"{PROC}/self/ns/pid")
-    seen = set()
-    for pid in (os.getpid(), 1, *all_pids()):
-        if pid in but:
-            continue
-        namespace = _link(f"{PROC}/{pid}/ns/mnt")
-        if not namespace or namespace in seen or _link(f"{PROC}/{pid}/ns/pid") != mine:
-            continue
-        seen.add(namespace)
-        yield from parse_mountinfo(read_text(f"{PROC}/{pid}/mountinfo"))
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)  # noqa: PTH115
-    except OSError:
-        return ""

@@ -142,7 +142,7 @@ def acquire_volumes(
             except OSError as error:
                 row["why"] = f"can't be read: {error.strerror or error}"
                 note(f"{mount.destination} ({mount.name or mount.source})", row["why"])
-        _image(before, view, writer, rows, note)
+        _image(engine, before, view, writer, rows, note)
     writer.add_json(
         "volumes/index.json",
         {"schema": "irkit.volumes/v1", "mounts": rows},
@@ -152,13 +152,14 @@ def acquire_volumes(
 
 
 def _image(
-    before: Container, view: HostView | None, writer: BundleWriter, rows: list[dict[str, Any]], note: Callable[[str, str], None]
+    engine: Engine, before: Container, view: HostView | None, writer: BundleWriter, rows: list[dict[str, Any]],
+    note: Callable[[str, str], None],
 ) -> None:  # fmt: skip
     """What the image has where volumes that were taken are mounted: without it, all that is in them counts as added."""
     points = [str(row["destination"]).rstrip("/") for row in rows if row["taken"] and row["type"] == "volume"]
     if not points:
         return
-    layers = find_layers(before, view)
+    layers = find_layers(before, view, engine)
     try:
         if not isinstance(layers, str):
             acquire_volume_image(layers, before, points, writer, note)

@@ -108,7 +108,7 @@ def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
     from irkit.acquire.filesystem import acquire_changes
     from irkit.acquire.layers import find_layers
 
-    layers = find_layers(ctx.before, ctx.host_view)
+    layers = find_layers(ctx.before, ctx.host_view, ctx.engine)
     before = len(ctx.writer.gaps)
     if isinstance(layers, str):
         from irkit.acquire.export import acquire_by_api

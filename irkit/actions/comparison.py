@@ -29,7 +29,7 @@ def changes(ctx: Context, args: Mapping[str, Any]) -> Result:
     def note(path: str, why: str) -> None:
         unseen.append(f"{path}: {why}")
 
-    for change in live_changes(find_layers(container, view), view, note, bound(container)):
+    for change in live_changes(find_layers(container, view, ctx.engine), view, note, bound(container)):
         ctx.checkpoint()
         counts[change.change] += 1
     words = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)

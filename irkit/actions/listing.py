@@ -35,7 +35,7 @@ def survey(
             raise UsageProblem(f"not a sha256: {one!r}", hint="64 digits, in lower case, as `sha256sum` prints them")
     container, image = _subject(engine, request.ref)
     base = engine.image(request.base) if request.base else None
-    searched = _Searched(frozenset(request.digests), container.id if container else "", checkpoint)
+    searched = _Searched(engine, frozenset(request.digests), container.id if container else "", checkpoint)
     found = find(engine, Asked(container, image, base, request.keep), searched, former_networks)
     rows = _judged(engine, found, stored_bundles(identities, request.accept_gaps), checkpoint)
     subject = {
@@ -133,6 +133,7 @@ def former_networks(container: Container) -> Collection[str]:
 class _Searched:
     """Looks for files by their digests among what containers changed; what can't be seen is told."""
 
+    engine: Engine
     digests: frozenset[str]
     subject: str
     checkpoint: Callable[[], None]
@@ -152,7 +153,7 @@ class _Searched:
         def note(path: str, why: str) -> None:
             lacks.append(f"{path}: {why}")
 
-        for change in live_changes(find_layers(container, view), view, note, bound(container)):
+        for change in live_changes(find_layers(container, view, self.engine), view, note, bound(container)):
             self.checkpoint()
             if change.after is not None and change.after.sha256 in self.digests:
                 return f"{change.path} in it has the sha256 {change.after.sha256}"

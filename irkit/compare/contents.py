@@ -27,6 +27,8 @@ from irkit.compare.content import (
 )
 from irkit.compare.engine_files import own_names
 from irkit.compare.evidence import Evidence
+from irkit.compare.holes import LIMIT as HOLES
+from irkit.compare.holes import Dense
 from irkit.compare.long_text import LINE, OVERLAP, LongText, Original, Searches
 from irkit.compare.packages import is_database
 from irkit.compare.patterns import joined
@@ -74,7 +76,7 @@ class Unread:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, why: str, path: str) -> None:
-        """One more.  ``why``: ``pieces`` or ``no original``."""
+        """One more.  ``why``: ``pieces``, ``no original`` or ``holes``."""
         self.counts[why] += 1
         self.first.setdefault(why, path)
 
@@ -83,9 +85,15 @@ class Unread:
         words = {
             "pieces": f"lines longer than {LINE} bytes: rules searched them in pieces",
             "no original": "what the image had is not in the bundle: rules did not search for new lines",
+            "holes": f"holes of more than {HOLES} bytes in all were passed over: rules searched what lies between them, "
+            "and of their digests only the evidence's own sha256, if it has one, was held against indicators",
         }
         for why, count in self.counts.items():
-            yield Gap("comparison", f"{count} texts", f"{words[why]}; the first is {printable(self.first[why])}")
+            yield Gap(
+                "comparison",
+                f"{count} {'files' if why == 'holes' else 'texts'}",
+                f"{words[why]}; the first is {printable(self.first[why])}",
+            )
 
 
 class Examiner:
@@ -110,6 +118,9 @@ class Examiner:
         words: dict[Match, None] = {}
         read = _read(stream, {"sha256", *algorithms}, lambda head: self._long(change, before, head, words))
         data, digests = read.data, read.digests
+        if isinstance(stream, Dense):
+            digests = {"sha256": after.sha256} if after.sha256 else {}
+            self.unread.add("holes", change.path)
         values = self._kind(data, after.size, change.path.rpartition("/")[2])
         hits = self._scan(change.path, data, values, read.size)
         if self._verdicts.lists:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from irkit.compare.engine_files import EngineFile, altered
 from irkit.compare.files import MemoryFiles
+from irkit.compare.holes import Zeros
 from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
@@ -96,6 +97,7 @@ class Evidence:
     def __init__(self, reader: BundleReader) -> None:
         self.reader = reader
         self.missed: list[Gap] = []
+        self._zeros = Zeros()
         """What was not looked at, because there is a limit; grows while the side is read."""
 
     @cached_property
@@ -229,6 +231,7 @@ class Evidence:
 
         A stream can be read until the next one is asked for.
         """
+        self._zeros = Zeros()
         for name, archive in self.lists():
             if self._whole(archive):
                 yield from self._in_step(name, archive)
@@ -259,7 +262,7 @@ class Evidence:
         with self._tar(archive) as tar:
             for member in _each(tar):
                 if member.isreg() and (file := tar.extractfile(member)) is not None:
-                    yield f"/{member.name}", file  # type: ignore[misc]  # an ExFileObject: a BufferedReader
+                    yield f"/{member.name}", self._zeros.opened(member, file)
 
     def _tar(self, archive: str) -> tarfile.TarFile:
         stream = io.BufferedReader(StreamReader(self.reader.stream(archive)), 1024 * 1024)

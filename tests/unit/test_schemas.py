@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from tests.fits import fits
 NAMES = sorted(
     path.name.removesuffix(".schema.json") for path in files(schemas).iterdir() if path.name.endswith(".schema.json")
 )
+ROOT = Path(__file__).parents[2]
+DOCUMENT = re.compile(r"irkit\.[a-z-]+/v\d+")
+NOT_PRINTED = {
+    "irkit.answer/v1", "irkit.approval/v1", "irkit.engine-files/v1", "irkit.engine-settings/v1", "irkit.events-window/v1",
+    "irkit.failover/v1", "irkit.image-content/v1", "irkit.image-identity/v1", "irkit.logs/v1", "irkit.proof/v1",
+    "irkit.quarantine/v1", "irkit.question/v1", "irkit.restore-begun/v1", "irkit.run-record/v1", "irkit.service-update/v1",
+    "irkit.volumes/v1", "irkit.watch-state/v1",
+}  # fmt: skip
+"""Of files that irkit keeps in a case, a bundle or its home."""
 
 
 @pytest.mark.thorough
@@ -70,3 +80,27 @@ def test_the_one_for_editors_knows_the_parameters() -> None:
 
 def test_the_schema_knows_every_action() -> None:
     assert sorted(schemas.load("playbook")["$defs"]["action"]["enum"]) == sorted(ACTIONS)
+
+
+def test_every_document_that_is_printed_is_in_the_docs() -> None:
+    """And none is in them that irkit does not know."""
+    known = {found for path in (ROOT / "irkit").rglob("*.py") for found in DOCUMENT.findall(path.read_text())}
+    documented = set(DOCUMENT.findall((ROOT / "docs/json.md").read_text()))
+    assert known - documented == NOT_PRINTED
+    assert documented - known == set()
+
+
+def test_the_docs_list_every_schema_on_its_side() -> None:
+    """Printed ones say which document they are of; the others which kind of file."""
+    text = (ROOT / "docs/json.md").read_text()
+    printed, read = (
+        sorted(re.findall(r"`([a-z-]+)`", line))
+        for line in re.findall(r"^- of what is (?:printed|read): (.*)$", text, re.M)
+    )
+    of = {name: schemas.load(name)["properties"] for name in NAMES}
+    assert printed == [name for name in NAMES if "schema" in of[name]]
+    assert read == [name for name in NAMES if "kind" in of[name] and "schema" not in of[name]]
+    assert sorted((*printed, *read)) == NAMES
+    for name in printed:
+        kinds = of[name]["schema"].get("enum") or [of[name]["schema"]["const"]]
+        assert f"irkit.{name}/" in " ".join(kinds) and all(f"`{kind}`" in text for kind in kinds)

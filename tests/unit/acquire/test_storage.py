@@ -313,7 +313,7 @@ def test_the_containers_own_mount_table_is_not_believed(target: Container, monke
     view.__dict__["mounts"] = (own,)
     assert isinstance(find_layers(target, view), str)
     monkeypatch.setattr(
-        "irkit.acquire.layers._engine_mounts",
+        "irkit.acquire.mounted.engine_mounts",
         lambda but: iter([Mount(f"/run/{target.id}/rootfs", "overlay", own.options)]),
     )
     found = find_layers(target, view)

@@ -77,6 +77,14 @@ def test_nothing_hides_in_caches_and_logs(path: str, more: dict[str, Any]) -> No
     assert group(path, **more) is None
 
 
+@pytest.mark.parametrize(
+    "path", ["/var/cache/.x", "/var/cache/apt/archives/.x", "/var/lib/dpkg/.x", "/var/lib/systemd/.x", "/var/log/.x"]
+)
+def test_no_cache_of_the_system_hides_a_name(path: str) -> None:
+    assert group(path, hidden=True) is None
+    assert group("/root/.cache/app/.x", hidden=True) == "caches"
+
+
 def test_a_path_proves_no_mount_and_bytecode_needs_its_source() -> None:
     assert group("/etc/hosts", type="text") is None
     assert group("/etc/resolv.conf", type="text", mount=False) is None
