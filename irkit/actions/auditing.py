@@ -94,33 +94,17 @@ def decide(ctx: Context, name: str, body: Mapping[str, Any]) -> None:
 
     Nothing was changed when this raises ``CheckFailed``.  The whole audit is kept as ``audit.json`` in the run's folder.
     """
-    from irkit.audit.looked import Wanted
-    from irkit.audit.policy import load_policy
-    from irkit.audit.programs import Limits
-    from irkit.audit.rebuilt import of_recipe
-    from irkit.audit.run import BY_ID, audit, gate, looked_at
+    from irkit.audit.rebuilt import word_on
     from irkit.home import write_json
 
-    policy = load_policy(None, BY_ID)
-    if not policy.rebuild:
+    word = word_on(ctx.engine, name, body, ctx.checkpoint)
+    if word is None:
         return
-    limits = Limits(float(policy.vulnerabilities.seconds), checkpoint=ctx.checkpoint)
-    subjects = looked_at(
-        ctx.engine, [of_recipe(ctx.engine, name, body)], Wanted(policy.scan, policy.sbom), policy, limits
-    )
-    found = audit(subjects, policy, _today())
-    write_json(ctx.run_folder / "audit.json", found.to_json())
-    verdict = gate(found, policy.rebuild)
-    reasons = [printable(one, 300) for one in verdict.reasons]
-    ctx.facts.result["audit"] = {
-        "passed": verdict.passed,
-        "fail_on": policy.rebuild,
-        "counts": found.counts(),
-        "reasons": reasons,
-    }
-    if not verdict.passed:
+    write_json(ctx.run_folder / "audit.json", word.audit.to_json())
+    ctx.facts.result["audit"] = word.to_json()
+    if not word.gate.passed:
         raise CheckFailed(
-            f"the audit stops the rebuild: {_first(verdict.reasons)}; {printable(ctx.target.name)} is untouched",
+            f"the audit stops the rebuild: {_first(word.gate.reasons)}; {printable(ctx.target.name)} is untouched",
             hint=f"mend the image or the configuration, or except the check in audit.yaml; all of it is in {ctx.run_folder / 'audit.json'}",
         )
 

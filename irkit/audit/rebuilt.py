@@ -3,15 +3,66 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from irkit.audit.looked import Wanted
 from irkit.audit.model import Json, Subject
-from irkit.audit.run import of_image
+from irkit.audit.policy import load_policy
+from irkit.audit.programs import Limits
+from irkit.audit.run import BY_ID, Audit, Gate, audit, gate, looked_at, of_image
 from irkit.engine.interface import Engine
 from irkit.errors import EngineError
+from irkit.text import printable
 
 PROPAGATIONS = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The audit's decision on what would be made.  ``fail_on``: the severity at which the policy stops it."""
+
+    audit: Audit
+    gate: Gate
+    fail_on: str
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What stops it, a sentence each."""
+        return tuple(printable(one, 300) for one in self.gate.reasons)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What else is not right or not known, and stops nothing."""
+        return tuple(
+            printable(f"{one.check.id} on {one.subject}: {one.evidence}", 300)
+            for one in self.audit.findings
+            if (one.bad or one.state == "unknown") and one not in self.gate.findings
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``audit`` of a run and of a plan."""
+        return {
+            "passed": self.gate.passed, "fail_on": self.fail_on, "counts": self.audit.counts(),
+            "reasons": list(self.reasons), "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def word_on(engine: Engine, name: str, body: Json, checkpoint: Callable[[], None] = lambda: None) -> Word | None:
+    """What the audit says of a container that would be made with ``body``; ``None`` where the policy has no ``rebuild``.
+
+    The image is scanned and listed where the policy says so.  Raises ``PlaybookInvalid``, ``NotFound``.
+    """
+    policy = load_policy(None, BY_ID)
+    if not policy.rebuild:
+        return None
+    limits = Limits(float(policy.vulnerabilities.seconds), checkpoint=checkpoint)
+    wanted = Wanted(policy.scan, policy.sbom)
+    subjects = looked_at(engine, [of_recipe(engine, name, body)], wanted, policy, limits)
+    found = audit(subjects, policy, datetime.datetime.now(datetime.UTC).date())
+    return Word(found, gate(found, policy.rebuild), policy.rebuild)
 
 
 def of_recipe(engine: Engine, name: str, body: Json) -> Subject:

@@ -272,6 +272,7 @@ def test_hardened_as_it_was_told_before(trusted: Lab, engine: DockerEngine) -> N
     command = ("rebuild", name, "--image", WEB, "--harden", "--keep", "apparmor", "--json")
     plan = lab.irkit(*command, "--plan").json
     jsonschema.validate(plan, schemas.load("rebuild-plan"))
+    assert plan["audit"] is None, "the policy asks for none"
     told = [one["name"] for one in plan["hardened"]]
     assert told == ["capabilities", "docker-socket", "host-pid", "host-ipc", "read-only", "memory", "pids", "no-new-privileges", "seccomp"]  # fmt: skip
     assert [one["name"] for one in plan["not_hardened"]] == ["root-user"]
