@@ -31,11 +31,12 @@ def check(ctx: Context, args: Mapping[str, Any]) -> Result:
     from irkit.audit.looked import Looked, Wanted
     from irkit.audit.policy import load_policy
     from irkit.audit.run import BY_ID, audit, gate, of_container, of_engine
+    from irkit.mounts import with_sources
 
     if ctx.facts.sealed is not None:
         raise Refused("the evidence is sealed already", hint="put audit.check before evidence.seal")
     policy = load_policy(None, BY_ID)
-    target = replace(of_container(ctx.engine, ctx.target.id), container=dict(ctx.before.raw))
+    target = replace(of_container(ctx.engine, ctx.target.id), container=with_sources(ctx.engine, ctx.before))
     wanted = Wanted(bool(args["scan"]) or policy.scan, policy.sbom)
     told = Looked() if wanted.nothing else _look(ctx, str((target.image or {}).get("Id") or ""), wanted, policy)
     found = audit([of_engine(ctx.engine), told.of(target)], policy, _today())

@@ -27,6 +27,7 @@ COMMON = (
     "resources",
     "sarif",
     "models",
+    "mounts",
     "target",
     "yara_rules",
     "package_paths",

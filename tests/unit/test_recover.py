@@ -277,7 +277,7 @@ def test_a_read_only_root_leaves_what_is_mounted_alone() -> None:
         and done.recipe.body["HostConfig"]["ReadonlyRootfs"]
     )
     other = harden(
-        made(container(host={"ReadonlyRootfs": False})), NAMES, IMAGE_CONFIG, {"/run": "/v/1", "/tmp": "/v/2"}
+        made(container(host={"ReadonlyRootfs": False})), NAMES, IMAGE_CONFIG, {"/run": ("/v/1",), "/tmp": ("/v/2",)}
     )
     assert other.recipe.body["HostConfig"]["Tmpfs"].keys() == {"/var/tmp"}, "of --volumes-from"
 
@@ -302,14 +302,14 @@ def test_what_it_can_not_do_is_told() -> None:
 
 def test_a_socket_of_another_container_s_is_told() -> None:
     plan = made(container(host={"VolumesFrom": ["peer"]}))
-    done = harden(plan, NAMES, IMAGE_CONFIG, {"/s": "/run/docker.sock", "/r": "/var/run", "/d": "/srv"})
+    done = harden(plan, NAMES, IMAGE_CONFIG, {"/s": ("/run/docker.sock",), "/r": ("/var/run",), "/d": ("/srv",)})
     assert [(one.name, one.why.split(" ")[0]) for one in done.left] == [
         ("docker-socket", "/run/docker.sock"),
         ("docker-socket", "/var/run"),
     ]
     assert "by --volumes-from, and is the engine's socket" in done.left[0].why
     own = made(container(host={"Binds": ["/run/docker.sock:/s"], "VolumesFrom": ["peer"]}))
-    assert harden(own, NAMES, IMAGE_CONFIG, {"/s": "/run/docker.sock"}).left == ()
+    assert harden(own, NAMES, IMAGE_CONFIG, {"/s": ("/run/docker.sock",)}).left == ()
 
 
 def test_a_well_configured_one_is_left_alone() -> None:
