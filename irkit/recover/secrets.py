@@ -51,7 +51,11 @@ class Burnt:
         return f"{printable(self.name, 128)} is burnt ({self.why}): revoke it where it is valid; {self._becomes()}"
 
     def _becomes(self) -> str:
-        """Left out is what was set on the container: the engine then takes what the image has."""
+        """Left out is what was set on the container: the engine then takes what the image has, so that is emptied."""
+        if self.by_image and self.answer == "dropped":
+            return "set to nothing in the new container, because the new image sets it"
+        if self.by_image and self.answer == "missing":
+            return f"the new image sets it; {ANSWERS['missing']}"
         if self.other and self.answer in ("dropped", "gone"):
             return "the new container gets the value that the new image has"
         return ANSWERS[self.answer]
@@ -95,7 +99,7 @@ def find_burnt(
         why = next(filter(None, kinds), "by your word" if name in said.names else "")
         if why:
             by_image = not values.isdisjoint(image.get(name, ()))
-            answer = _answer(name, not values.isdisjoint(new.get(name, ())), by_image, given, said)
+            answer = _answer(name, not values.isdisjoint(new.get(name, ())), given, said)
             found.append(Burnt(name, why, answer, by_image, name in image and not by_image))
     return tuple(found)
 
@@ -108,14 +112,14 @@ def _values(config: Mapping[str, Any]) -> dict[str, set[str]]:
     return found
 
 
-def _answer(name: str, carried: bool, by_image: bool, given: Iterable[str], said: Answers) -> str:
+def _answer(name: str, carried: bool, given: Iterable[str], said: Answers) -> str:
     if name in given:
         return "new"
     if not carried:
         return "gone"
     if name in said.keep:
         return "kept"
-    return "dropped" if name in said.drop and not by_image else "missing"
+    return "dropped" if name in said.drop else "missing"
 
 
 def _check(said: Answers, known: Collection[str]) -> None:
@@ -152,6 +156,8 @@ def with_secrets(
         if (name := str(entry).partition("=")[0]) not in fresh and name not in said.drop
     ]  # fmt: skip
     env += [f"{name}={value}" for name, value in fresh.items()]
+    # An entry without "=" would unset it with Docker, but Podman then takes the image's value, and says nothing.
+    env += [f"{one.name}=" for one in burnt if one.by_image and one.answer == "dropped"]
     answered = tuple(replace(one, answer="new") if one.name in fresh else one for one in burnt)
     kept = [value for one in answered if one.answer == "kept" for value in old[one.name]]
     body = {**plan.body, "Env": env}
@@ -163,10 +169,10 @@ def refuse_missing(burnt: Iterable[Burnt]) -> None:
     missing = [one for one in burnt if one.answer == "missing"]
     if not missing:
         return
-    names = ", ".join(f"{printable(one.name, 128)} ({one.why}{'; the new image has it too' if one.by_image else ''})" for one in missing)  # fmt: skip
+    names = ", ".join(f"{printable(one.name, 128)} ({one.why}{'; the new image sets it' if one.by_image else ''})" for one in missing)  # fmt: skip
     raise Refused(
         f"not carried over, because who was in the container knows them: {names}",
-        hint="--secret NAME=@FILE or NAME=fd:N gives a new value, --drop-secret NAME leaves it out, --keep-secret NAME"
+        hint="--secret NAME=@FILE or NAME=fd:N gives a new value, --drop-secret NAME leaves it out (or empty, where the image sets it), --keep-secret NAME"
         " carries it over; on a terminal you are asked",
     )
 

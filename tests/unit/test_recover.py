@@ -143,9 +143,17 @@ def test_a_value_that_the_new_image_has_too_is_burnt_as_well() -> None:
     assert "API_TOKEN=t0ken-t0ken" not in plan.body["Env"]
     said = Answers(drop=frozenset({"API_TOKEN", "DB_PASSWORD"}))
     burnt = find_burnt(BEFORE, plan, image, said)
-    assert {one.name: one.answer for one in burnt} == {"DB_PASSWORD": "dropped", "API_TOKEN": "missing"}
-    with pytest.raises(Refused, match="the new image has it too"):
-        with_secrets(BEFORE, plan, burnt, said, nobody)
+    assert {one.name: one.answer for one in burnt} == {"DB_PASSWORD": "dropped", "API_TOKEN": "dropped"}
+    told = {one.name: str(one) for one in burnt}
+    assert told["API_TOKEN"].endswith("set to nothing in the new container, because the new image sets it")
+    assert told["DB_PASSWORD"].endswith("left out of the new container")
+    env = with_secrets(BEFORE, plan, burnt, said, nobody)[0].body["Env"]
+    assert "API_TOKEN=" in env and not [one for one in env if one.startswith("DB_PASSWORD")]
+    silent = Answers(drop=frozenset({"DB_PASSWORD"}))
+    left = find_burnt(BEFORE, plan, image, silent)
+    assert "the new image sets it" in next(str(one) for one in left if one.name == "API_TOKEN")
+    with pytest.raises(Refused, match="the new image sets it"):
+        with_secrets(BEFORE, plan, left, silent, nobody)
     other = find_burnt(BEFORE, plan, {"Env": ["API_TOKEN=another"]}, said)
     assert {one.name: one.answer for one in other}["API_TOKEN"] == "gone"
     assert "gets the value that the new image has" in next(str(one) for one in other if one.name == "API_TOKEN")
