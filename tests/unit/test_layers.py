@@ -20,6 +20,7 @@ COMMON = (
     "streams",
     "netns",
     "home",
+    "home_safety",
     "documents",
     "document_cache",
     "environment",
