@@ -8,14 +8,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from irkit.errors import storage_error
+from irkit import home_safety
+from irkit.errors import Refused, storage_error
 
 CONFIG = "config.yaml"
 BALLAST = 4 * 1024 * 1024
 
 
 def home() -> Path:
-    """``IRKIT_HOME``, or ``irkit`` in the XDG data folder."""
+    """``IRKIT_HOME``, or ``irkit`` in the XDG data folder; looked at once it is there.
+
+    Raises ``Refused`` when anybody but root and this user can write to it: it says whom irkit trusts.
+    """
+    folder = named_home()
+    name = str(folder)
+    if name not in _SAFE:
+        wrong = home_safety.fault(name)
+        if wrong:
+            raise Refused(f"{name} is not trusted: {wrong}", hint=home_hint(name))
+        if folder.exists():
+            _SAFE.add(name)
+    return folder
+
+
+_SAFE: set[str] = set()
+
+
+def home_hint(name: str) -> str:
+    """How to mend a home that is not trusted."""
+    who = "root" if os.geteuid() == 0 else "you"
+    return (
+        f"irkit takes keys, policies and hooks from there: nobody but {who} may write to it. `chmod -R go-w {name}` and"
+        f" `chown -R` mend it, once you have looked at what is in it; or set IRKIT_HOME to a folder of your own"
+    )
+
+
+def named_home() -> Path:
+    """The same, whoever it belongs to: to tell of it, not to read there."""
     named = os.environ.get("IRKIT_HOME")
     if named:
         return Path(named).absolute()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from irkit.acquire.engine_files import acquire_engine_files
+from irkit.acquire.engine_state import acquire_volume_records
 from irkit.acquire.export import acquire_by_api
 from irkit.acquire.filesystem import acquire_changes, acquire_tmpfs, bound
 from irkit.acquire.host import HostView, locate
@@ -45,6 +46,7 @@ def acquire_comparison(
         writer.add_json("engine/image.json", engine.image(container.image_id).raw, origin)
     except EngineError as error:
         writer.gap("engine-state", "the image", error.message)
+    acquire_volume_records(engine, container, writer)
     acquire_engine_files(container, engine.local, writer)
     view = locate(container)
     there = view if isinstance(view, HostView) else None

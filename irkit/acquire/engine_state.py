@@ -69,8 +69,13 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
         {one.network: one.network_id for one in before.endpoints},
         lambda ref: engine.network(ref).raw,
     )
-    _several(writer, "volumes", {name: name for name in volume_names(before)}, engine.volume)
+    acquire_volume_records(engine, before, writer)
     _swarm(engine, before, writer)
+
+
+def acquire_volume_records(engine: Engine, before: Container, writer: BundleWriter) -> None:
+    """``engine/volumes.json``: what the engine says of each of its volumes; their options tell what they show of the host."""
+    _several(writer, "volumes", {name: name for name in volume_names(before)}, engine.volume)
 
 
 def _plugins(engine: Engine) -> object:

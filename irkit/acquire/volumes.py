@@ -25,6 +25,7 @@ from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin
 from irkit.models import Change
+from irkit.mounts import shown
 from irkit.text import text_fields
 
 COLLECTOR = "volumes"
@@ -83,7 +84,7 @@ class Mounted:
 
 
 def refusal(mount: Mounted, choice: Choice, engine_root: str, device: str = "") -> str:
-    """Why a mount is not taken; empty when it is.  ``device``: what a volume of the local driver binds, if anything."""
+    """Why a mount is not taken; empty when it is.  ``device``: what of the host a volume shows (:mod:`irkit.mounts`)."""
     named = any(one in choice.names for one in (mount.name, mount.source, mount.destination) if one)
     if named:
         return ""
@@ -176,7 +177,7 @@ def _device(engine: Engine, mount: Mounted) -> str:
         options = engine.volume(mount.name).get("Options") or {}
     except EngineError:
         return ""
-    return str(options.get("device") or "")
+    return next(iter(shown(options)), "")
 
 
 @dataclass(slots=True)

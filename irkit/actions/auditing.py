@@ -31,11 +31,12 @@ def check(ctx: Context, args: Mapping[str, Any]) -> Result:
     from irkit.audit.looked import Looked, Wanted
     from irkit.audit.policy import load_policy
     from irkit.audit.run import BY_ID, audit, gate, of_container, of_engine
+    from irkit.mounts import with_sources
 
     if ctx.facts.sealed is not None:
         raise Refused("the evidence is sealed already", hint="put audit.check before evidence.seal")
     policy = load_policy(None, BY_ID)
-    target = replace(of_container(ctx.engine, ctx.target.id), container=dict(ctx.before.raw))
+    target = replace(of_container(ctx.engine, ctx.target.id), container=with_sources(ctx.engine, ctx.before))
     wanted = Wanted(bool(args["scan"]) or policy.scan, policy.sbom)
     told = Looked() if wanted.nothing else _look(ctx, str((target.image or {}).get("Id") or ""), wanted, policy)
     found = audit([of_engine(ctx.engine), told.of(target)], policy, _today())
@@ -94,33 +95,17 @@ def decide(ctx: Context, name: str, body: Mapping[str, Any]) -> None:
 
     Nothing was changed when this raises ``CheckFailed``.  The whole audit is kept as ``audit.json`` in the run's folder.
     """
-    from irkit.audit.looked import Wanted
-    from irkit.audit.policy import load_policy
-    from irkit.audit.programs import Limits
-    from irkit.audit.rebuilt import of_recipe
-    from irkit.audit.run import BY_ID, audit, gate, looked_at
+    from irkit.audit.rebuilt import word_on
     from irkit.home import write_json
 
-    policy = load_policy(None, BY_ID)
-    if not policy.rebuild:
+    word = word_on(ctx.engine, name, body, ctx.checkpoint)
+    if word is None:
         return
-    limits = Limits(float(policy.vulnerabilities.seconds), checkpoint=ctx.checkpoint)
-    subjects = looked_at(
-        ctx.engine, [of_recipe(ctx.engine, name, body)], Wanted(policy.scan, policy.sbom), policy, limits
-    )
-    found = audit(subjects, policy, _today())
-    write_json(ctx.run_folder / "audit.json", found.to_json())
-    verdict = gate(found, policy.rebuild)
-    reasons = [printable(one, 300) for one in verdict.reasons]
-    ctx.facts.result["audit"] = {
-        "passed": verdict.passed,
-        "fail_on": policy.rebuild,
-        "counts": found.counts(),
-        "reasons": reasons,
-    }
-    if not verdict.passed:
+    write_json(ctx.run_folder / "audit.json", word.audit.to_json())
+    ctx.facts.result["audit"] = word.to_json()
+    if not word.gate.passed:
         raise CheckFailed(
-            f"the audit stops the rebuild: {_first(verdict.reasons)}; {printable(ctx.target.name)} is untouched",
+            f"the audit stops the rebuild: {_first(word.gate.reasons)}; {printable(ctx.target.name)} is untouched",
             hint=f"mend the image or the configuration, or except the check in audit.yaml; all of it is in {ctx.run_folder / 'audit.json'}",
         )
 

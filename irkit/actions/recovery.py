@@ -108,14 +108,10 @@ def plan_for(engine: Engine, before: Container, args: Mapping[str, Any]) -> Plan
     """With what the parameters say of secrets and of hardening.  Raises ``UsageProblem``."""
     from irkit.recover.harden import chosen
     from irkit.recover.plan import make_plan
-    from irkit.recover.secrets import Answers
-    from irkit.secret_sources import parse_all
+    from irkit.recover.secrets import parse_answers
 
-    said = Answers(
-        parse_all(args.get("secrets", ())), _names(args.get("keep_secrets", ())), _names(args.get("drop_secrets", ()))
-    )
     hardening = chosen(_names(args.get("harden", ())), _names(args.get("keep", ())))
-    return make_plan(engine, before, str(args["image_id"]), said, hardening)
+    return make_plan(engine, before, str(args["image_id"]), parse_answers(args), hardening)
 
 
 def agree_to(ctx: Context, plan: Plan) -> None:

@@ -16,9 +16,10 @@ from irkit.actions.context import Context, Result
 from irkit.actions.eradicating import NotHeld
 from irkit.actions.fresh import Begun
 from irkit.actions.listing import stored_bundles
+from irkit.actions.restorable import allowed, chosen, needs_image
 from irkit.actions.swapping import plan_swap, swap
-from irkit.engine.interface import Container, Engine
-from irkit.errors import CheckFailed, EvidenceAltered, NotFound, Refused, UsageProblem
+from irkit.engine.interface import Engine
+from irkit.errors import CheckFailed, EvidenceAltered, NotFound, Refused
 from irkit.evidence.reader import BundleReader
 from irkit.home import private_folder, write_json
 from irkit.models import Change
@@ -43,7 +44,9 @@ def restore(ctx: Context, args: Mapping[str, Any]) -> Result:
     """
     container = ctx.engine.container(ctx.target.id)
     mount = chosen(container, str(args["volume"]))
-    _allowed(ctx, container, args)
+    allowed(ctx.engine, container)
+    if args["recreate"]:
+        needs_image(container.name, ctx.case.state == "contained", str(args["image"]))
     held = _evidence(ctx, mount)
     fresh.clear(ctx, mount.name)
     begun = fresh.read(fresh.of_run(ctx))
@@ -116,38 +119,6 @@ def was_restored(ctx: Context, args: Mapping[str, Any]) -> Result | None:
     ctx.facts.result["restored"] = report
     fresh.of_run(ctx).unlink(missing_ok=True)
     return _told(report)
-
-
-def chosen(container: Container, wanted: str) -> Mounted:
-    """The volume that is meant: by its name or where it is mounted; the only one when none is named."""
-    volumes = [one for one in map(Mounted.of, container.raw.get("Mounts") or ()) if one.type == "volume"]
-    mine = [one for one in volumes if wanted in ("", one.name, one.destination)]
-    if len(mine) != 1:
-        known = ", ".join(f"{one.name} ({one.destination})" for one in volumes) or "none"
-        what = f"no volume {wanted!r}" if wanted else f"{len(volumes)} volumes"
-        raise UsageProblem(
-            f"{container.name} has {what}", hint=f"--volume NAME or --volume DESTINATION; it has: {known}"
-        )
-    return mine[0]
-
-
-def _allowed(ctx: Context, container: Container, args: Mapping[str, Any]) -> None:
-    if not ctx.engine.local:
-        raise Refused(
-            f"the engine {ctx.engine.endpoint} is reached from afar, and its volumes are folders of its own host",
-            hint="run irkit on that host",
-        )
-    if os.geteuid() != 0:
-        raise Refused("only root can give restored files their owners", hint="run irkit as root")
-    if container.running and not container.paused:
-        raise Refused(
-            f"{container.name} runs, and writes to the volume", hint="container.stop or container.freeze before it"
-        )
-    if args["recreate"] and ctx.case.state == "contained" and not args["image"]:
-        raise Refused(
-            f"{container.name} is contained: it is made anew only from a verified image",
-            hint="--image REF, or --no-recreate for the volume alone",
-        )
 
 
 def _evidence(ctx: Context, mount: Mounted) -> Held:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from irkit.acquire.volumes import Mounted
 from irkit.actions.context import Context
 from irkit.engine.interface import Container
-from irkit.errors import CheckFailed, EngineError, EngineUnreachable, NotFound, Refused
+from irkit.errors import EngineError, EngineUnreachable, NotFound, Refused
 
 if TYPE_CHECKING:
     from irkit.recover.config import Recipe
@@ -110,13 +110,10 @@ def _place(ctx: Context, args: Mapping[str, Any]) -> _Place:
     if ctx.case.state == "contained" and raw is not None:
         before = Container(raw)
         return _Place(before, _verified(ctx, str(args["image"])), f"{before.name}-compromised-{suffix}")
-    from irkit.trust import denied
+    from irkit.actions.restorable import not_denied
 
     image = _verified(ctx, str(args["image"])) if args["image"] else ctx.before.image_id
-    if image in denied.load():
-        raise CheckFailed(
-            f"the image {image} is denied here: {ctx.before.name} is not made from it again", hint="--image REF"
-        )
+    not_denied(ctx.before, image)
     return _Place(ctx.before, image, f"{ctx.before.name}-before-restore-{ctx.run.rpartition('-')[2]}")
 
 

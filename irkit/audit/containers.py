@@ -8,6 +8,7 @@ from typing import Any
 
 from irkit.audit.model import Check, Json, Outcome, Subject, Unanswered, either, failed, noted, passed, warned
 from irkit.engine.docker_config import DEFAULT_CAPABILITIES, ENGINE_SOCKETS
+from irkit.mounts import UNSEEN
 
 SENSITIVE = ("/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/root", "/var/lib/docker", "/var/lib/containerd", "/run", "/var/run")  # fmt: skip
 FEW_PORTS = 1024
@@ -74,7 +75,16 @@ def _inside(path: str, folder: str) -> bool:
 def _directories(subject: Subject) -> Outcome:
     sources = sorted({str(one.get("Source")) for one in _mounts(subject)})
     found = [one for one in sources if one == "/" or any(_inside(one, folder) for folder in SENSITIVE)]
+    if not found:
+        _all_seen(subject)
     return either(not found, f"mounted: {', '.join(found)}" if found else "no system folder is mounted")
+
+
+def _all_seen(subject: Subject) -> None:
+    """Raises ``Unanswered`` when a volume may be a folder of the host, and nobody could ask."""
+    unseen = [str(one.get("Name")) for one in _raw(subject)["Mounts"] or () if one.get(UNSEEN)]
+    if unseen:
+        raise Unanswered(f"what the volume {unseen[0]} shows of the host is not known")
 
 
 def _sshd(subject: Subject) -> Outcome:
@@ -215,6 +225,8 @@ def _docker0(subject: Subject) -> Outcome:
 
 def _socket(subject: Subject) -> Outcome:
     found = [str(one["Source"]) for one in _mounts(subject) if str(one.get("Source")).endswith(ENGINE_SOCKETS)]
+    if not found:
+        _all_seen(subject)
     return either(not found, f"mounted: {', '.join(found)}" if found else "no engine's socket is mounted")
 
 

@@ -3,15 +3,65 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from irkit.audit.looked import Wanted
 from irkit.audit.model import Json, Subject
-from irkit.audit.run import of_image
+from irkit.audit.policy import load_policy
+from irkit.audit.programs import Limits
+from irkit.audit.run import BY_ID, Audit, Gate, audit, gate, looked_at, of_image
 from irkit.engine.interface import Engine
-from irkit.errors import EngineError
+from irkit.errors import EngineError, NotFound
+from irkit.mounts import PROPAGATIONS, seen_through
+from irkit.text import printable
 
-PROPAGATIONS = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The audit's decision on what would be made.  ``fail_on``: the severity at which the policy stops it."""
+
+    audit: Audit
+    gate: Gate
+    fail_on: str
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What stops it, a sentence each."""
+        return tuple(printable(one, 300) for one in self.gate.reasons)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What else is not right or not known, and stops nothing."""
+        return tuple(
+            printable(f"{one.check.id} on {one.subject}: {one.evidence}", 300)
+            for one in self.audit.findings
+            if (one.bad or one.state == "unknown") and one not in self.gate.findings
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``audit`` of a run and of a plan."""
+        return {
+            "passed": self.gate.passed, "fail_on": self.fail_on, "counts": self.audit.counts(),
+            "reasons": list(self.reasons), "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def word_on(engine: Engine, name: str, body: Json, checkpoint: Callable[[], None] = lambda: None) -> Word | None:
+    """What the audit says of a container that would be made with ``body``; ``None`` where the policy has no ``rebuild``.
+
+    The image is scanned and listed where the policy says so.  Raises ``PlaybookInvalid``, ``NotFound``.
+    """
+    policy = load_policy(None, BY_ID)
+    if not policy.rebuild:
+        return None
+    limits = Limits(float(policy.vulnerabilities.seconds), checkpoint=checkpoint)
+    wanted = Wanted(policy.scan, policy.sbom)
+    subjects = looked_at(engine, [of_recipe(engine, name, body)], wanted, policy, limits)
+    found = audit(subjects, policy, datetime.datetime.now(datetime.UTC).date())
+    return Word(found, gate(found, policy.rebuild), policy.rebuild)
 
 
 def of_recipe(engine: Engine, name: str, body: Json) -> Subject:
@@ -24,7 +74,8 @@ def of_recipe(engine: Engine, name: str, body: Json) -> Subject:
         "Name": f"/{name}", "Config": {**brought, **own}, "HostConfig": host, "AppArmorProfile": _apparmor(host), "State": {"Running": False},
     }  # fmt: skip
     with contextlib.suppress(EngineError):  # without it the checks of mounts are `unknown`
-        container["Mounts"] = [*_mounts(host), *_of_others(engine, host)]
+        rows = [*_mounts(host), *_of_others(engine, host)]
+        container["Mounts"] = seen_through(rows, _volumes(engine, host, rows))
     return Subject(
         name,
         container=container,
@@ -50,23 +101,43 @@ def _apparmor(host: Json) -> str:
     return "unconfined" if host.get("Privileged") else "docker-default"
 
 
-def _mounts(host: Json) -> Iterator[dict[str, str]]:
-    """Bind mounts, of both ways to ask for them."""
+def _mounts(host: Json) -> Iterator[dict[str, Any]]:
+    """Bind mounts and volumes, of both ways to ask for them."""
     for bind in host.get("Binds") or ():
         source, _, rest = str(bind).partition(":")
         destination, _, options = rest.partition(":")
-        if source.startswith("/"):
-            spread = next((one for one in options.split(",") if one in PROPAGATIONS), "rprivate")
-            yield {"Type": "bind", "Source": source, "Destination": destination, "Propagation": spread}
+        words = options.split(",")
+        spread = next((one for one in words if one in PROPAGATIONS), "rprivate")
+        named = {"Type": "bind", "Source": source} if source.startswith("/") else {"Type": "volume", "Name": source}
+        yield {**named, "Destination": destination, "Propagation": spread, "RW": "ro" not in words}
     for mount in host.get("Mounts") or ():
-        if mount.get("Type") == "bind":
+        source, kind = str(mount.get("Source") or ""), mount.get("Type")
+        place = {"Destination": str(mount.get("Target")), "RW": not mount.get("ReadOnly")}
+        if kind == "bind":
             spread = str((mount.get("BindOptions") or {}).get("Propagation") or "rprivate")
-            yield {
-                "Type": "bind",
-                "Source": str(mount.get("Source")),
-                "Destination": str(mount.get("Target")),
-                "Propagation": spread,
-            }
+            yield {"Type": "bind", "Source": source, "Propagation": spread, **place}
+        elif kind == "volume":
+            yield {"Type": "volume", "Name": source or place["Destination"], **place}
+
+
+def _volumes(engine: Engine, host: Json, rows: list[Json]) -> Iterator[Json]:
+    """Their inspects; of those that the engine makes with the container, as it will be.  Raises ``EngineError``."""
+    asked: dict[str, Json] = {str(one["Name"]): {} for one in rows if one.get("Type") == "volume" and one.get("Name")}
+    asked.update(_asked(host))
+    for name, options in asked.items():
+        try:
+            yield engine.volume(name) if not name.startswith("/") else options
+        except NotFound:
+            yield {"Name": name, **options}
+
+
+def _asked(host: Json) -> Iterator[tuple[str, Json]]:
+    """The driver and the options that the request itself has for a volume; one without a name goes by its place."""
+    for mount in host.get("Mounts") or ():
+        if mount.get("Type") == "volume":
+            driver = (mount.get("VolumeOptions") or {}).get("DriverConfig") or {}
+            name = str(mount.get("Source") or mount.get("Target"))
+            yield name, {"Name": name, "Driver": driver.get("Name"), "Options": driver.get("Options")}
 
 
 def _of_others(engine: Engine, host: Json) -> Iterator[Json]:

@@ -20,6 +20,7 @@ from irkit.audit.vulnerabilities import Scan, scan_json
 from irkit.engine.interface import Engine
 from irkit.errors import EngineError
 from irkit.evidence.reader import BundleReader
+from irkit.mounts import seen_through, with_sources
 
 Answer = TypeVar("Answer")
 BENCHMARK = "CIS Docker Benchmark v1.6.0"
@@ -131,7 +132,7 @@ def of_container(engine: Engine, ref: str) -> Subject:
     running = container.running and not container.paused
     image = _maybe(lambda: engine.image(container.image_id).raw)
     return Subject(
-        container.name, container=container.raw, image=image, base=_base(engine, image),
+        container.name, container=with_sources(engine, container), image=image, base=_base(engine, image),
         history=_maybe(lambda: engine.image_history(container.image_id)), info=info.raw if info else None,
         processes=_maybe(lambda: _commands(engine.top(container.id))) if running else None,
     )  # fmt: skip
@@ -190,6 +191,8 @@ def of_bundle(reader: BundleReader) -> tuple[Subject, Subject]:
 
     container, info = read("container-before"), read("info")
     networks = read("networks") or []
+    if container and container.get("Mounts"):
+        container = {**container, "Mounts": seen_through(container["Mounts"], read("volumes") or ())}
     bridge = next((one for one in networks if one.get("Name") == "bridge"), None)
     name = str((container or {}).get("Name") or "container").removeprefix("/")
     return (

@@ -210,7 +210,7 @@ class _Whole:
             contents.see(stream)
 
 
-BESIDE = ("tmpfs/", "volumes/", "process/", "network/", "engine/container-before.json")
+BESIDE = ("tmpfs/", "volumes/", "process/", "network/", "engine/container-before.json", "engine/volumes.json")
 """What a container has beside its disk: taken over as it is."""
 
 

@@ -7,17 +7,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 from dateutil.parser import isoparse
 
-from irkit import __version__
+from irkit import __version__, home_safety
 from irkit.cli.options import engine_option, json_option, print_json
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import EngineInfo
 from irkit.errors import ExitCode, IrkitError
-from irkit.home import home
+from irkit.home import home_hint, named_home
 from irkit.quarantine import firewall
 from irkit.text import human_size
 
@@ -125,24 +124,28 @@ def _host() -> Iterator[Check]:
             "no nft: raw frames of a thawed target can reach the host, and the proof will say so",
             "install the package nftables",
         )
-    folder = home()
+    folder = named = named_home()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     yield Check(
         "disk",
         "ok" if free > SPACE else "warn",
-        f"{human_size(free)} free for {home()}",
+        f"{human_size(free)} free for {named}",
         "" if free > SPACE else "set IRKIT_HOME to a larger disk",
     )
+    wrong = home_safety.fault(str(named))
+    if wrong:
+        yield Check("home", "fail", f"{named} is not trusted: {wrong}", home_hint(str(named)))
+        return
     writable = os.access(folder, os.W_OK)
     yield Check(
         "home",
         "ok" if writable else "fail",
-        str(home()),
+        str(named),
         "" if writable else "set IRKIT_HOME to a folder that you can write",
     )
-    if not (Path(home()) / "keys" / "default.key").exists():
+    if not (named / "keys" / "default.key").exists():
         yield Check("key", "warn", "there is no default key: the first contain makes one", "`irkit key generate`")
     else:
         yield Check("key", "ok", "default")

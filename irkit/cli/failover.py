@@ -25,8 +25,10 @@ from irkit.cli.options import (
 )
 from irkit.cli.recovering import (
     agreed,
+    audited,
     harden_options,
     harden_variables,
+    plan_code,
     secret_options,
     secret_variables,
     show_plan,
@@ -35,7 +37,6 @@ from irkit.cli.recovering import (
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import ExitCode
 from irkit.models import Target
 from irkit.text import printable
 
@@ -137,6 +138,7 @@ def _plan(target: str, endpoint: str | None, chosen: dict[str, Any], as_json: bo
     before = Container(raw) if raw else container
     image_id = verified_id(engine, chosen)
     plan = failover_plan(engine, before, {**chosen, "image_id": image_id})
+    word = audited(engine, plan)
     start, why = start_of(before, chosen["start"])
     if as_json:
         subject = Target(container.id, before.name, before.image_ref, before.image_id, engine.endpoint)
@@ -144,11 +146,14 @@ def _plan(target: str, endpoint: str | None, chosen: dict[str, Any], as_json: bo
             {
                 "schema": "irkit.failover-plan/v1", "case": case.id if case is not None else None, "target": subject.to_json(),
                 "image": chosen["image"], "image_id": image_id, "start": start, "why": why, **plan.to_json(),
+                "audit": word.to_json() if word else None,
             }
         )  # fmt: skip
-        return ExitCode.DONE
-    show_plan(f"irkit would let {image_id} take the place of {printable(before.name)} ({start}: {why}):", plan.notes)
-    return ExitCode.DONE
+        return plan_code(word)
+    show_plan(
+        f"irkit would let {image_id} take the place of {printable(before.name)} ({start}: {why}):", plan.notes, word
+    )
+    return plan_code(word)
 
 
 def _summarize(finished: Finished, as_json: bool) -> None:

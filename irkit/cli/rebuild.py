@@ -11,8 +11,10 @@ from irkit.cases import Case
 from irkit.cli.options import ask_secret, catching_signals, engine_option, json_option, print_json, show_event
 from irkit.cli.recovering import (
     agreed,
+    audited,
     harden_options,
     harden_variables,
+    plan_code,
     secret_options,
     secret_variables,
     show_plan,
@@ -21,7 +23,7 @@ from irkit.cli.recovering import (
 from irkit.cli.running import RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container
-from irkit.errors import ExitCode, Refused
+from irkit.errors import Refused
 from irkit.text import printable
 
 EPILOG = """\b
@@ -114,13 +116,16 @@ def _plan(target: str, endpoint: str | None, variables: dict[str, Any], as_json:
     assert case is not None  # noqa: S101 - admitted
     image_id = verified_id(engine, variables)
     plan = rebuild_plan(engine, case, {**variables, "image_id": image_id})
+    word = audited(engine, plan)
     if as_json:
         print_json(
             {
                 "schema": "irkit.rebuild-plan/v1", "case": case.id, "target": case.target.to_json(),
-                "image": variables["image"], "image_id": image_id, **plan.to_json(),
+                "image": variables["image"], "image_id": image_id, **plan.to_json(), "audit": word.to_json() if word else None,
             }
         )  # fmt: skip
-        return ExitCode.DONE
-    show_plan(f"irkit would make {printable(plan.before.name)} anew from {image_id} (case {case.id}):", plan.notes)
-    return ExitCode.DONE
+        return plan_code(word)
+    show_plan(
+        f"irkit would make {printable(plan.before.name)} anew from {image_id} (case {case.id}):", plan.notes, word
+    )
+    return plan_code(word)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from irkit import secret_sources
 from irkit.engine.interface import Engine
+from irkit.errors import ExitCode
 from irkit.text import printable
+
+if TYPE_CHECKING:
+    from irkit.audit.rebuilt import Word
+    from irkit.recover.plan import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -108,8 +113,27 @@ def verified_id(engine: Engine, variables: Mapping[str, Any]) -> str:
     return verdict.image_id
 
 
-def show_plan(head: str, lines: tuple[str, ...]) -> None:
-    """What would be done, a line each."""
+def audited(engine: Engine, plan: Plan) -> Word | None:
+    """The audit's word on what the plan would make, as the run asks for it; ``None`` where the policy asks for none."""
+    from irkit.audit.rebuilt import word_on
+
+    return word_on(engine, plan.before.name, plan.recipe.body)
+
+
+def show_plan(head: str, lines: tuple[str, ...], word: Word | None) -> None:
+    """What would be done, a line each, and what the audit says of it."""
     click.echo(head)
     for line in lines or ("nothing differs but what the image brings",):
         click.echo(f"  {printable(line, 2000)}")
+    if word is None:
+        click.echo("  the audit is not asked: IRKIT_HOME/audit.yaml has no `rebuild`")
+        return
+    click.echo(f"  the audit {'lets it pass' if word.gate.passed else 'stops it'} (rebuild: {word.fail_on})")
+    for what, told in (("stops", word.reasons), ("warns", word.warnings)):
+        for one in told:
+            click.echo(f"    {what}: {one}")
+
+
+def plan_code(word: Word | None) -> int:
+    """The exit code of a plan: that of the run, which the audit would stop."""
+    return ExitCode.DONE if word is None or word.gate.passed else ExitCode.CHECK_FAILED

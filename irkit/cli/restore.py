@@ -26,6 +26,7 @@ from irkit.errors import NotFound, UsageProblem
 from irkit.text import printable, text_from
 
 if TYPE_CHECKING:
+    from irkit.cases import Case
     from irkit.engine.interface import Container, Engine
 
 EPILOG = """\b
@@ -101,8 +102,15 @@ def command(
         target, "restore", engine, key, passphrase_source(passphrase_file, passphrase_fd), show_event, variables,
         can_ask=bool(passphrase_file or passphrase_fd is not None or sys.stdin.isatty()), ask_secret=ask_secret,
     )  # fmt: skip
+    can_ask = sys.stdin.isatty() and sys.stderr.isatty()
+
+    def admit(case: Case | None, container: Container) -> None:
+        from irkit.actions.restorable import check
+
+        check(open_engine(engine), case, container, variables, can_ask)
+
     with catching_signals() as signals:
-        finished = run_playbook(config, signals, lambda case, container: None)
+        finished = run_playbook(config, signals, admit)
     report = finished.context.facts.result.get("restored")
     if as_json:
         print_json(finished.to_json())

@@ -169,7 +169,7 @@ class Comparison:
             self._add(self._verdicts.package(one))
         self.gaps += view.ownership.gaps()
         side = view.side
-        self.config = config_changes(side.container, side.image)
+        self.config = config_changes(side.described, side.image)
         for change in self.config:
             self._add(
                 self._verdicts.of(

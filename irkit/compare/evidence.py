@@ -21,6 +21,7 @@ from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, FileFacts, Gap
+from irkit.mounts import seen_through
 from irkit.streams import StreamReader
 from irkit.text import printable, text_from
 
@@ -114,6 +115,13 @@ class Evidence:
     def container(self) -> Mapping[str, Any]:
         """``inspect``, before irkit touched it; empty when it is not there."""
         return self._document("engine/container-before.json")
+
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """The same, with volumes that are folders of the host in disguise as what they are."""
+        rows = self.container.get("Mounts")
+        seen = seen_through([one for one in rows or () if isinstance(one, dict)], self.rows("engine/volumes.json"))
+        return {**self.container, "Mounts": seen} if self.container else {}
 
     @cached_property
     def image(self) -> Mapping[str, Any]:

@@ -292,7 +292,7 @@ class Performer:
     def scope_facts(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """``target`` and ``run``, as conditions and references know them."""
         before, facts = self.context.before, self.context.facts
-        target = {**self.context.target.to_json(), "running": bool(before.running)}
+        target = {**self.context.target.to_json(), "running": bool(before.running), "paused": bool(before.paused)}
         run = {
             "id": self.context.run, "case": self.context.case.id, "quarantine": facts.quarantine_state or None,
             "findings": len(facts.findings), "gaps": len(self.context.writer.gaps),

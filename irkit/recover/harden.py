@@ -14,16 +14,20 @@ from typing import Any
 
 from irkit.engine.docker_config import DEFAULT_CAPABILITIES, ENGINE_SOCKETS
 from irkit.errors import UsageProblem
+from irkit.mounts import UNSEEN
 from irkit.recover.config import Recipe
 from irkit.text import printable
 
-SOCKET_FOLDERS = frozenset(("/", "/run", "/var", "/var/run"))
+SOCKET_FOLDERS = frozenset(
+    f"{run}{one}" for run in ("/run", "/var/run") for one in ("", "/docker", "/podman", "/containerd", "/crio")
+) | {"/", "/var"}
 WRITABLE = ("/tmp", "/run", "/var/tmp")  # noqa: S108 - places of the container's
 """Where nearly every program writes (Filesystem Hierarchy Standard 3.0, 3.15, 3.18 and 5.15)."""
 TMPFS = "rw,noexec,nosuid,nodev,size=67108864,mode=1777"
 MEMORY = 1024**3
 """Bytes, where there is no limit."""
 PIDS = 512
+BY_OTHERS = " by --volumes-from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,13 @@ class Hardened:
 
 @dataclass(slots=True)
 class _Work:
-    """A recipe under way: ``body`` and ``host`` are copies of its own.  ``mounts``: source and place, by place."""
+    """A recipe under way: ``body`` and ``host`` are copies of its own.  ``mounts``: sources, by place."""
 
     name: str
     body: dict[str, Any]
     host: dict[str, Any]
     image: Mapping[str, Any]
-    mounts: Mapping[str, str]
+    mounts: Mapping[str, tuple[str, ...]]
     changes: list[Change] = field(default_factory=list)
     left: list[NotHardened] = field(default_factory=list)
 
@@ -89,12 +93,13 @@ def harden(
     plan: Recipe,
     names: Iterable[str],
     image_config: Mapping[str, Any],
-    mounts: Mapping[str, str] = MappingProxyType({}),
+    mounts: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Hardened:
     """Each of ``names`` (:data:`NAMES`), in their order there.
 
-    ``image_config``: the new image's ``Config``.  ``mounts``: the old container's by place, with their sources; those too
-    that it had of others (``--volumes-from``), as no other word of them is in the recipe.
+    ``image_config``: the new image's ``Config``.  ``mounts``: the old container's by place, with their sources, volumes
+    :func:`irkit.mounts.seen_through`; those too that it had of others (``--volumes-from``), as no other word of them is
+    in the recipe.
     """
     host = dict(plan.body.get("HostConfig") or {})
     work = _Work("", dict(plan.body), host, image_config, mounts)
@@ -149,14 +154,12 @@ def _capabilities(work: _Work) -> None:
 
 def _socket(work: _Work) -> None:
     gone = []
-    for source, place in _binds(work.host):
-        if posixpath.basename(source) in ENGINE_SOCKETS:
-            gone.append(place)
-        elif _may_hold_socket(source):
-            work.leave(
-                f"{printable(source)} of the host is mounted at {printable(place)}, and may have the engine's socket in it"
-            )
-    _inherited(work)
+    for place, sources, how in _all_mounts(work):
+        for source in sources:
+            if _is_socket(source) and not how.startswith(BY_OTHERS):
+                gone.append(place)
+            elif what := _reaches_socket(source):
+                work.leave(f"{what} is mounted at {printable(place)}{how}, and {_means(source)}")
     if not gone:
         return
     work.host["Binds"] = [one for one in work.host.get("Binds") or () if _bind(one)[1] not in gone]
@@ -167,15 +170,39 @@ def _socket(work: _Work) -> None:
     )  # fmt: skip
 
 
-def _inherited(work: _Work) -> None:
-    """``--volumes-from`` brings all that the other container has: none of it can be left out alone."""
-    own = {place for _, place in _binds(work.host)}
-    for place, source in work.mounts.items() if work.host.get("VolumesFrom") else ():
-        if place not in own and (posixpath.basename(source) in ENGINE_SOCKETS or _may_hold_socket(source)):
-            which = "is the engine's socket" if posixpath.basename(source) in ENGINE_SOCKETS else "may have the engine's socket in it"  # fmt: skip
-            work.leave(
-                f"{printable(source)} of the host is mounted at {printable(place)} by --volumes-from, and {which}"
-            )
+def _all_mounts(work: _Work) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Place, sources on the host, and how it comes there: its own mounts, then those that ``--volumes-from`` brings.
+
+    Of those none can be left out alone.  What a volume shows is known only by the old container's mounts.
+    """
+    own = set()
+    for source, place in _binds(work.host):
+        own.add(place)
+        if source.startswith("/"):
+            yield place, (source,), ""
+        else:
+            sources = work.mounts.get(posixpath.normpath(place), ())
+            yield place, sources, f" by the volume {printable(source)}"
+    for place, sources in work.mounts.items() if work.host.get("VolumesFrom") else ():
+        if place not in own:
+            yield place, sources, BY_OTHERS
+
+
+def _is_socket(source: str) -> bool:
+    return posixpath.basename(source) in ENGINE_SOCKETS
+
+
+def _reaches_socket(source: str) -> str:
+    """What it is, in words; empty for what has nothing to do with a socket."""
+    if source.startswith(f"{UNSEEN}:"):
+        return f"the volume {printable(source.partition(':')[2])}"
+    return f"{printable(source)} of the host" if _is_socket(source) or _may_hold_socket(source) else ""
+
+
+def _means(source: str) -> str:
+    if source.startswith(f"{UNSEEN}:"):
+        return "the engine does not tell what it shows of the host"
+    return "is the engine's socket" if _is_socket(source) else "may have the engine's socket in it"
 
 
 def _may_hold_socket(source: str) -> bool:
@@ -321,5 +348,5 @@ def _binds(host: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in host.get("Binds") or ():
         yield _bind(one)
     for mount in host.get("Mounts") or ():
-        if mount.get("Type") == "bind":
-            yield str(mount.get("Source")), str(mount.get("Target"))
+        if mount.get("Type") in ("bind", "volume"):
+            yield str(mount.get("Source") or "of its own"), str(mount.get("Target"))

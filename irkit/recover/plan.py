@@ -7,6 +7,7 @@ from typing import Any
 
 from irkit.engine.interface import Container, Engine, Image
 from irkit.errors import NotFound
+from irkit.mounts import UNSEEN, with_sources
 from irkit.recover.compared import Difference, Meant, differences
 from irkit.recover.config import Recipe, recipe
 from irkit.recover.harden import Change, NotHardened, harden
@@ -76,9 +77,18 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
     burnt = find_burnt(before, plan, new_image.config, said)
-    mounts = {str(one.get("Destination")): str(one.get("Source") or "") for one in before.raw.get("Mounts") or ()}
-    hard = harden(plan, hardening, new_image.config, mounts)
+    hard = harden(plan, hardening, new_image.config, _sources(engine, before))
     return Plan(before, old_image, new_image, hard.recipe, said, burnt, hard.changes, hard.left)
+
+
+def _sources(engine: Engine, before: Container) -> dict[str, tuple[str, ...]]:
+    """What of the host is mounted at each place: more than one folder where a volume is an overlay of several."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in with_sources(engine, before)["Mounts"]:
+        source = f"{UNSEEN}:{one.get('Name')}" if one.get(UNSEEN) else str(one.get("Source") or "")
+        place = str(one.get("Destination"))
+        found[place] = (*found.get(place, ()), source)
+    return found
 
 
 def answered(plan: Plan, ask: Ask) -> Plan:

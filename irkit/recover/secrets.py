@@ -5,7 +5,7 @@ None is carried over unless somebody says so; new values come by reference (:mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from irkit.engine.interface import Container
 from irkit.environment import URL_SECRET, secret_kind, variables
 from irkit.errors import Refused, UsageProblem
 from irkit.recover.config import Recipe
-from irkit.secret_sources import Source
+from irkit.secret_sources import Source, parse_all
 from irkit.text import printable
 
 ANSWERS: Mapping[str, str] = {
@@ -51,7 +51,11 @@ class Burnt:
         return f"{printable(self.name, 128)} is burnt ({self.why}): revoke it where it is valid; {self._becomes()}"
 
     def _becomes(self) -> str:
-        """Left out is what was set on the container: the engine then takes what the image has."""
+        """Left out is what was set on the container: the engine then takes what the image has, so that is emptied."""
+        if self.by_image and self.answer == "dropped":
+            return "set to nothing in the new container, because the new image sets it"
+        if self.by_image and self.answer == "missing":
+            return f"the new image sets it; {ANSWERS['missing']}"
         if self.other and self.answer in ("dropped", "gone"):
             return "the new container gets the value that the new image has"
         return ANSWERS[self.answer]
@@ -71,14 +75,23 @@ class Answers:
         return frozenset(one.name for one in self.sources) | self.keep | self.drop
 
 
-def find_burnt(before: Container, plan: Recipe, image_config: Mapping[str, Any], said: Answers) -> tuple[Burnt, ...]:
-    """Every secret of the old environment, and what becomes of it.  ``image_config``: the new image's ``Config``.
+def parse_answers(args: Mapping[str, Any]) -> Answers:
+    """From a step's ``secrets``, ``keep_secrets`` and ``drop_secrets``.  Raises ``UsageProblem``."""
+    keep, drop = (frozenset(map(str, args.get(one, ()))) for one in ("keep_secrets", "drop_secrets"))
+    return Answers(parse_all(args.get("secrets", ())), keep, drop)
 
+
+def find_burnt(
+    before: Container, plan: Recipe, image_config: Mapping[str, Any] | None, said: Answers
+) -> tuple[Burnt, ...]:
+    """Every secret of the old environment, and what becomes of it.
+
+    ``image_config``: the new image's ``Config``; ``None`` before it is known: what it brings itself is not told then.
     Raises ``UsageProblem`` for an answer about a variable that there is not, and for two answers about one.
     """
-    old, image = _values(before.config), _values(image_config)
+    old, image = _values(before.config), _values(image_config or {})
     new = {**image, **_values(plan.body)}
-    _check(said, {*old, *new})
+    _check(said, {*old, *new} if image_config is not None else said.names)
     given = {one.name for one in said.sources}
     found = []
     for name, values in old.items():
@@ -86,7 +99,7 @@ def find_burnt(before: Container, plan: Recipe, image_config: Mapping[str, Any],
         why = next(filter(None, kinds), "by your word" if name in said.names else "")
         if why:
             by_image = not values.isdisjoint(image.get(name, ()))
-            answer = _answer(name, not values.isdisjoint(new.get(name, ())), by_image, given, said)
+            answer = _answer(name, not values.isdisjoint(new.get(name, ())), given, said)
             found.append(Burnt(name, why, answer, by_image, name in image and not by_image))
     return tuple(found)
 
@@ -99,17 +112,17 @@ def _values(config: Mapping[str, Any]) -> dict[str, set[str]]:
     return found
 
 
-def _answer(name: str, carried: bool, by_image: bool, given: Iterable[str], said: Answers) -> str:
+def _answer(name: str, carried: bool, given: Iterable[str], said: Answers) -> str:
     if name in given:
         return "new"
     if not carried:
         return "gone"
     if name in said.keep:
         return "kept"
-    return "dropped" if name in said.drop and not by_image else "missing"
+    return "dropped" if name in said.drop else "missing"
 
 
-def _check(said: Answers, known: set[str]) -> None:
+def _check(said: Answers, known: Collection[str]) -> None:
     for name in sorted(said.names):
         shown = printable(name, 128)
         if name not in known:
@@ -134,9 +147,7 @@ def with_secrets(
         value = ask(name)
         if value:
             fresh[name] = value
-    missing = [one for one in burnt if one.answer == "missing" and one.name not in fresh]
-    if missing:
-        raise _refused(missing)
+    refuse_missing(tuple(one for one in burnt if one.name not in fresh))
     same = next((name for name, value in fresh.items() if value in old.get(name, ())), None)
     if same is not None:
         raise Refused(f"the new value of {printable(same, 128)} is the old one, which is burnt", hint="make a new one")
@@ -145,17 +156,23 @@ def with_secrets(
         if (name := str(entry).partition("=")[0]) not in fresh and name not in said.drop
     ]  # fmt: skip
     env += [f"{name}={value}" for name, value in fresh.items()]
+    # An entry without "=" would unset it with Docker, but Podman then takes the image's value, and says nothing.
+    env += [f"{one.name}=" for one in burnt if one.by_image and one.answer == "dropped"]
     answered = tuple(replace(one, answer="new") if one.name in fresh else one for one in burnt)
     kept = [value for one in answered if one.answer == "kept" for value in old[one.name]]
     body = {**plan.body, "Env": env}
     return replace(plan, body=body, hidden=hidden((*fresh.values(), *kept))), answered
 
 
-def _refused(missing: list[Burnt]) -> Refused:
-    names = ", ".join(f"{printable(one.name, 128)} ({one.why}{'; the new image has it too' if one.by_image else ''})" for one in missing)  # fmt: skip
-    return Refused(
+def refuse_missing(burnt: Iterable[Burnt]) -> None:
+    """Raises ``Refused`` for those that nothing was said about."""
+    missing = [one for one in burnt if one.answer == "missing"]
+    if not missing:
+        return
+    names = ", ".join(f"{printable(one.name, 128)} ({one.why}{'; the new image sets it' if one.by_image else ''})" for one in missing)  # fmt: skip
+    raise Refused(
         f"not carried over, because who was in the container knows them: {names}",
-        hint="--secret NAME=@FILE or NAME=fd:N gives a new value, --drop-secret NAME leaves it out, --keep-secret NAME"
+        hint="--secret NAME=@FILE or NAME=fd:N gives a new value, --drop-secret NAME leaves it out (or empty, where the image sets it), --keep-secret NAME"
         " carries it over; on a terminal you are asked",
     )
 

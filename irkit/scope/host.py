@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Iterator
 
 from irkit.engine.interface import Json
+from irkit.mounts import UNSEEN
 from irkit.scope.model import Found, Row
 from irkit.scope.scene import HOST, Scene, items, mounts
 
@@ -117,18 +118,22 @@ def judge(source: str, writable: bool, root_dir: str = "") -> tuple[str, str]:
 def _mounts(scene: Scene) -> Iterator[Row]:
     for mount in mounts(scene.target):
         source, inside = str(mount.get("Source") or ""), str(mount.get("Destination") or "")
+        if mount.get(UNSEEN):
+            detail = f"at {inside}: the engine does not tell what of the host it shows, if anything"
+            yield Row("mount", "medium", f"volume {mount.get('Name')}", detail, *scene.contain.hold("use it"))
         if mount.get("Type") != "bind" or is_secret(mount):
             continue
+        by = f"; by the volume {mount['Name']}, which is a mount of the host in disguise" if mount.get("Name") else ""
         writable = bool(mount.get("RW"))
         if is_socket(source):
             answer = scene.contain.hold(
                 "use it", "look for containers that it created, rotate what the engine could read"
             )
-            detail = f"at {inside}: commands the engine, which is root on the host (read-only or not)"
+            detail = f"at {inside}: commands the engine, which is root on the host (read-only or not){by}"
             yield Row("mount", "critical", posixpath.basename(source) + f" ({source})", detail, *answer)
             continue
         severity, means = judge(source, writable, scene.root_dir)
-        detail = f"at {inside}, {'writable' if writable else 'read-only'}: {means}"
+        detail = f"at {inside}, {'writable' if writable else 'read-only'}: {means}{by}"
         if "shared" in str(mount.get("Propagation") or "").removeprefix("r") and writable:
             detail += "; mounts made inside appear on the host"
         then = "what it wrote there stays: look at it" if writable else "what it read is known to the attacker"

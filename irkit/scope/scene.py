@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from irkit.engine.interface import Container, Endpoint, Engine, Json, Network
 from irkit.errors import EngineError, NotFound
+from irkit.mounts import seen_through, volumes_of
 from irkit.scope.contained import Containment
 
 NO_NETWORKS = ("host", "none")
@@ -60,7 +61,8 @@ class Scene:
 
 def gather(engine: Engine, target: Container, visible: bool) -> Scene:
     """Ask the engine.  What vanishes meanwhile is left out.  Raises ``EngineError`` when the engine can't be asked."""
-    others = tuple(_containers(engine, target.id))
+    target, *found = _seen_through(engine, (target, *_containers(engine, target.id)))
+    others = tuple(found)
     scene = with_containment(target, others, visible)
     owner = scene.network_owner
     networks: dict[str, Network] = {}
@@ -71,6 +73,12 @@ def gather(engine: Engine, target: Container, visible: bool) -> Scene:
             continue
         networks[network.id] = networks[network.name] = network
     return Scene(target, others, scene.contain, networks, _image_env(engine, target), engine.info().root_dir)
+
+
+def _seen_through(engine: Engine, containers: Sequence[Container]) -> list[Container]:
+    """With volumes that are folders of the host in disguise as what they are; each volume is asked about once."""
+    volumes = volumes_of(engine, [row for one in containers for row in one.raw.get("Mounts") or ()])
+    return [Container({**one.raw, "Mounts": seen_through(one.raw.get("Mounts") or (), volumes)}) for one in containers]
 
 
 def with_containment(target: Container, others: tuple[Container, ...], visible: bool) -> Scene:

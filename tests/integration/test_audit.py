@@ -144,13 +144,21 @@ def test_a_rebuild_has_the_audit_s_decision(lab: Lab) -> None:
     lab.irkit("key", "generate", "--name", "rel", "--use", "image")
     lab.irkit("image", "sign", WEB, "--key", "rel")
     (lab.home / "audit.yaml").write_text(POLICY + "rebuild: high\n")
-    refused = lab.irkit("rebuild", name, "--image", WEB, code=3)
+    plan = lab.irkit("rebuild", name, "--image", WEB, "--plan", "--json", code=3).json
+    jsonschema.validate(plan, schemas.load("rebuild-plan"))
+    told = lab.irkit("rebuild", name, "--image", WEB, "--plan", code=3).out
+    assert "the audit stops it" in told and f"stops: 5.4 on {name}" in told and f"warns: 5.12 on {name}" in told
+    assert not list((lab.home / "tmp").glob("*")), "nothing is left of the question"
+    refused = lab.irkit("rebuild", name, "--image", WEB, "--json", code=3)
     assert "the audit stops the rebuild" in refused.err and "5.4 on" in refused.err
+    assert refused.json["audit"] == plan["audit"], "asked beforehand, the audit says the same"
     assert json.loads(lab.docker("inspect", name))[0]["Id"] == before
     soon = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=2)
     excepted = "".join(f"  - {{check: '{one}', reason: known, until: {soon}}}\n" for one in ("5.4", "4.1"))
     (lab.home / "audit.yaml").write_text(POLICY + "rebuild: high\nexceptions:\n" + excepted)
+    plan = lab.irkit("rebuild", name, "--image", WEB, "--plan", "--json").json
     done = lab.irkit("rebuild", name, "--image", WEB, "--json", code=None)
+    assert done.json["audit"] == plan["audit"] and not plan["audit"]["reasons"]
     jsonschema.validate(done.json, schemas.load("run"))
     assert done.json["audit"]["passed"] is True and done.json["audit"]["counts"]["excepted"] == 2
     assert json.loads(lab.docker("inspect", name))[0]["Id"] != before

@@ -256,6 +256,33 @@ def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> Non
         assert FRESH.encode() not in path.read_bytes(), path
 
 
+def test_a_secret_that_the_image_sets_is_emptied(trusted: Lab, tmp_path: Path) -> None:
+    lab, image = trusted, f"irkit-test/{trusted.token}:1"
+    (tmp_path / "Dockerfile").write_text(f"FROM {WEB}\nENV API_TOKEN={SECRET}\n")
+    lab.docker("build", "-q", "-t", image, str(tmp_path))
+    try:
+        lab.irkit("image", "sign", image, "--key", "rel")
+        name = lab.run("web", image=image)
+        lab.irkit("contain", name, code=None)
+        command = ("rebuild", name, "--image", image)
+        plan = lab.irkit(*command, "--plan")
+        assert "API_TOKEN" in plan.out and "the new image sets it" in plan.out and SECRET not in plan.out
+        lab.irkit(*command, code=5)
+        told = lab.irkit(*command, "--drop-secret", "API_TOKEN", "--plan").out
+        assert "set to nothing in the new container, because the new image sets it" in told
+        done = lab.irkit(*command, "--drop-secret", "API_TOKEN", "--json", code=None)
+        assert done.code in (0, 4), done.err
+        assert "set to nothing" in done.err and SECRET not in done.err
+        row = next(one for one in done.json["rebuilt"]["differs"] if one["field"] == "Config.Env[API_TOKEN]")
+        assert row["why"] == "secret"
+        inside = lab.docker("exec", name, "cat", "/proc/1/environ")
+        assert "API_TOKEN=\0" in inside and SECRET not in inside
+    finally:
+        for one in lab.docker("ps", "-aq", "--filter", f"label={LABEL}={lab.token}").split():
+            lab.docker("rm", "-fv", one, check=False)
+        lab.docker("rmi", "-f", image, check=False)
+
+
 # -- hardening ----------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +299,7 @@ def test_hardened_as_it_was_told_before(trusted: Lab, engine: DockerEngine) -> N
     command = ("rebuild", name, "--image", WEB, "--harden", "--keep", "apparmor", "--json")
     plan = lab.irkit(*command, "--plan").json
     jsonschema.validate(plan, schemas.load("rebuild-plan"))
+    assert plan["audit"] is None, "the policy asks for none"
     told = [one["name"] for one in plan["hardened"]]
     assert told == ["capabilities", "docker-socket", "host-pid", "host-ipc", "read-only", "memory", "pids", "no-new-privileges", "seccomp"]  # fmt: skip
     assert [one["name"] for one in plan["not_hardened"]] == ["root-user"]

@@ -49,6 +49,11 @@ def victim(lab: Lab, volume: str) -> str:
     return web
 
 
+def untouched(lab: Lab) -> bool:
+    """Whether irkit refused before it opened a case: nothing was acquired."""
+    return not list(lab.home.glob("cases/*/runs/*"))
+
+
 def paths(rows: Any) -> list[str]:
     return [row["path"] for row in rows]
 
@@ -66,7 +71,10 @@ def test_a_fresh_volume_in_the_place_of_the_suspect_one(lab: Lab, volume: str, p
     web = victim(lab, volume)
     old = lab.docker("inspect", "-f", "{{.Id}}", web)
     refused = lab.irkit("restore", web, "--from", str(source), code=5)
-    assert "runs, and writes" in refused.err and lab.docker("inspect", "-f", "{{.Id}}", web) == old
+    assert "runs, and writes" in refused.err and "--stop stops it first" in refused.err
+    assert lab.docker("inspect", "-f", "{{.Id}}", web) == old and untouched(lab)
+    by_playbook = lab.irkit("run", "restore", web, "--var", f"source={source}", code=5)
+    assert "stop=true" in by_playbook.err and not list(lab.home.glob("cases/*/bundles/*/data/volumes/*"))
     done = lab.irkit("restore", web, "--from", str(source), "--stop", "--json", code=None)
     assert done.code in (0, 4), done.err
     report = done.json["restored"]
@@ -90,7 +98,7 @@ def test_contained_needs_a_verified_image(lab: Lab, volume: str) -> None:
     web = victim(lab, volume)
     lab.irkit("contain", web, code=None)
     refused = lab.irkit("restore", web, "--from", str(source), code=5)
-    assert "only from a verified image" in refused.err
+    assert "only from a verified image" in refused.err and "run " not in refused.err, "before a run begins"
     assert not [one for one in lab.docker("volume", "ls", "-q").split() if "restored" in one]
     alone = lab.irkit("restore", volume, "--from", str(source), "--no-recreate", "--json", code=None).json
     assert alone["restored"]["container"] == "" and lab.docker("inspect", "-f", "{{.State.Paused}}", web) == "true"
@@ -102,6 +110,29 @@ def test_contained_needs_a_verified_image(lab: Lab, volume: str) -> None:
     assert lab.docker("exec", web, "cat", "/data/sub/config") == "clean"
     assert "compromised" in done.json["restored"]["old_container"]
     assert lab.docker("inspect", "-f", "{{.State.Paused}}", done.json["restored"]["old_container"]) == "true"
+
+
+def test_a_burnt_secret_is_refused_before_anything_is_acquired(lab: Lab, volume: str) -> None:
+    source, secret = backup(lab.home / "backup"), "hunter2-hunter2"
+    web = lab.run("web", "-v", f"{volume}:/data", "-e", f"DB_PASSWORD={secret}")
+    lab.irkit("contain", web, code=None)
+    lab.irkit("key", "generate", "--name", "images", "--use", "image", code=None)
+    lab.irkit("image", "sign", WEB, "--key", "images", code=None)
+    runs = sorted(lab.home.glob("cases/*/runs/*"))
+    command = ("restore", web, "--from", str(source), "--image", WEB)
+    refused = lab.irkit(*command, code=5)
+    assert "not carried over" in refused.err and "DB_PASSWORD" in refused.err and secret not in refused.err
+    assert sorted(lab.home.glob("cases/*/runs/*")) == runs, "no run was begun"
+    assert lab.docker("inspect", "-f", "{{.State.Paused}}", web) == "true"
+    assert not [one for one in lab.docker("volume", "ls", "-q").split() if "restored" in one]
+    variables = (f"source={source}", f"image={WEB}")
+    played = lab.irkit("run", "restore", web, *(word for one in variables for word in ("--var", one)), code=5)
+    assert "not carried over" in played.err and secret not in played.err, "the step itself refuses, too"
+    assert not [one for one in lab.docker("volume", "ls", "-q").split() if "restored" in one], "nothing is left of it"
+    assert lab.docker("inspect", "-f", "{{(index .Mounts 0).Name}} {{.State.Paused}}", web) == f"{volume} true"
+    done = lab.irkit(*command, "--drop-secret", "DB_PASSWORD", "--json", code=None)
+    assert done.code in (0, 4), done.err
+    assert secret not in lab.docker("inspect", web) and lab.docker("exec", web, "cat", "/data/sub/config") == "clean"
 
 
 def hostile(path: Path) -> Path:

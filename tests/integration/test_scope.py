@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +124,33 @@ def test_words_and_documents_do_not_mix(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     assert "not an ordinary file" in lab.irkit("scope", name, "--svg", str(tmp_path / "link"), code=2).err
     lab.irkit("scope", f"{lab.token}-nobody", code=1)
+
+
+@pytest.mark.parametrize(
+    ("device", "check", "rule"), [("/run", "5.6", "engine-socket"), ("/usr/../etc/", "5.6", "host-folder")]
+)
+def test_a_volume_that_is_a_folder_of_the_host_in_disguise(lab: Lab, device: str, check: str, rule: str) -> None:
+    real = os.path.normpath(device)
+    volume = f"{lab.token}-innocent"
+    lab.docker("volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", f"device={device}", volume)
+    try:
+        name = lab.run("disguised", "-v", f"{volume}:/mnt", image=BUSYBOX, command=("sleep", "600"))
+        (row,) = rows(lab.irkit("scope", name, "--json").json, "mount")
+        assert (row["severity"], row["subject"]) == ("critical", real) and f"by the volume {volume}" in row["detail"]
+        found = lab.irkit("audit", name, "--json", code=None).json["findings"]
+        assert {(one["id"], one["state"], one["evidence"]) for one in found} >= {(check, "fail", f"mounted: {real}")}
+        plain = lab.irkit("diff", name, "--json", code=None).json
+        assert rule in {one["rule"] for one in plain["findings"]}, "a live comparison asks the engine"
+        done = lab.irkit("contain", name, "--json", code=None).json
+        assert rule in {one["rule"] for one in done["findings"]}, "the sealed evidence tells"
+        kept = lab.irkit("audit", done["bundle"]["path"], "--json", code=None).json["findings"]
+        assert {(one["id"], one["state"], one["evidence"]) for one in kept} >= {(check, "fail", f"mounted: {real}")}
+        lab.irkit("key", "generate", "--name", "rel", "--use", "image")
+        lab.irkit("image", "sign", BUSYBOX, "--key", "rel")
+        plan = lab.irkit("rebuild", name, "--image", BUSYBOX, "--harden=docker-socket", "--plan", "--json").json
+        told = [one["why"] for one in plan["not_hardened"]]
+        assert told == ([f"/run of the host is mounted at /mnt by the volume {volume}, and may have the engine's socket in it"] if real == "/run" else [])  # fmt: skip
+    finally:
+        for one in lab.docker("ps", "-aq", "--filter", f"label=dev.irkit.test={lab.token}").split():
+            lab.docker("rm", "-f", one, check=False)
+        lab.docker("volume", "rm", volume, check=False)

@@ -134,7 +134,7 @@ class Stub:
         self.events: list[Event] = []
         self.case = SimpleNamespace(id="case-1", opened_by="me@here")
         self.target = SimpleNamespace(to_json=dict)
-        self.before = SimpleNamespace(running=True)
+        self.before = SimpleNamespace(running=True, paused=False)
         self.gaps: list[Gap] = []
         self.synced = 0
         self.writer = SimpleNamespace(sync=self._sync, artifacts=[], gaps=self.gaps, identities=[])

@@ -143,9 +143,17 @@ def test_a_value_that_the_new_image_has_too_is_burnt_as_well() -> None:
     assert "API_TOKEN=t0ken-t0ken" not in plan.body["Env"]
     said = Answers(drop=frozenset({"API_TOKEN", "DB_PASSWORD"}))
     burnt = find_burnt(BEFORE, plan, image, said)
-    assert {one.name: one.answer for one in burnt} == {"DB_PASSWORD": "dropped", "API_TOKEN": "missing"}
-    with pytest.raises(Refused, match="the new image has it too"):
-        with_secrets(BEFORE, plan, burnt, said, nobody)
+    assert {one.name: one.answer for one in burnt} == {"DB_PASSWORD": "dropped", "API_TOKEN": "dropped"}
+    told = {one.name: str(one) for one in burnt}
+    assert told["API_TOKEN"].endswith("set to nothing in the new container, because the new image sets it")
+    assert told["DB_PASSWORD"].endswith("left out of the new container")
+    env = with_secrets(BEFORE, plan, burnt, said, nobody)[0].body["Env"]
+    assert "API_TOKEN=" in env and not [one for one in env if one.startswith("DB_PASSWORD")]
+    silent = Answers(drop=frozenset({"DB_PASSWORD"}))
+    left = find_burnt(BEFORE, plan, image, silent)
+    assert "the new image sets it" in next(str(one) for one in left if one.name == "API_TOKEN")
+    with pytest.raises(Refused, match="the new image sets it"):
+        with_secrets(BEFORE, plan, left, silent, nobody)
     other = find_burnt(BEFORE, plan, {"Env": ["API_TOKEN=another"]}, said)
     assert {one.name: one.answer for one in other}["API_TOKEN"] == "gone"
     assert "gets the value that the new image has" in next(str(one) for one in other if one.name == "API_TOKEN")
@@ -277,7 +285,7 @@ def test_a_read_only_root_leaves_what_is_mounted_alone() -> None:
         and done.recipe.body["HostConfig"]["ReadonlyRootfs"]
     )
     other = harden(
-        made(container(host={"ReadonlyRootfs": False})), NAMES, IMAGE_CONFIG, {"/run": "/v/1", "/tmp": "/v/2"}
+        made(container(host={"ReadonlyRootfs": False})), NAMES, IMAGE_CONFIG, {"/run": ("/v/1",), "/tmp": ("/v/2",)}
     )
     assert other.recipe.body["HostConfig"]["Tmpfs"].keys() == {"/var/tmp"}, "of --volumes-from"
 
@@ -302,14 +310,14 @@ def test_what_it_can_not_do_is_told() -> None:
 
 def test_a_socket_of_another_container_s_is_told() -> None:
     plan = made(container(host={"VolumesFrom": ["peer"]}))
-    done = harden(plan, NAMES, IMAGE_CONFIG, {"/s": "/run/docker.sock", "/r": "/var/run", "/d": "/srv"})
+    done = harden(plan, NAMES, IMAGE_CONFIG, {"/s": ("/run/docker.sock",), "/r": ("/var/run",), "/d": ("/srv",)})
     assert [(one.name, one.why.split(" ")[0]) for one in done.left] == [
         ("docker-socket", "/run/docker.sock"),
         ("docker-socket", "/var/run"),
     ]
     assert "by --volumes-from, and is the engine's socket" in done.left[0].why
     own = made(container(host={"Binds": ["/run/docker.sock:/s"], "VolumesFrom": ["peer"]}))
-    assert harden(own, NAMES, IMAGE_CONFIG, {"/s": "/run/docker.sock"}).left == ()
+    assert harden(own, NAMES, IMAGE_CONFIG, {"/s": ("/run/docker.sock",)}).left == ()
 
 
 def test_a_well_configured_one_is_left_alone() -> None:
