@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dateutil.parser import isoparse
 
+from irkit.actions import relaying
 from irkit.actions.containment import prepare_ahead
 from irkit.actions.context import Context, Result
 from irkit.clock import now
@@ -113,7 +114,12 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     new, start = str(record["id"]), str(record["start"])
     secrets = frozenset(map(str, record.get("secret_names") or ()))
     where = _where(before, names)
-    served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
+    try:
+        served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
+    except BaseException:
+        relaying.give_up(ctx)
+        raise
+    relaying.hand_over(ctx, ctx.engine.container(new))
     until = "started" if start == failover.COLD else "connected"
     try:
         health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
@@ -137,18 +143,27 @@ def _told(
     for port in missing:
         ctx.warn(f"the port {port} is not published by the replacement")
     silent = _silent_since(ctx, before)
-    seconds = round((isoparse(served) - isoparse(silent)).total_seconds(), 3) if silent else None
+    seconds = _between(silent, served)
+    spent = {"from": silent or None, "to": served, "until": until, "seconds": seconds}
+    if relaying.all_relayed(ctx, before, silent):
+        spent = {"from": silent, "to": silent, "until": "relayed", "seconds": 0.0, "networks": seconds}
     ctx.facts.result["failover"] = {
         "id": fresh.id, "name": names.name, "old_name": names.aside, "health": health, "start": record["start"], "why": record["why"],
-        "downtime": {"from": silent or None, "to": served, "until": until, "seconds": seconds},
+        "downtime": spent, "relay": ctx.diversion.to_json() if ctx.diversion else None,
         "missing_ports": missing, **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
     }  # fmt: skip
     took = f" after {seconds:.3f} s" if seconds is not None else ""
+    if spent["until"] == "relayed":
+        took += ", while new connections to its ports were relayed"
     return Result(
         "degraded" if missing or record.get("not_hardened") else "succeeded",
         f"{names.name} is {health} in {fresh.id[:12]}, {until}{took}; the compromised one is {names.aside}",
         {"id": fresh.id, "seconds": seconds},
     )
+
+
+def _between(silent: str, served: str) -> float | None:
+    return round((isoparse(served) - isoparse(silent)).total_seconds(), 3) if silent else None
 
 
 def _silent_since(ctx: Context, before: Container) -> str:
