@@ -18,7 +18,10 @@ from irkit.home import read_json, write_json
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
 from irkit.quarantine.state import SavedState
 from irkit.recover import failover
+from irkit.recover.compared import UNEXPECTED, Difference, Meant, differences
+from irkit.recover.plan import image_or_none
 from irkit.recover.rebuild import wait_healthy
+from irkit.text import printable
 
 if TYPE_CHECKING:
     from irkit.recover.failover import Names
@@ -41,6 +44,7 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     record = {
         "schema": "irkit.failover/v1", "start": start, "why": why, **_for_people(plan, more),
         "secret_names": sorted(_given(plan)), "image_id": str(args["image_id"]),
+        "meant": {"secrets": sorted(plan.meant.secrets), "hardened": sorted(plan.meant.hardened)},
     }  # fmt: skip
 
     def made(new: str) -> None:
@@ -140,6 +144,7 @@ def _told(
 ) -> Result:
     fresh = ctx.engine.container(str(record["id"]))
     missing = failover.missing_ports(before.ports, fresh)
+    differs = _differences(ctx, before, names, fresh, record)
     for port in missing:
         ctx.warn(f"the port {port} is not published by the replacement")
     silent = _silent_since(ctx, before)
@@ -150,16 +155,32 @@ def _told(
     ctx.facts.result["failover"] = {
         "id": fresh.id, "name": names.name, "old_name": names.aside, "health": health, "start": record["start"], "why": record["why"],
         "downtime": spent, "relay": ctx.diversion.to_json() if ctx.diversion else None,
-        "missing_ports": missing, **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
+        "missing_ports": missing, "differs": [one.to_json() for one in differs], **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
     }  # fmt: skip
     took = f" after {seconds:.3f} s" if seconds is not None else ""
     if spent["until"] == "relayed":
         took += ", while new connections to its ports were relayed"
     return Result(
-        "degraded" if missing or record.get("not_hardened") else "succeeded",
+        "degraded"
+        if missing or record.get("not_hardened") or any(one.why == UNEXPECTED for one in differs)
+        else "succeeded",
         f"{names.name} is {health} in {fresh.id[:12]}, {until}{took}; the compromised one is {names.aside}",
         {"id": fresh.id, "seconds": seconds},
     )
+
+
+def _differences(
+    ctx: Context, before: Container, names: Names, fresh: Container, record: Mapping[str, Any]
+) -> tuple[Difference, ...]:
+    """The replacement held against the target, field by field, as after a rebuild."""
+    said, images = record.get("meant") or {}, [image_or_none(ctx.engine, one.image_id) for one in (before, fresh)]
+    old, new = (one.config if one else {} for one in images)
+    meant = Meant(frozenset(said.get("secrets") or ()), frozenset(said.get("hardened") or ()), old, new)
+    found = differences(failover.expected(before, _where(before, names)), fresh, meant)
+    for one in found:
+        if one.why == UNEXPECTED:
+            ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")
+    return found
 
 
 def _between(silent: str, served: str) -> float | None:
