@@ -22,7 +22,7 @@ from irkit.quarantine import diversion, firewall
 from irkit.quarantine.ports import listening
 from irkit.quarantine.procfs import read
 from irkit.recover.failover import WARM
-from irkit.recover.relay import Relay, accepts, family_of, lend, take_back
+from irkit.recover.relay import Relay, accepts, family_of, lend, renew, take_back
 
 REFRESH = 1.0
 TRIED = 1.0
@@ -76,7 +76,7 @@ class Diversion:
                     diversion.keep_up(self.case_id, self.ports, self.doors)
             if self._up or self.relay.open:
                 with contextlib.suppress(OSError, subprocess.SubprocessError):
-                    lend(self.netns)
+                    renew(self.netns, self.address)
 
     def take_down(self) -> None:
         """New connections are the engine's from now on; open ones go on.  Raises ``EngineError``."""

@@ -66,15 +66,22 @@ def lend(netns: str) -> str:
 
     def give() -> str:
         there = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True, timeout=5)
-        free = next(
-            (one for one in PLACES if f" {one}/" not in there.stdout.replace(f" {one}/32 scope host lo", "")), ""
-        )
+        free = next((one for one in PLACES if f" {one}/" not in there.stdout), "")
         if not free:
             raise OSError(f"the addresses {', '.join(PLACES)} are taken")
-        _ip("replace", free, "scope", "host", "valid_lft", str(LENT_SECONDS), "preferred_lft", str(LENT_SECONDS))
+        _lend(free)
         return free
 
     return in_netns(netns, give)
+
+
+def renew(netns: str, address: str) -> None:
+    """Lend it once more, before it goes by itself.  Raises ``OSError`` or ``subprocess.SubprocessError``."""
+    in_netns(netns, lambda: _lend(address))
+
+
+def _lend(address: str) -> None:
+    _ip("replace", address, "scope", "host", "valid_lft", str(LENT_SECONDS), "preferred_lft", str(LENT_SECONDS))
 
 
 def take_back(netns: str, address: str) -> None:
