@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import subprocess
@@ -13,20 +14,22 @@ from typing import Any
 
 from dateutil.parser import isoparse
 
-from irkit.acquire.host import HostView, link_of, locate
+from irkit.acquire.host import HostView, locate
 from irkit.actions.context import Context, Result
 from irkit.clock import now
 from irkit.engine.interface import Container, PortBinding
 from irkit.errors import EngineError
+from irkit.netns import cables
 from irkit.quarantine import diversion, firewall
 from irkit.quarantine.ports import listening
 from irkit.quarantine.procfs import read
 from irkit.recover.failover import WARM
 from irkit.recover.relay import Relay, accepts, family_of, lend, renew, take_back
 
+NONE = "no connection is relayed"
+PORTS = 128
 REFRESH = 1.0
 TRIED = 1.0
-SEEN = 1.0
 ANSWERS = 3.0
 """Seconds after its ports were published until the replacement surely answers on them: the relay goes on as long."""
 
@@ -53,26 +56,27 @@ class Diversion:
         self.doors = {family: self.relay.door(family) for family in self.relay.doors}
         self._keeper = threading.Thread(target=self._keep, name="irkit-diversion", daemon=True)
 
-    def put_up(self) -> tuple[PortBinding, ...]:
-        """Divert, and try each port once; those that a connection did not come through from.  Raises ``EngineError``."""
+    def put_up(self) -> PortBinding | None:
+        """Divert, and try each port once; the first one at which nothing came through.  Raises ``EngineError``."""
         diversion.put_up(self.case_id, self.ports, self.doors, bool(self.near))
         self._up = True
         self._keeper.start()
         for one in self.ports:
-            address = listening(one)[0]
-            with contextlib.suppress(OSError), socket.create_connection((address, one.host_port), TRIED):
+            with contextlib.suppress(OSError), socket.create_connection((listening(one)[0], one.host_port), TRIED):
                 pass
-        deadline = time.monotonic() + SEEN
-        while (missing := set(self.ports) - set(self.relay.arrived)) and time.monotonic() < deadline:
-            time.sleep(0.001)
-        self.since = "" if missing else now()
-        return tuple(missing)
+            deadline = time.monotonic() + TRIED
+            while not self.relay.arrived[one]:
+                if time.monotonic() > deadline:
+                    return one
+                time.sleep(0.001)
+        self.since = now()
+        return None
 
     def _keep(self) -> None:
         """What lapses is refreshed as long as it is needed."""
         while not self._over.wait(REFRESH):
             with contextlib.suppress(EngineError), self._nft:
-                if self._up:
+                if self._up and self.relay.works:
                     diversion.keep_up(self.case_id, self.ports, self.doors)
             if self._up or self.relay.open:
                 with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -89,6 +93,8 @@ class Diversion:
 
     def close(self) -> None:
         """Nothing is relayed any more; ``cut`` says how many connections were still open."""
+        if self._over.is_set():
+            return
         self._over.set()
         with contextlib.suppress(EngineError):  # they lapse by themselves
             self.take_down()
@@ -111,23 +117,22 @@ def relay(ctx: Context, _: Mapping[str, Any]) -> Result:
     record = ctx.case.read_json("failover.json") or {}
     raw = ctx.case.read_json("container.json")
     before = Container(raw) if raw else ctx.before
-    ports = tuple(one for one in before.ports if one.protocol == "tcp" and _has_family(one))
-    if why := _why_not(ctx, record, before, ports):
-        return Result("skipped", f"no connection is relayed: {why}")
-    view = locate(ctx.engine.container(str(record["id"])))
-    if isinstance(view, str):
-        return Result("skipped", f"no connection is relayed: {view}")
-    if link_of(view.netns) == link_of("/proc/self/ns/net"):
-        return Result("skipped", "no connection is relayed: the replacement has no network namespace of its own")
+    wanted = tuple(one for one in before.ports if one.protocol == "tcp" and _family_here(one))
+    ports = tuple(one for one in wanted if _plain(one))
     try:
+        if why := _why_not(ctx, record, ports):
+            return Result("skipped", f"{NONE}: {why}")
+        view = locate(ctx.engine.container(str(record["id"])))
+        if isinstance(view, str):
+            return Result("skipped", f"{NONE}: {view}")
         found = Diversion(ctx.case.id, view, ports, diversion.input_filter())
-    except (OSError, subprocess.SubprocessError, EngineError) as error:
-        return Result("skipped", f"no connection is relayed: {getattr(error, 'message', error)}")
+    except (OSError, ValueError, subprocess.SubprocessError, EngineError) as error:
+        return Result("skipped", f"{NONE}: {getattr(error, 'message', error)}")
     ctx.endings.append(lambda: _end(ctx, found))
-    return _up(ctx, found, ports)
+    return _up(ctx, found, wanted)
 
 
-def _up(ctx: Context, found: Diversion, ports: tuple[PortBinding, ...]) -> Result:
+def _up(ctx: Context, found: Diversion, wanted: tuple[PortBinding, ...]) -> Result:
     if not found.ports:
         return _not(
             found, "the replacement accepts no connection on any of the ports, but on its loopback address perhaps"
@@ -136,12 +141,12 @@ def _up(ctx: Context, found: Diversion, ports: tuple[PortBinding, ...]) -> Resul
         missing = found.put_up()
     except EngineError as error:
         return _not(found, error.message)
-    if missing:
-        return _not(found, f"a try at port {missing[0].host_port} did not come through")
+    if missing is not None:
+        return _not(found, f"a try at port {missing.host_port} did not come through")
     ctx.diversion = found
-    others = sorted({str(one.host_port) for one in ports if one not in found.ports})
+    others = sorted({str(one.host_port) for one in wanted if one not in found.ports})
     if others:
-        found.told = f"port {', '.join(others)} is not relayed: the replacement accepts no connection on it yet"
+        found.told = f"port {', '.join(others)} is not relayed: the replacement accepts no connection on it, or its address has a zone"
     elif found.near:
         found.told = f"only connections of this host itself are relayed: {found.near} may drop those of others"
     if found.told:
@@ -154,30 +159,41 @@ def _up(ctx: Context, found: Diversion, ports: tuple[PortBinding, ...]) -> Resul
 
 def _not(found: Diversion, why: str) -> Result:
     found.close()
-    return Result("skipped", f"no connection is relayed: {why}")
+    return Result("skipped", f"{NONE}: {why}")
 
 
-def _why_not(ctx: Context, record: Mapping[str, Any], before: Container, ports: tuple[PortBinding, ...]) -> str:
+def _why_not(ctx: Context, record: Mapping[str, Any], ports: tuple[PortBinding, ...]) -> str:
+    """Raises ``OSError``, ``ValueError`` or ``subprocess.SubprocessError`` when the target's cables can't be followed."""
     if record.get("start") != WARM:
         return "the replacement is started at the switch" if record else "no replacement was prepared"
-    if not ctx.before.running or ctx.before.paused or not ports:
-        return (
-            "the target publishes no TCP port"
-            if not before.ports
-            else "the target does not serve now"
-            if ports
-            else "it publishes UDP ports alone"
-        )
+    if not ctx.before.running or ctx.before.paused:
+        return "the target does not serve now"
+    if not ports:
+        return "the target publishes no TCP port"
+    if len(ports) > PORTS:
+        return f"the target publishes more than {PORTS} ports"
     if not ctx.engine.local:
         return "the engine is on another host"
     if os.geteuid() != 0:
         return "only root may load firewall rules"
-    return "" if firewall.available() else "nft is not installed (package nftables)"
+    if not firewall.available():
+        return "nft is not installed (package nftables)"
+    if ctx.host_view is None:
+        return ctx.facts.not_seen
+    # else the rules would hold in another namespace than the ports, and irkit's own tries would not show it
+    return "" if cables(ctx.host_view.netns) else "no cable of the target's ends in irkit's network namespace"
 
 
-def _has_family(port: PortBinding) -> bool:
+def _family_here(port: PortBinding) -> bool:
     """An engine publishes at ``::`` also where the host has no IPv6."""
     return family_of(port) == socket.AF_INET or bool(read("/proc/net/if_inet6"))
+
+
+def _plain(port: PortBinding) -> bool:
+    """Whether a rule can name its address: not one with a zone (RFC 4007)."""
+    with contextlib.suppress(ValueError):
+        return not port.host_ip or "%" not in str(ipaddress.ip_address(port.host_ip))
+    return False
 
 
 def _end(ctx: Context, found: Diversion) -> None:

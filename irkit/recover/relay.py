@@ -202,6 +202,11 @@ class Relay:
         """How many connections are relayed now."""
         return len(self._pairs) // 2
 
+    @property
+    def works(self) -> bool:
+        """Whether it still runs: it ends early with a fault of its own alone."""
+        return self._thread.is_alive()
+
     def shut(self) -> None:
         """Take no more connections, but for those that were diverted already; open ones go on."""
         if self._closes_at is None:
@@ -248,8 +253,10 @@ class Relay:
         elif link in self._pairs:
             self._move(link, events)
         elif link in self.doors.values():
-            with contextlib.suppress(OSError):
+            try:
                 self._accept(link)
+            except OSError:  # it is gone by now, or there are no descriptors left: not at once again
+                time.sleep(0.01)
 
     def _accept(self, door: socket.socket) -> None:
         client, _ = door.accept()
