@@ -134,6 +134,7 @@ def networked(aliases: list[str], **more: Any) -> Container:
             "Id": "a" * 64,
             "Name": "/web",
             "Config": {},
+            "State": {},
             "NetworkSettings": settings,
             "HostConfig": {"PortBindings": {}, **more},
         }
