@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dateutil.parser import isoparse
 
 from irkit.actions import relaying
+from irkit.actions.ahead import Ahead
 from irkit.actions.containment import prepare_ahead
 from irkit.actions.context import Context, Result
 from irkit.clock import now
@@ -118,11 +119,14 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     new, start = str(record["id"]), str(record["start"])
     secrets = frozenset(map(str, record.get("secret_names") or ()))
     where = _where(before, names)
+    stale = Ahead(lambda: relaying.drop_stale(ctx)) if ctx.diversion is None else None
     try:
         served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
     except BaseException:
         relaying.give_up(ctx)
         raise
+    if stale is not None:
+        stale.result()
     relaying.hand_over(ctx, ctx.engine.container(new))
     until = "started" if start == failover.COLD else "connected"
     try:

@@ -37,7 +37,8 @@ ANSWERS = 3.0
 class Diversion:
     """A relay with the rules that lead to it, kept up by a thread of its own.
 
-    ``since``: the moment from which it was seen to work; ``told``: why some are not relayed, in words.
+    ``since``: the moment from which it was seen to work; ``told``: why some are not relayed, in words; ``held``: whether
+    neither the rules lapsed meanwhile nor a connection found no place.
     """
 
     def __init__(self, case_id: str, view: HostView, ports: tuple[PortBinding, ...], near: str) -> None:
@@ -45,6 +46,8 @@ class Diversion:
         self.address = lend(self.netns)
         self.since, self.until, self.told = "", "", ""
         self.cut = 0
+        self.held = True
+        self._fresh_until = 0.0
         self._up, self._over = False, threading.Event()
         self._nft = threading.Lock()
         try:
@@ -58,6 +61,7 @@ class Diversion:
 
     def put_up(self) -> PortBinding | None:
         """Divert, and try each port once; the first one at which nothing came through.  Raises ``EngineError``."""
+        self._fresh_until = time.monotonic() + diversion.LAPSE
         diversion.put_up(self.case_id, self.ports, self.doors, bool(self.near))
         self._up = True
         self._keeper.start()
@@ -77,15 +81,23 @@ class Diversion:
         while not self._over.wait(REFRESH):
             with contextlib.suppress(EngineError), self._nft:
                 if self._up and self.relay.works:
+                    self._look()
+                    begun = time.monotonic()
                     diversion.keep_up(self.case_id, self.ports, self.doors)
+                    self._fresh_until = begun + diversion.LAPSE
             if self._up or self.relay.open:
                 with contextlib.suppress(OSError, subprocess.SubprocessError):
                     renew(self.netns, self.address)
+
+    def _look(self) -> None:
+        relay = self.relay
+        self.held &= time.monotonic() < self._fresh_until and relay.works and not relay.full and not relay.failed
 
     def take_down(self) -> None:
         """New connections are the engine's from now on; open ones go on.  Raises ``EngineError``."""
         with self._nft:
             if self._up:
+                self._look()
                 self._up = False
                 self.until = now()
                 diversion.take_down(self.case_id)
@@ -108,7 +120,7 @@ class Diversion:
         return {
             "ports": sorted({f"{one.host_port}/{one.protocol}" for one in self.ports}), "clients": "local" if self.near else "all",
             "from": self.since, "to": self.until or None, "connections": sum(self.relay.arrived.values()) - len(self.ports),
-            "refused": self.relay.refused, "cut": self.cut,
+            "refused": self.relay.refused, "failed": self.relay.failed, "cut": self.cut,
         }  # fmt: skip
 
 
@@ -209,7 +221,6 @@ def hand_over(ctx: Context, fresh: Container) -> None:
     """The replacement has its ports: once it answers on its networks, no connection is diverted any more."""
     found = ctx.diversion
     if found is None:
-        drop_stale(ctx)
         return
     places = [
         (one.ipv4, port.container_port) for one in fresh.endpoints if one.ipv4 for port in found.ports
@@ -229,7 +240,7 @@ def _answers(address: str, port: int) -> bool:
 def all_relayed(ctx: Context, before: Container, silent: str) -> bool:
     """Whether nobody who came by a published port had to wait: all of them relayed, for everybody, since before the freeze."""
     found = ctx.diversion
-    if found is None or not silent or found.told or not found.since or not found.until:
+    if found is None or not silent or found.told or not found.since or not found.until or not found.held:
         return False
     return isoparse(found.since) <= isoparse(silent) and all(one.protocol == "tcp" for one in before.ports)
 

@@ -168,13 +168,15 @@ class Relay:
     """Listens at a random port of each family and passes on what was meant for ``ports``, to ``address`` in ``netns``.
 
     ``near``: only connections of this host itself.  One thread does it all; :attr:`arrived` counts accepted connections
-    for each published port, :attr:`refused` those that were meant for none.  Raises ``OSError``.
+    for each published port, :attr:`refused` those that were meant for none, :attr:`failed` those that the replacement did not
+    accept; :attr:`full`: whether some had to wait.  Raises ``OSError``.
     """
 
     def __init__(self, netns: str, address: str, ports: tuple[PortBinding, ...], near: bool) -> None:
         self.netns, self.address, self.ports = netns, address, ports
         self.arrived: Counter[PortBinding] = Counter()
-        self.refused = 0
+        self.refused = self.failed = 0
+        self.full = False
         self.doors: dict[int, socket.socket] = {}
         self._pairs: dict[socket.socket, _Pair] = {}
         self._watched: dict[socket.socket, int] = {}
@@ -242,8 +244,10 @@ class Relay:
                     self._watch(door, 0)
                     door.close()
                 self.doors = {}
+            full = self.open >= PAIRS
+            self.full |= full
             for door in self.doors.values():
-                self._watch(door, READ if self.open < PAIRS else 0)
+                self._watch(door, 0 if full else READ)
             for key, events in self._selector.select(GRACE):
                 self._serve(key.fileobj, events)  # type: ignore[arg-type]
 
@@ -288,6 +292,7 @@ class Relay:
             ended = pair.move(link, events)
         except OSError:
             ended = True
+            self.failed += not pair.connected
         if ended:
             for one in (pair.client, pair.server):
                 self._watch(one, 0)

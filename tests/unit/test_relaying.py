@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,7 +78,9 @@ def test_not_where_the_ports_are_in_another_namespace(monkeypatch: pytest.Monkey
 
 
 def diverted(**more: Any) -> Any:
-    return SimpleNamespace(**{"since": "2026-01-01T00:00:01Z", "until": "2026-01-01T00:00:03Z", "told": "", **more})
+    return SimpleNamespace(
+        **{"since": "2026-01-01T00:00:01Z", "until": "2026-01-01T00:00:03Z", "told": "", "held": True, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,7 @@ def diverted(**more: Any) -> Any:
         (diverted(), {**TCP, **UDP}, False),
         (diverted(told="only connections of this host itself"), TCP, False),
         (diverted(since=""), TCP, False),
+        (diverted(held=False), TCP, False),
         (diverted(since="2026-01-01T00:00:02.5Z"), TCP, False),
         (None, TCP, False),
     ],
@@ -94,6 +99,34 @@ def test_relayed_is_said_only_of_all(found: Any, ports: dict[str, Any], all_of_t
     ctx = context()
     ctx.diversion = found
     assert relaying.all_relayed(ctx, container(ports), "2026-01-01T00:00:02Z") == all_of_them
+
+
+class Relaying:
+    """As much of a relay as its keeper looks at."""
+
+    works, full, failed = True, False, 0
+
+    def shut(self) -> None:
+        """Nothing to shut."""
+
+
+@pytest.mark.parametrize(
+    ("late", "more"), [(True, {}), (False, {"works": False}), (False, {"full": True}), (False, {"failed": 1})]
+)
+def test_what_lapsed_or_found_no_place_did_not_hold(
+    monkeypatch: pytest.MonkeyPatch, late: bool, more: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(relaying.diversion, "take_down", lambda case: True)
+    found = object.__new__(relaying.Diversion)
+    found.case_id, found.relay, found.held, found._up, found._nft = "case", Relaying(), True, True, threading.Lock()
+    found._fresh_until = time.monotonic() + 60
+    found._look()
+    assert found.held
+    for name, value in more.items():
+        setattr(found.relay, name, value)
+    found._fresh_until -= 120 if late else 0
+    found.take_down()
+    assert not found.held and found.until
 
 
 def test_a_freeze_that_fails_gives_the_clients_back(monkeypatch: pytest.MonkeyPatch) -> None:
