@@ -25,6 +25,17 @@ SOON = {
 
 def freeze(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Pause, and ask the kernel whether it is so."""
+    try:
+        return _freeze(ctx)
+    except BaseException:
+        if ctx.diversion is not None:  # the target serves on, and its clients are its own
+            from irkit.actions.relaying import give_up
+
+            give_up(ctx)
+        raise
+
+
+def _freeze(ctx: Context) -> Result:
     if not ctx.before.running:
         ctx.writer.gap(
             "freeze",

@@ -17,6 +17,7 @@ from irkit.evidence.writer import BundleWriter
 from irkit.home import write_json
 
 if TYPE_CHECKING:
+    from irkit.actions.relaying import Diversion
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
     from irkit.models import Finding, Probe
@@ -82,6 +83,10 @@ class Context:
     sealed_off: Callable[[], None] = lambda: None
     together: frozenset[str] = frozenset()
     network_ahead: Ahead[Network] | None = None
+    diversion: Diversion | None = None
+    """New connections to published ports go to the replacement by irkit meanwhile."""
+    endings: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the run ends, in whatever way, before its result is written."""
     launch: Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]] | None = None
     """Run another playbook on another container: ``(playbook, target, vars)``."""
     ask_secret: Callable[[str], str | None] = lambda name: None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from dateutil.parser import isoparse
 
+from irkit.actions import relaying
+from irkit.actions.ahead import Ahead
 from irkit.actions.containment import prepare_ahead
 from irkit.actions.context import Context, Result
 from irkit.clock import now
@@ -17,7 +19,10 @@ from irkit.home import read_json, write_json
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
 from irkit.quarantine.state import SavedState
 from irkit.recover import failover
+from irkit.recover.compared import UNEXPECTED, Difference, Meant, differences
+from irkit.recover.plan import image_or_none
 from irkit.recover.rebuild import wait_healthy
+from irkit.text import printable
 
 if TYPE_CHECKING:
     from irkit.recover.failover import Names
@@ -40,6 +45,7 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     record = {
         "schema": "irkit.failover/v1", "start": start, "why": why, **_for_people(plan, more),
         "secret_names": sorted(_given(plan)), "image_id": str(args["image_id"]),
+        "meant": {"secrets": sorted(plan.meant.secrets), "hardened": sorted(plan.meant.hardened)},
     }  # fmt: skip
 
     def made(new: str) -> None:
@@ -113,7 +119,15 @@ def switch(ctx: Context, args: Mapping[str, Any]) -> Result:
     new, start = str(record["id"]), str(record["start"])
     secrets = frozenset(map(str, record.get("secret_names") or ()))
     where = _where(before, names)
-    served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
+    stale = Ahead(lambda: relaying.drop_stale(ctx)) if ctx.diversion is None else None
+    try:
+        served = failover.take_over(ctx.engine, current, new, where, names, start, network_name(ctx.case.id), secrets)
+    except BaseException:
+        relaying.give_up(ctx)
+        raise
+    if stale is not None:
+        stale.result()
+    relaying.hand_over(ctx, ctx.engine.container(new))
     until = "started" if start == failover.COLD else "connected"
     try:
         health = wait_healthy(ctx.engine, new, float(args["health_timeout"]), ctx.checkpoint)
@@ -134,21 +148,47 @@ def _told(
 ) -> Result:
     fresh = ctx.engine.container(str(record["id"]))
     missing = failover.missing_ports(before.ports, fresh)
+    differs = _differences(ctx, before, names, fresh, record)
     for port in missing:
         ctx.warn(f"the port {port} is not published by the replacement")
     silent = _silent_since(ctx, before)
-    seconds = round((isoparse(served) - isoparse(silent)).total_seconds(), 3) if silent else None
+    seconds = _between(silent, served)
+    spent = {"from": silent or None, "to": served, "until": until, "seconds": seconds}
+    if relaying.all_relayed(ctx, before, silent):
+        spent = {"from": silent, "to": silent, "until": "relayed", "seconds": 0.0, "networks": seconds}
     ctx.facts.result["failover"] = {
         "id": fresh.id, "name": names.name, "old_name": names.aside, "health": health, "start": record["start"], "why": record["why"],
-        "downtime": {"from": silent or None, "to": served, "until": until, "seconds": seconds},
-        "missing_ports": missing, **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
+        "downtime": spent, "relay": ctx.diversion.to_json() if ctx.diversion else None,
+        "missing_ports": missing, "differs": [one.to_json() for one in differs], **{key: list(record.get(key) or ()) for key in ("secrets", "hardened", "not_hardened", "notes")},
     }  # fmt: skip
     took = f" after {seconds:.3f} s" if seconds is not None else ""
+    if spent["until"] == "relayed":
+        took += ", while new connections to its ports were relayed"
     return Result(
-        "degraded" if missing or record.get("not_hardened") else "succeeded",
+        "degraded"
+        if missing or record.get("not_hardened") or any(one.why == UNEXPECTED for one in differs)
+        else "succeeded",
         f"{names.name} is {health} in {fresh.id[:12]}, {until}{took}; the compromised one is {names.aside}",
         {"id": fresh.id, "seconds": seconds},
     )
+
+
+def _differences(
+    ctx: Context, before: Container, names: Names, fresh: Container, record: Mapping[str, Any]
+) -> tuple[Difference, ...]:
+    """The replacement held against the target, field by field, as after a rebuild."""
+    said, images = record.get("meant") or {}, [image_or_none(ctx.engine, one.image_id) for one in (before, fresh)]
+    old, new = (one.config if one else {} for one in images)
+    meant = Meant(frozenset(said.get("secrets") or ()), frozenset(said.get("hardened") or ()), old, new)
+    found = differences(failover.expected(before, _where(before, names)), fresh, meant)
+    for one in found:
+        if one.why == UNEXPECTED:
+            ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")
+    return found
+
+
+def _between(silent: str, served: str) -> float | None:
+    return round((isoparse(served) - isoparse(silent)).total_seconds(), 3) if silent else None
 
 
 def _silent_since(ctx: Context, before: Container) -> str:

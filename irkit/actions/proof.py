@@ -36,6 +36,10 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     When a road is open the next defence is put up (freeze, firewall) and everything is probed once more.
     """
     saved = saved_state(ctx)
+    if "recover.relay" in ctx.planned:
+        from irkit.actions import relaying
+
+        relaying.none_left(ctx)
     attempts = [_proof(ctx, saved, args)]
     for defend in (_freeze_and_wall, _wall_cables, *((_take_off,) if attempts[0].by else ())):
         if attempts[-1].state == "open" and defend(ctx, saved):

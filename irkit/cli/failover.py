@@ -165,10 +165,14 @@ def _summarize(finished: Finished, as_json: bool) -> None:
     if done is None:
         return
     spent = done["downtime"]["seconds"]
+    if done["downtime"]["until"] == "relayed":
+        spent, relayed = None, ", new connections to its ports were relayed meanwhile"
+    else:
+        relayed = ""
     took = (
         f", {done['downtime']['until']} {spent:.3f} s after the old one could answer last" if spent is not None else ""
     )
     click.echo(
-        f"{printable(done['name'])} is {done['health']} ({done['id'][:12]}){took}; the compromised container is {printable(done['old_name'])}",
+        f"{printable(done['name'])} is {done['health']} ({done['id'][:12]}){took}{relayed}; the compromised container is {printable(done['old_name'])}",
         err=as_json,
     )

@@ -10,8 +10,8 @@ from irkit.cli.options import catching_signals, engine_option, json_option, prin
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container, Engine
-from irkit.errors import ExitCode, IrkitError, Refused, UsageProblem
-from irkit.quarantine.release import clear_away, compare, leftovers, planned
+from irkit.errors import EngineError, ExitCode, IrkitError, Refused, UsageProblem
+from irkit.quarantine.release import clear_away, compare, lapsed_relays, leftovers, planned
 from irkit.quarantine.state import SavedState
 from irkit.text import printable
 
@@ -102,14 +102,22 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
     found = leftovers(opened, lambda case: _holds(opened, case))
     problems = [] if dry_run else [problem for case in found for problem in clear_away(opened, case)]
+    relays: list[str] = []
+    try:
+        relays = lapsed_relays(remove=not dry_run)
+    except EngineError as error:
+        problems.append(f"the rules of lapsed relays could not be looked for: {error.message}")
     if as_json:
-        print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, "cases": found, "problems": problems})
+        document = {"cases": found, "relays": relays, "problems": problems}
+        print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, **document})
     else:
         for case in found:
             click.echo(f"{'would remove' if dry_run else 'removed'} what was left of {printable(case)}")
+        for case in relays:
+            click.echo(f"{'would remove' if dry_run else 'removed'} the lapsed rules of a relay of {printable(case)}")
         for problem in problems:
             click.echo(f"  {printable(problem)}", err=True)
-        if not found:
+        if not found and not relays:
             click.echo("nothing is left over", err=True)
     return ExitCode.GAPS if problems else ExitCode.DONE
 

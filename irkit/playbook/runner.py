@@ -63,6 +63,13 @@ class Runner:
 
     def run(self) -> Outcome:
         """All steps.  Never raises for what a step does; raises ``StorageError`` when the journal can't be written."""
+        try:
+            return self._run()
+        finally:
+            for end in self.context.endings:
+                end()
+
+    def _run(self) -> Outcome:
         if self.past is not None:
             self._go_on(self.past)
         else:

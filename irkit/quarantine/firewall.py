@@ -41,6 +41,11 @@ def table_name(case_id: str) -> str:
     return PREFIX + hashlib.sha256(case_id.encode()).hexdigest()[:12]
 
 
+def relay_table(case_id: str) -> str:
+    """The name of the table that diverts connections while a replacement takes over (``irkit.quarantine.diversion``)."""
+    return f"{PREFIX}relay_{table_name(case_id).removeprefix(PREFIX)}"
+
+
 def bridge_rules(case_id: str, bridge: str, cables: Sequence[str] = ()) -> str:
     """Rules that let nothing pass between the host and ``bridge``, nor through it: before routing, NAT and other tables.
 
@@ -101,14 +106,14 @@ def load(case_id: str, rules: str) -> None:
             together = list(_waiting)
             _waiting.clear()
         try:
-            _nft(["-f", "-"], "".join(_created(*one) for one in together))
+            nft(["-f", "-"], "".join(_created(*one) for one in together))
         except EngineError:  # some are there already, or something is wrong that comes up again
             with _waiting_lock:
                 _waiting.extend(one for one in together if one != mine)
             fresh = "".join(
                 f"add table {one} {table_name(case_id)}\ndelete table {one} {table_name(case_id)}\n" for one in FAMILIES
             )
-            _nft(["-f", "-"], fresh + rules)
+            nft(["-f", "-"], fresh + rules)
 
 
 def _created(case_id: str, rules: str) -> str:
@@ -118,12 +123,12 @@ def _created(case_id: str, rules: str) -> str:
 
 def belongs(table: Table, case_id: str) -> bool:
     """Whether a table is that case's."""
-    return table.name in (case_id, table_name(case_id))
+    return table.name in (case_id, table_name(case_id), relay_table(case_id))
 
 
 def drop(table: Table) -> None:
     """Remove a table.  Raises ``EngineError``."""
-    _nft(["delete", "table", table.family, table.name])
+    nft(["delete", "table", table.family, table.name])
 
 
 def tables() -> list[Table]:
@@ -131,7 +136,7 @@ def tables() -> list[Table]:
     if not available():
         return []
     found = []
-    for item in json.loads(_nft(["-j", "list", "tables"])).get("nftables", ()):
+    for item in json.loads(nft(["-j", "list", "tables"])).get("nftables", ()):
         row: dict[str, Any] = item.get("table") or {}
         if str(row.get("name", "")).startswith(PREFIX) and row.get("family") in FAMILIES:
             found.append(Table(row["family"], row["name"]))
@@ -146,12 +151,13 @@ def cases_of(found: list[Table]) -> set[str]:
     names: dict[str, str] = {}
     for one in found:
         if names.get(one.name, one.name) == one.name:
-            _, _, rest = _nft(["list", "table", one.family, one.name]).partition('comment "irkit case ')
+            _, _, rest = nft(["list", "table", one.family, one.name]).partition('comment "irkit case ')
             names[one.name] = rest.partition('"')[0] or one.name
     return set(names.values())
 
 
-def _nft(arguments: list[str], rules: str = "") -> str:
+def nft(arguments: list[str], rules: str = "") -> str:
+    """What ``nft`` answers.  Raises ``EngineError``."""
     try:
         done = subprocess.run(
             ["nft", *arguments], input=rules, capture_output=True, text=True, timeout=TIMEOUT, check=False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from irkit.engine.interface import Container, Endpoint, Engine, Network
 from irkit.engine.places import leave
 from irkit.errors import Conflict, EngineError, EngineUnreachable, NotFound
-from irkit.quarantine import firewall
+from irkit.quarantine import diversion, firewall
 from irkit.quarantine.helpers import is_helper
 from irkit.quarantine.seal import LABEL
 from irkit.quarantine.state import SavedState
@@ -129,6 +129,18 @@ def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
     named = {one.labels.get(LABEL, "") for one in networks} | firewall.cases_of(firewall.tables())
     named |= helping
     return sorted(case for case in named - used if case and not contained(case))
+
+
+def lapsed_relays(remove: bool) -> list[str]:
+    """Cases whose relay during a switch nobody keeps up any more: its table does nothing by now, and is removed.
+
+    Also of a case that holds a container: a run that was killed leaves it.  Raises ``EngineError``.
+    """
+    found = diversion.lapsed()
+    cases = sorted(firewall.cases_of(found))
+    for table in found if remove else ():
+        firewall.drop(table)
+    return cases
 
 
 def _leave_quarantine(engine: Engine, container: Container, case_id: str) -> None:

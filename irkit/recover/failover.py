@@ -334,6 +334,19 @@ def _known(engine: Engine, new: str, secrets: Collection[str]) -> tuple[str, ...
     return ()
 
 
+def expected(before: Container, where: tuple[Endpoint, ...]) -> Container:
+    """The target as it was, with what a failover is known to change: the ports that are fixed now, the name as an alias."""
+    host = pinned(Recipe({"HostConfig": before.host_config}, (), ()), before).body["HostConfig"]
+    settings = before.raw.get("NetworkSettings") or {}
+    networks = dict(settings.get("Networks") or {})
+    for one in where:
+        if one.network in networks and one.network != "bridge":
+            row = dict(networks[one.network] or {})
+            row["Aliases"] = [*one.aliases, *(each for each in row.get("Aliases") or () if each not in one.aliases)]
+            networks[one.network] = row
+    return Container({**before.raw, "HostConfig": host, "NetworkSettings": {**settings, "Networks": networks}})
+
+
 def missing_ports(asked: tuple[PortBinding, ...], fresh: Container) -> list[str]:
     """Host ports that the target had and the replacement has not."""
     have = {(one.container_port, one.protocol, one.host_port) for one in fresh.ports}

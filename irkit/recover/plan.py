@@ -34,15 +34,19 @@ class Plan:
         told = (*self.burnt, *self.hardened, *self.not_hardened)
         return (*(str(one) for one in told), *(printable(one) for one in self.recipe.notes))
 
-    def compared(self, after: Container) -> tuple[Difference, ...]:
-        """How the new container differs from the old one."""
+    @property
+    def meant(self) -> Meant:
+        """What of the new container was meant to differ."""
         changed = frozenset(one.name for one in self.burnt if one.answer in ("new", "dropped"))
-        meant = Meant(
+        return Meant(
             changed | frozenset(one.name for one in self.said.sources) | self.said.drop,
             frozenset(path for one in self.hardened for path in one.fields),
             self.old_image.config if self.old_image else {}, self.new_image.config,
         )  # fmt: skip
-        return differences(self.before, after, meant)
+
+    def compared(self, after: Container) -> tuple[Difference, ...]:
+        """How the new container differs from the old one."""
+        return differences(self.before, after, self.meant)
 
     def checked(self, after: Container) -> Plan:
         """The plan as it came out: what an engine did not do (limits, where its host has none) was not hardened."""
@@ -73,7 +77,7 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
 
     Raises ``UsageProblem`` for answers about secrets that there are not.
     """
-    old_image = _image(engine, before.image_id)
+    old_image = image_or_none(engine, before.image_id)
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
     burnt = find_burnt(before, plan, new_image.config, said)
@@ -97,7 +101,8 @@ def answered(plan: Plan, ask: Ask) -> Plan:
     return replace(plan, recipe=done, burnt=burnt)
 
 
-def _image(engine: Engine, ref: str) -> Image | None:
+def image_or_none(engine: Engine, ref: str) -> Image | None:
+    """An image, unless the engine has it no more."""
     try:
         return engine.image(ref)
     except NotFound:

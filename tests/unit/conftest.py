@@ -18,7 +18,7 @@ def no_walls(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a unit test would have changed the machine's firewall")
 
     monkeypatch.setattr(firewall, "available", lambda: False)
-    monkeypatch.setattr(firewall, "_nft", refuse)
+    monkeypatch.setattr(firewall, "nft", refuse)
 
 
 @pytest.fixture(autouse=True)

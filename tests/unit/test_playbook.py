@@ -141,6 +141,7 @@ class Stub:
         self.observer = self.events.append
         self.signal = False
         self.profile = None
+        self.endings: list[Callable[[], None]] = []
         self.path = folder / "journal.jsonl"
 
     def _sync(self) -> None:

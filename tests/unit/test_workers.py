@@ -94,7 +94,7 @@ def test_rules_that_come_at_once_are_loaded_together(monkeypatch: pytest.MonkeyP
             raise EngineError("nft refused: bad-rule")
         return ""
 
-    monkeypatch.setattr(firewall, "_nft", nft)
+    monkeypatch.setattr(firewall, "nft", nft)
     failed: list[str] = []
 
     def load(case: str) -> None:

@@ -1,0 +1,214 @@
+"""A switch under load: from before the freeze on the replacement answers, by irkit's relay first; then no trace is left of that."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import jsonschema
+import pytest
+from dateutil.parser import isoparse
+
+from irkit import schemas
+from irkit.netns import in_netns
+
+from .conftest import WEB, Lab
+from .test_contain import answers, free_port, inspect
+
+MARK = "/mark"
+"""A page that the compromised container alone has."""
+PATIENCE = 5.0
+WHO = (
+    "mkdir -p /srv/www/cgi-bin && printf '#!/bin/sh\\necho\\necho from $REMOTE_ADDR\\n' > /srv/www/cgi-bin/who"
+    " && chmod +x /srv/www/cgi-bin/who && exec /bin/busybox httpd -f -p 8080 -h /srv/www"
+)
+
+
+@pytest.fixture
+def trusted(lab: Lab) -> Lab:
+    lab.irkit("key", "generate", "--name", "rel", "--use", "image")
+    lab.irkit("image", "sign", WEB, "--key", "rel")
+    return lab
+
+
+class Asked(NamedTuple):
+    """When a request was begun, and what came back; empty when nothing did."""
+
+    begun: float
+    answer: str
+
+
+@contextmanager
+def load(netns: str | None, address: str, port: int, path: str = MARK) -> Iterator[list[Asked]]:
+    """A new connection every 20 ms, whether or not those before were answered."""
+    rows: list[Asked] = []
+    stop, threads = threading.Event(), list[threading.Thread]()
+
+    def steadily() -> None:
+        while not stop.is_set():
+            threads.append(threading.Thread(target=lambda: rows.append(ask(address, port, path))))
+            threads[-1].start()  # a thread is born in its maker's namespaces
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=in_netns, args=(netns, steadily))
+    thread.start()
+    try:
+        yield rows
+    finally:
+        stop.set()
+        thread.join()
+        for one in threads:
+            one.join()
+
+
+def ask(address: str, port: int, path: str) -> Asked:
+    begun = time.time()
+    try:
+        with socket.create_connection((address, port), PATIENCE) as link:
+            link.settimeout(PATIENCE)
+            link.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            found = b""
+            while piece := link.recv(4096):
+                found += piece
+            return Asked(begun, found.decode("latin-1"))
+    except OSError:
+        return Asked(begun, "")
+
+
+def answered(link: socket.socket) -> bool:
+    """Whether anybody answers on a connection that was made before."""
+    link.settimeout(0.5)
+    with link:
+        try:
+            link.sendall(f"GET {MARK} HTTP/1.0\r\n\r\n".encode())
+            return bool(link.recv(1))
+        except OSError:
+            return False
+
+
+def tables() -> list[str]:
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    return [one for one in listed.splitlines() if "irkit_relay_" in one]
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def loopback(lab: Lab, name: str) -> list[str]:
+    argv = ["nsenter", "-t", str(inspect(lab, name)["State"]["Pid"]), "-n", "ip", "-4", "-j", "address", "show", "lo"]
+    found = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
+    return [one["local"] for row in found for one in row["addr_info"]]
+
+
+def test_from_the_freeze_on_the_replacement_answers_every_request(trusted: Lab) -> None:
+    """By the loopback address, IPv6 where there is one, the host's own address, and from another network's container."""
+    lab, port = trusted, free_port()
+    lab.network("app")
+    other = lab.network("other")
+    peer = lab.run("peer", "--network", other)
+    name = lab.run("web", "--network", f"{lab.token}-app", "-p", f"{port}:8080")
+    assert answers(port)
+    lab.docker("exec", name, "cp", "/etc/hostname", f"/srv/www{MARK}")
+    settings = inspect(lab, peer)
+    gateway = settings["NetworkSettings"]["Networks"][other]["Gateway"]
+    netns = f"/proc/{settings['State']['Pid']}/ns/net"
+    old = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    with (
+        load(None, "127.0.0.1", port) as near, load(None, gateway, port) as own, load(netns, gateway, port) as far,
+        load(None, "::1", port) as six,
+    ):  # fmt: skip
+        run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    jsonschema.validate(run, schemas.load("run"))
+    done = run["failover"]
+    relay, spent = done["relay"], done["downtime"]
+    assert relay["ports"] == [f"{port}/tcp"] and relay["clients"] == "all" and relay["connections"] > 0
+    assert relay["refused"] == 0 and isoparse(relay["from"]) < isoparse(spent["from"]) < isoparse(relay["to"])
+    assert spent["until"] == "relayed" and spent["seconds"] == 0 and spent["networks"] > 0
+    frozen = isoparse(spent["from"]).timestamp()
+    for rows in (near, own, far, six if any(one.answer for one in six) else near):
+        before, after = ([one for one in rows if (one.begun >= frozen) == late] for late in (False, True))
+        assert any(" 200 " in one.answer for one in before) and after
+        assert {one.answer.split("\r\n")[0].partition(" ")[2] for one in after} == {"404 Not Found"}
+    assert not answered(old), "what was established is the compromised one's, and is not passed on"
+    assert not tables() and loopback(lab, name) == ["127.0.0.1"]
+    assert run["quarantine"]["state"] == "proven" and run["status"] == "succeeded"
+    assert not [one for one in done["differs"] if one["why"] == "unexpected"] and done["differs"]
+
+
+def test_strangers_do_not_come_from_the_loopback_address(trusted: Lab) -> None:
+    """Who trusts 127.0.0.1 must not be made to trust everybody."""
+    lab, port = trusted, free_port()
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080", command=("/bin/sh", "-c", WHO))
+    assert answers(port)
+    with load(None, "127.0.0.1", port, "/cgi-bin/who") as rows:
+        run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    assert run["failover"]["relay"]["connections"] > 0
+    told = [one.answer.split("from ")[-1].strip() for one in rows if "from " in one.answer]
+    assert any("192.0.2.1" in one for one in told) and not [one for one in told if "127.0.0.1" in one or "::1]" in one]
+
+
+def test_a_server_of_the_loopback_address_alone_is_not_opened(trusted: Lab) -> None:
+    lab, port = trusted, free_port()
+    command = ("/bin/busybox", "httpd", "-f", "-p", "127.0.0.1:8080", "-h", "/srv/www")
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080", command=command)
+    run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    (step,) = [one for one in run["steps"] if one["uses"] == "recover.relay"]
+    assert step["outcome"] == "skipped" and "accepts no connection" in step["message"]
+    assert run["failover"]["relay"] is None and run["failover"]["downtime"]["until"] == "connected"
+
+
+def test_a_connection_that_stays_open_is_cut_at_the_end_and_said(trusted: Lab) -> None:
+    lab, port = trusted, free_port()
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080")
+    assert answers(port)
+    held: list[socket.socket] = []
+
+    def hold() -> None:
+        until(lambda: bool(tables()))
+        held.append(socket.create_connection(("127.0.0.1", port), PATIENCE))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    run = lab.irkit("failover", name, "--image", WEB, "--json")
+    thread.join()
+    assert run.json["failover"]["relay"]["cut"] == 1 and "were cut" in run.err
+    assert held[0].recv(1) == b""
+    held[0].close()
+
+
+@pytest.mark.parametrize("way", ["leftovers", "resume"])
+def test_killed_while_it_relays(trusted: Lab, way: str) -> None:
+    """The kernel forgets the rules by itself; what is left of them is removed, and the run goes on."""
+    lab, port = trusted, free_port()
+    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080")
+    assert answers(port)
+    argv = [sys.executable, "-m", "irkit", "failover", name, "--image", WEB]
+    with subprocess.Popen(argv, env=lab.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until(lambda: bool(tables()))
+        process.send_signal(signal.SIGKILL)
+    (case,) = [path.name for path in (Path(lab.home) / "cases").iterdir() if path.is_dir()]
+    if way == "leftovers":
+        until(
+            lambda: (
+                not subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout.count(b"expires")
+            )
+        )
+        found = lab.irkit("release", "--leftovers", "--json").json
+        assert found["relays"] == [case] and found["problems"] == []
+        assert not tables()
+    run = lab.irkit("resume", case, "--json").json
+    assert not tables() and answers(port)
+    assert run["quarantine"]["state"] == "proven" and inspect(lab, name)["Id"] == run["failover"]["id"]
