@@ -45,9 +45,9 @@ test-thorough: venv ## the dear unit tests: exhaustive, of random input, of larg
 test-packaging: venv
 	$(PY) -m pytest -n auto --dist worksteal tests/packaging $(ARGS)
 
-test-integration: venv ## tests with a real engine, the private one; nothing of it is left running
-	scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS)
-	IRKIT_ENGINE=docker-26.1 scripts/with-engine --images all $(PY) -m pytest tests/integration/test_contain.py tests/integration/test_leaks.py tests/integration/test_remote.py $(ARGS)
+test-integration: venv ## tests with real engines, two private ones; nothing of them is left running
+	scripts/test-integration tests/integration $(ARGS)
+	IRKIT_ENGINE=docker-26.1 scripts/test-integration tests/integration/test_contain.py tests/integration/test_leaks.py tests/integration/test_remote.py $(ARGS)
 
 test-matrix: venv ## the integration tests with each flavour of engine in turn; ENGINES="podman ..." for some of them
 	@failed=; for e in $(ENGINES); do \
@@ -81,6 +81,6 @@ bare-check: ## prove `make drill` and `make test` in a bare Debian tree (root)
 	scripts/bare-check
 
 clean: ## remove what was made here: .venv, caches, the private engine with its images
-	for e in $(ENGINES); do IRKIT_ENGINE=$$e scripts/engine-down --purge; done
+	for e in $(ENGINES); do for n in 1 2; do IRKIT_ENGINE=$$e IRKIT_ENGINE_COPY=$$n scripts/engine-down --purge; done; done
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

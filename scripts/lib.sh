@@ -3,6 +3,7 @@
 # To be sourced. All state is keyed by the checkout's real path, so that two checkouts never disturb one another, and
 # by the flavour of the engine, so that several can be up side by side.
 #   IRKIT_ENGINE    the flavour of the private engine: one of the table below
+#   IRKIT_ENGINE_COPY    2, 3 …: one more engine of that flavour; it has the same addresses, in a network namespace of its own
 
 set -euo pipefail
 
@@ -26,6 +27,11 @@ case $ENGINE in
         ;;
 esac
 [ "$ENGINE" = docker-20.10 ] || KEY=$KEY-$ENGINE
+case ${IRKIT_ENGINE_COPY:-1} in
+    1) ;;
+    [2-9]) KEY=$KEY-$IRKIT_ENGINE_COPY ;;
+    *) printf '%s: IRKIT_ENGINE_COPY=%s is no number from 1 to 9\n' "${0##*/}" "$IRKIT_ENGINE_COPY" >&2 && exit 2 ;;
+esac
 BASE=${IRKIT_DEV_STATE:-/var/tmp/irkit-dev}
 STATE=$BASE/$KEY                  # what lasts: the engine's data, logs
 TREE=$STATE/tree                  # the root filesystem of an engine that has one of its own
@@ -66,6 +72,9 @@ package_of() {
         ensurepip) echo python3-venv ;;
         nft) echo nftables ;;
         ps) echo procps ;;
+        readelf) echo binutils ;;
+        ssh-keygen) echo openssh-client ;;
+        dpkg-deb) echo dpkg ;;
         flock | nsenter | unshare) echo util-linux ;;
         update-ca-certificates) echo ca-certificates ;;
         *) echo "$1" ;;

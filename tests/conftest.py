@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from pathlib import Path
@@ -18,6 +19,12 @@ if "IRKIT_EXAMPLES" in os.environ:  # make fuzz
 
 
 _COUNT = itertools.count()
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and their modules stay until the end: the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

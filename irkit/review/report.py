@@ -13,12 +13,13 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined, Template
 
 from irkit.compare.content import TextDiff
 from irkit.compare.findings import Judged, bundle_changes, bundle_judged
@@ -108,13 +109,18 @@ def write_report(
 
 def render(verification: Verification, contents: Mapping[str, Any]) -> str:
     """The page, from finished strings."""
-    template = files("irkit.review").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    return _template().render(verification=verification, **contents)
+
+
+@cache
+def _template() -> Template:
+    text = files("irkit.review").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, loader=DictLoader({"report": template}), undefined=StrictUndefined, trim_blocks=True
+        autoescape=True, loader=DictLoader({"report": text}), undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["shown"] = _shown
     environment.filters["size"] = human_size
-    return environment.get_template("report").render(verification=verification, **contents)
+    return environment.get_template("report")
 
 
 def _check_place(bundle: Path, path: Path) -> None:

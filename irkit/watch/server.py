@@ -31,6 +31,8 @@ DEADLINE = 10.0
 """Seconds for a connection as a whole, from the TLS handshake to the answer: slow clients are cut off."""
 DECISION = 5.0
 """Seconds that an answer waits for the decision; what is not decided then is answered 202."""
+LOOK = 0.2
+"""Seconds between two looks at whether the watch has ended."""
 PER_SECOND, BURST = 50.0, 200.0
 TOKEN_MIN = 16
 TYPES = ("application/json", "text/plain")
@@ -363,7 +365,7 @@ class Server(http.server.ThreadingHTTPServer):
         """Serve until the watch ends."""
         threading.Thread(target=self._reap, daemon=True).start()
         threading.Thread(target=self._wait, daemon=True).start()
-        self.serve_forever(0.2)
+        self.serve_forever(LOOK)
         self.server_close()
 
     def _wait(self) -> None:

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Cosign:
 
     program: str
     folder: Path
+    opened: dict[str, ec.EllipticCurvePrivateKey] = field(default_factory=dict, compare=False)
 
     def run(self, *argv: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         full = os.environ | OFFLINE | {"HOME": str(self.folder), "COSIGN_PASSWORD": "", **(env or {})}
@@ -59,11 +60,13 @@ class Cosign:
         from irkit.evidence import cosign_key
 
         self.key(name)
-        found = serialization.load_der_private_key(
-            cosign_key.decrypt((self.folder / f"{name}.key").read_bytes(), b""), None
-        )
-        assert isinstance(found, ec.EllipticCurvePrivateKey)
-        return found
+        if name not in self.opened:  # scrypt is slow by design, and one test signs sixty times
+            found = serialization.load_der_private_key(
+                cosign_key.decrypt((self.folder / f"{name}.key").read_bytes(), b""), None
+            )
+            assert isinstance(found, ec.EllipticCurvePrivateKey)
+            self.opened[name] = found
+        return self.opened[name]
 
     def sign(self, reference: str, key: str = "alice", *words: str, env: dict[str, str] | None = None) -> None:
         self.key(key)

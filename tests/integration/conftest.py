@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ import pytest
 
 from irkit.engine.connect import open_engine
 from irkit.engine.docker import DockerEngine
+from tests.warm import Warm
 
 LABEL = "dev.irkit.test"
 WEB = "irkit-dev/web:1"
+WARM = Warm()
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,7 @@ class Lab:
         return {**os.environ, "IRKIT_HOME": str(self.home)}
 
     def irkit(self, *argv: str, code: int | None = 0, env: dict[str, str] | None = None) -> Ran:
-        done = subprocess.run(
-            [sys.executable, "-m", "irkit", *argv], capture_output=True, text=True, timeout=120, check=False,
-            env={**self.environment, **(env or {})}, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = WARM.run(argv, {**self.environment, **(env or {})}, seconds=120)
         if code is not None:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr

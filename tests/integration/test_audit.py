@@ -9,11 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
 from tests.fakes.scanned import image, trivy_database
+from tests.fits import fits
 
 from .conftest import WEB, Lab
 
@@ -53,7 +52,7 @@ def discarded(lab: Lab) -> set[str]:
 
 def audited(lab: Lab, name: str, code: int | None = None) -> dict[str, Any]:
     found: dict[str, Any] = lab.irkit("audit", name, "--json", code=code).json
-    jsonschema.validate(found, schemas.load("audit"))
+    fits(found, "audit")
     return found
 
 
@@ -78,7 +77,7 @@ def test_a_plain_container_fails_what_it_leaves_to_the_engine(lab: Lab) -> None:
 
 def test_the_engine_s_real_configuration(lab: Lab) -> None:
     found = lab.irkit("audit", "--json", code=None).json
-    jsonschema.validate(found, schemas.load("audit"))
+    fits(found, "audit")
     states = {row["id"]: (row["state"], row["evidence"]) for row in found["findings"]}
     assert states["2.2"][0] == "fail", states["2.2"]
     assert states["2.6"][0] == "pass"
@@ -121,7 +120,7 @@ def test_an_image_as_this_engine_saves_it_is_scanned_and_listed(lab: Lab, tmp_pa
         listed = tmp_path / "web.spdx.json"
         argv = ("audit", "irkit-test/scanned:1", "--sbom", str(listed), "--fail-on", "high", "--json")
         found = lab.irkit(*argv, env=environment, code=3).json
-        jsonschema.validate(found, schemas.load("audit"))
+        fits(found, "audit")
         (scan,) = found["scans"]
         assert [(one["id"], one["package"], one["state"]) for one in scan["vulnerabilities"]] == [
             ("CVE-2024-0001", "openssl", "refused")
@@ -159,6 +158,6 @@ def test_a_rebuild_has_the_audit_s_decision(lab: Lab) -> None:
     plan = lab.irkit("rebuild", name, "--image", WEB, "--plan", "--json").json
     done = lab.irkit("rebuild", name, "--image", WEB, "--json", code=None)
     assert done.json["audit"] == plan["audit"] and not plan["audit"]["reasons"]
-    jsonschema.validate(done.json, schemas.load("run"))
+    fits(done.json, "run")
     assert done.json["audit"]["passed"] is True and done.json["audit"]["counts"]["excepted"] == 2
     assert json.loads(lab.docker("inspect", name))[0]["Id"] != before

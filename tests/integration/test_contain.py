@@ -13,13 +13,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
 from irkit.cases import drill_lock
 from irkit.engine.docker import DockerEngine
 from irkit.playbook.journal import read_journal
+from tests.fits import fits
 
 from .conftest import Lab
 
@@ -69,7 +68,7 @@ def test_contain_to_rebuild(lab: Lab) -> None:
     name, port = victim(lab)
     before = inspect(lab, name)
     run = lab.irkit("contain", name, "--json").json
-    jsonschema.validate(run, schemas.load("run"))
+    fits(run, "run")
     assert run["status"] == "succeeded" and run["quarantine"]["state"] == "proven"
     assert len(run["quarantine"]["probes"]) >= 12
     assert {probe["result"] for probe in run["quarantine"]["probes"]} == {"blocked"}
@@ -79,11 +78,11 @@ def test_contain_to_rebuild(lab: Lab) -> None:
     bundle = run["bundle"]["path"]
 
     verified = lab.irkit("bundle", "verify", bundle, "--json").json
-    jsonschema.validate(verified, schemas.load("verify"))
+    fits(verified, "verify")
     assert verified["ok"] and verified["problems"] == []
 
     offline, live = (lab.irkit("diff", what, "--json").json for what in (bundle, name))
-    jsonschema.validate(offline, schemas.load("diff"))
+    fits(offline, "diff")
     changes = {change["path"]: change for change in offline["changes"]}
     assert changes["/usr/local/bin/.h"]["after"]["mode"] == "4755"
     assert changes["/etc/issue"]["change"] == "deleted" and changes["/etc/issue"]["before"]["sha256"]

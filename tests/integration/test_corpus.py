@@ -20,6 +20,7 @@ from tests.corpus.truth import Expected, Plant, library, load
 
 from .conftest import Lab
 
+pytestmark = pytest.mark.xdist_group("corpus")  # it is staged once, for one worker
 TIMES = ("atime_ns", "ctime_ns", "btime_ns")
 GOAL_UNPLANTED = 5
 UNMADE = {"device-node"}

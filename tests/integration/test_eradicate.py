@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
+from tests.fits import fits
 
 from .conftest import LABEL, WEB, Lab
 
@@ -138,7 +137,7 @@ def test_an_image_that_no_container_uses(lab: Lab, bad: Bad) -> None:
     refused = lab.irkit("eradicate", name, "--yes", code=3)
     assert "irkit image snapshot" in refused.err and there(lab, "image", bad.child)
     taken = lab.irkit("image", "snapshot", name, "--json").json
-    jsonschema.validate(taken, schemas.load("run"))
+    fits(taken, "run")
     assert taken["target"]["kind"] == "image" and taken["target"]["id"] == bad.child and taken["gaps"] == []
     bundle = Path(taken["bundle"]["path"])
     assert lab.irkit("bundle", "verify", str(bundle)).code == 0

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
 from irkit.playbook.journal import read_journal
+from tests.fits import fits
 
 from .conftest import WEB, Lab
 from .test_contain import answers, answers_once, free_port, inspect
@@ -96,7 +95,7 @@ def test_a_running_target(service: tuple[Lab, str, int]) -> None:
         run = lab.irkit("failover", name, "--image", WEB, "--json").json
         time.sleep(0.3)
     assert rows[0][1] and rows[-1][1]
-    jsonschema.validate(run, schemas.load("run"))
+    fits(run, "run")
     done = run["failover"]
     assert done["start"] == "warm" and done["downtime"]["until"] == "connected" and done["missing_ports"] == []
     assert 0 < done["downtime"]["seconds"] < 10
@@ -206,7 +205,7 @@ def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> Non
     refused = lab.irkit("failover", name, "--image", WEB, code=5)
     assert "DB_PASSWORD" in refused.err and "--keep-secret" in refused.err
     plan = lab.irkit("failover", name, "--image", WEB, "--harden=no-new-privileges", "--plan", "--json").json
-    jsonschema.validate(plan, schemas.load("failover-plan"))
+    fits(plan, "failover-plan")
     assert plan["secrets"][0]["answer"] == "missing" and plan["start"] == "warm" and "burnt-old" not in json.dumps(plan)
     assert plan["hardened"] and inspect(lab, name)["State"] == before["State"]
     (tmp_path / "new").write_text("a-fresh-one\n")
@@ -214,7 +213,7 @@ def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> Non
         "failover", name, "--image", WEB, "--secret", f"DB_PASSWORD=@{tmp_path / 'new'}", "--harden=no-new-privileges",
         "--yes", "--json",
     ).json  # fmt: skip
-    jsonschema.validate(run, schemas.load("run"))
+    fits(run, "run")
     assert [one["answer"] for one in run["failover"]["secrets"]] == ["new"] and run["failover"]["hardened"]
     after = inspect(lab, name)
     assert "DB_PASSWORD=a-fresh-one" in after["Config"]["Env"] and "MODE=prod" in after["Config"]["Env"]
@@ -344,7 +343,7 @@ def test_a_swarm_service_runs_the_verified_image(trusted: Lab, swarm: str) -> No
     before = _spec(lab, swarm)
     lab.irkit("contain", task, code=4)  # a secret is a tmpfs on a file: a gap
     run = lab.irkit("run", "update-service", task, "--var", f"image={WEB}", "--json").json
-    jsonschema.validate(run, schemas.load("run"))
+    fits(run, "run")
     after = _spec(lab, swarm)
     assert _image(after) == run["service"]["image"] == run["image"]["image_id"]
     assert after["TaskTemplate"]["ContainerSpec"]["Secrets"] == before["TaskTemplate"]["ContainerSpec"]["Secrets"]

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
+from tests.fits import fits
 
 from .conftest import Lab
 from .leaks import _free
@@ -223,7 +222,7 @@ def test_many_at_once(lab: Lab) -> None:
     names = [lab.run(f"n{number}", "--network", net, image=BUSYBOX, command=SLEEP) for number in range(8)]
     lab.irkit("contain", names[0])
     done = lab.irkit("contain", "--label", label, "--json", code=5)
-    jsonschema.validate(done.json, schemas.load("runs"))
+    fits(done.json, "runs")
     assert {run["target"]["name"] for run in done.json["runs"]} == set(names[1:])
     assert [error["target"] for error in done.json["errors"]] == [names[0]]
     assert all(run["quarantine"]["state"] == "proven" and run["bundle"] for run in done.json["runs"])

@@ -13,6 +13,7 @@ from irkit.compare.packages import find_copy, judge, read_packages
 from tests.fakes.tree import Tree
 
 IMAGE = "irkit-dev/debian:1"
+pytestmark = pytest.mark.xdist_group("packages")  # the image is unpacked once, for one worker
 
 
 @pytest.fixture(scope="module")

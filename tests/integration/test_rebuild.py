@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
 from irkit.engine.docker import DockerEngine
+from tests.fits import fits
 
 from .conftest import LABEL, WEB, Lab
 
@@ -215,7 +214,7 @@ def rebuilt(lab: Lab, name: str, words: list[str]) -> dict[str, Any]:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert FRESH not in ran.stdout + ran.stderr and SECRET not in ran.stdout + ran.stderr
-    jsonschema.validate(json.loads(ran.stdout), schemas.load("run"))
+    fits(json.loads(ran.stdout), "run")
     done: dict[str, Any] = json.loads(ran.stdout)["rebuilt"]
     return done
 
@@ -298,7 +297,7 @@ def test_hardened_as_it_was_told_before(trusted: Lab, engine: DockerEngine) -> N
     old = inspect(lab, name)["Id"]
     command = ("rebuild", name, "--image", WEB, "--harden", "--keep", "apparmor", "--json")
     plan = lab.irkit(*command, "--plan").json
-    jsonschema.validate(plan, schemas.load("rebuild-plan"))
+    fits(plan, "rebuild-plan")
     assert plan["audit"] is None, "the policy asks for none"
     told = [one["name"] for one in plan["hardened"]]
     assert told == ["capabilities", "docker-socket", "host-pid", "host-ipc", "read-only", "memory", "pids", "no-new-privileges", "seccomp"]  # fmt: skip

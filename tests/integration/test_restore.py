@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
-from irkit import schemas
+from tests.fits import fits
 
 from .conftest import WEB, Lab
 
@@ -78,7 +77,7 @@ def test_a_fresh_volume_in_the_place_of_the_suspect_one(lab: Lab, volume: str, p
     done = lab.irkit("restore", web, "--from", str(source), "--stop", "--json", code=None)
     assert done.code in (0, 4), done.err
     report = done.json["restored"]
-    jsonschema.validate(report, schemas.load("restored"))
+    fits(report, "restored")
     assert paths(report["added"]) == ["/hard", "/sub/deleted"] and paths(report["removed"]) == ["/backdoor"]
     assert paths(report["changed"]) == ["/sub/config"] and report["not_restored"] == []
     assert report["held"]["digest"] == done.json["bundle"]["digest"] and Path(report["path"]).is_file()

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import jsonschema
 import pytest
 
-from irkit import schemas
+from tests.fits import fits
 
 from .conftest import Lab
 
@@ -64,7 +63,7 @@ def test_scope_of_a_well_connected_container(lab: Lab, volume: str, tmp_path: Pa
 
     ran = lab.irkit("scope", name, "--json")
     scope = ran.json
-    jsonschema.validate(scope, schemas.load("scope"))
+    fits(scope, "scope")
     assert SECRET not in ran.out + ran.err
     assert scope["target"]["name"] == name
     assert rows(scope, "mount", "docker.sock")[0]["severity"] == "critical"

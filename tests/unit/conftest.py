@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import is_hypothesis_test
@@ -10,26 +11,31 @@ from hypothesis import is_hypothesis_test
 from irkit.quarantine import firewall
 
 
-@pytest.fixture(autouse=True)
-def no_walls(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def no_walls() -> Iterator[None]:
     """The machine's own firewall is none of a unit test's business, whoever runs it: nothing is ever loaded there."""
 
     def refuse(*_: object) -> str:
         raise AssertionError("a unit test would have changed the machine's firewall")
 
-    monkeypatch.setattr(firewall, "available", lambda: False)
-    monkeypatch.setattr(firewall, "nft", refuse)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(firewall, "available", lambda: False)
+        monkeypatch.setattr(firewall, "nft", refuse)
+        yield
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A quick test does not wait until the disk has its files: that it is asked for, of an open file, is what is left.
 
     The thorough tests, and those of the commands with a real engine, wait as a user does.
     """
-    if request.node.get_closest_marker("thorough") is None:
+    if item.get_closest_marker("thorough") is not None:
+        return (yield)
+    with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(os, "fsync", _asked)
         monkeypatch.setattr(os, "fdatasync", _asked)
+        return (yield)
 
 
 def _asked(file: int) -> None:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import jsonschema
 import pytest
 
-from irkit import documents, schemas
+from irkit import documents
 from irkit.audit.policy import read_policy
 from irkit.audit.run import BY_ID
 from irkit.config import read_config
+from tests.fits import fits
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"```yaml\n(apiVersion.*?)```", re.DOTALL)
@@ -33,7 +33,7 @@ def test_an_example(page: str, text: str) -> None:
     document = documents.parse(text.encode(), page)
     plain = document.plain()
     if plain["kind"] in SCHEMAS:
-        jsonschema.validate(plain, schemas.load(SCHEMAS[plain["kind"]]))
+        fits(plain, SCHEMAS[plain["kind"]])
     if plain["kind"] == "AuditPolicy":
         read_policy(document, BY_ID)
     if plain["kind"] == "Config":

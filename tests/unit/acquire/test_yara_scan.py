@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from irkit.acquire.yara_scan import Rules, windows
 from irkit.errors import UsageProblem
 from irkit.evidence.writer import BundleWriter
 
-MINER = 'import time; x = b"".join((b"strat", b"um+tcp://", b"pool.invalid:3333")); time.sleep(60)'
-HONEST = "import time; time.sleep(60)"
+MINER = 'import time; x = b"".join((b"strat", b"um+tcp://", b"pool.invalid:3333")); print(flush=True); time.sleep(60)'
+HONEST = "import time; print(flush=True); time.sleep(60)"
 
 
 class _View(HostView):
@@ -41,14 +40,16 @@ class _View(HostView):
 
 @pytest.fixture
 def two() -> Iterator[tuple[int, int]]:
-    started = [subprocess.Popen([sys.executable, "-I", "-S", "-c", code]) for code in (MINER, HONEST)]
-    time.sleep(0.3)
+    started = [
+        subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdout=subprocess.PIPE) for code in (MINER, HONEST)
+    ]
     for one in started:
+        assert one.stdout is not None and one.stdout.readline() == b"\n"
         os.kill(one.pid, signal.SIGSTOP)
     yield started[0].pid, started[1].pid
     for one in started:
         one.kill()
-        one.wait()
+        one.communicate()
 
 
 def rows(pids: tuple[int, int], folder: Path, wanted: Wanted) -> tuple[list[dict[str, Any]], BundleWriter]:

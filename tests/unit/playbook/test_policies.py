@@ -280,7 +280,8 @@ def test_what_does_not_count(stub: Stub, wrong: str) -> None:
     signer = keys.generate("ann", uses=("evidence",) if wrong == "use" else ("approval",))
     by, minimum = (("bob",) if wrong == "name" else ()), 2 if wrong == "count" else 1
     answering(stub, signer, change=b"xyz" if wrong == "request" else b"")
-    done = play(stub, step("a", approve=Approve("?", by, minimum, 0.4)))
+    done = play(stub, step("a", approve=Approve("?", by, minimum, 0.2)))
+    assert list((stub.run_folder / "approvals").glob("*.dsse.json")), "there was an answer"  # type: ignore[attr-defined]
     assert done.exit_code == 5 and outcomes(done) == {"a": "failed"}
 
 

@@ -92,6 +92,11 @@ class Served:
             return b"".join(iter(lambda: link.recv(4096), b""))
 
 
+@pytest.fixture(autouse=True)
+def ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LOOK", 0.01)
+
+
 @contextlib.contextmanager
 def served(
     *, tls: Path | None = None, limit: int = 100, deadline: float = 5.0, decide: bool = True, token: str = TOKEN
