@@ -73,14 +73,14 @@ def _absolute(path: str, upper: str) -> str:
 def rootfs_mount(container: Container, view: HostView | None) -> Mount | None:
     """The overlay that the engine mounted for the container: its mount point names the container's id."""
     own = set(view.pids()) if view is not None else set()
-    for mount in _engine_mounts(own):
+    for mount in _engine_mounts(own, container.id):
         if mount.fstype == "overlay" and container.id in mount.point.split("/"):
             return mount
     return None
 
 
-def _engine_mounts(but: set[int]) -> Iterator[Mount]:
-    """The mounts of every mount namespace whose processes share irkit's pid namespace; each namespace once."""
+def _engine_mounts(but: set[int], name: str) -> Iterator[Mount]:
+    """The mounts that ``name`` stands in, of every mount namespace whose processes share irkit's pid namespace."""
     mine = _link(f"{PROC}/self/ns/pid")
     seen = set()
     for pid in (os.getpid(), 1, *all_pids()):
@@ -90,7 +90,7 @@ def _engine_mounts(but: set[int]) -> Iterator[Mount]:
         if not namespace or namespace in seen or _link(f"{PROC}/{pid}/ns/pid") != mine:
             continue
         seen.add(namespace)
-        yield from parse_mountinfo(read_text(f"{PROC}/{pid}/mountinfo"))
+        yield from parse_mountinfo(read_text(f"{PROC}/{pid}/mountinfo"), name)
 
 
 def _link(path: str) -> str:

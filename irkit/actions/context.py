@@ -17,6 +17,7 @@ from irkit.evidence.writer import BundleWriter
 from irkit.home import write_json
 
 if TYPE_CHECKING:
+    from irkit.actions.shared import Shared
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
     from irkit.models import Finding, Probe
@@ -81,6 +82,8 @@ class Context:
     profile: Profile | None = None
     sealed_off: Callable[[], None] = lambda: None
     together: frozenset[str] = frozenset()
+    shared: Shared | None = None
+    """What it has in common with the other targets of the command."""
     network_ahead: Ahead[Network] | None = None
     launch: Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]] | None = None
     """Run another playbook on another container: ``(playbook, target, vars)``."""
