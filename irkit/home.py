@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,33 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise storage_error(error, f"can't write {path}") from error
 
 
+def json_rows(value: object, *, sort_keys: bool = True) -> bytes:
+    """One JSON document (RFC 8259), made to be read by line: an object's members, to the second level, and a list's items.
+
+    Not ``indent``, for which :mod:`json` leaves its C encoder and is ten times slower.
+    """
+    encode = json.JSONEncoder(sort_keys=sort_keys).encode
+    return _rows(value, encode, sort_keys, 0).encode() + b"\n"
+
+
+JSON_LEVELS = 2
+
+
+def _rows(value: object, encode: Callable[[object], str], sort_keys: bool, level: int) -> str:
+    if level < JSON_LEVELS and value:
+        edge, inner = " " * level, " " * (level + 1)
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            names = sorted(value) if sort_keys else value
+            rows = [f"{inner}{encode(name)}: {_rows(value[name], encode, sort_keys, level + 1)}" for name in names]
+            return "{\n" + ",\n".join(rows) + f"\n{edge}}}"
+        if isinstance(value, list | tuple):
+            return "[\n" + ",\n".join([inner + encode(one) for one in value]) + f"\n{edge}]"
+    return encode(value)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """:func:`write_file` of one JSON object."""
-    write_file(path, json.dumps(value, indent=1, sort_keys=True).encode() + b"\n")
+    write_file(path, json_rows(value))
 
 
 def sync_folder(path: Path) -> None:

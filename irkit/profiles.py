@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,12 +126,10 @@ def load_profile(name: str) -> Profile:
     Raises ``UsageProblem`` for an unknown one, ``PlaybookInvalid`` for a faulty one.
     """
     base, *more = [name] if Path(name).is_file() else name.split("+")
-    doc, digest = documents.load(resources.find("forensics/profiles", base))
-    profile = read_profile(doc, digest)
+    profile = _of_file(documents.stamp(resources.find("forensics/profiles", base)))
     if not more:
         return profile
-    doc, _ = documents.load(resources.shipped("forensics/profiles") / "full.yaml")
-    full = read_profile(doc, "")
+    full = _of_file(documents.stamp(resources.shipped("forensics/profiles") / "full.yaml"))
     for one in more:
         found = full.find(one)
         if found is None:
@@ -138,6 +137,12 @@ def load_profile(name: str) -> Profile:
         if profile.find(one) is None:
             profile = profile._replace(chosen=(*profile.chosen, found))
     return profile._replace(id=name)
+
+
+@lru_cache(maxsize=8)
+def _of_file(file: documents.Stamp) -> Profile:
+    """Read once in a process, and anew when the file was changed: each limited collector of each target asks for it."""
+    return read_profile(*documents.load(Path(file[0])))
 
 
 def read_profile(doc: Doc, digest: str) -> Profile:

@@ -6,6 +6,7 @@ restart, so a window is seldom covered as a whole: whether it is, is told by the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -104,22 +105,37 @@ def acquire_events(
         chunks = guarded(engine.events(f"{start:.9f}", f"{until:.9f}", idle), idle, "the engine's event stream")
         names = _Names(target)
         with writer.sink("engine/events.jsonl", origin, compress=False) as sink:
-            for line in _lines(chunks):
-                if len(found) >= limit:
+            for lines in _lines(chunks):
+                rows = _events(lines, names)
+                bad += len(lines) - len(rows)
+                over = len(found) + len(rows) > limit
+                rows = rows[: limit - len(found)]
+                found += rows
+                sink.write("".join([_row(one) for one in rows]).encode())
+                if over:
                     writer.gap("engine-state", "events", f"more than {limit} events: the later ones were left out")
                     break
-                try:
-                    event = parse_event(line, names)
-                except ValueError:
-                    bad += 1
-                    continue
-                found.append(event)
-                sink.write(json.dumps(event.to_json(), sort_keys=True).encode() + b"\n")
     except EngineError as error:
         if not any(one.path == "data/engine/events.jsonl" for one in writer.artifacts):
             writer.gap("engine-state", "events", error.message)
     _window(target, writer, found, start, until, created, bad)
     return tuple(found)
+
+
+def _events(lines: list[bytes], names: _Names) -> list[EngineEvent]:
+    """The events of some lines, without the lines that are none."""
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            found.append(parse_event(line, names))
+    return found
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
+
+
+def _row(event: EngineEvent) -> str:
+    return _encode(event.to_json()) + "\n"
 
 
 def _window(
@@ -145,16 +161,17 @@ def _window(
         writer.gap("engine-state", "events", f"{bad} lines of the engine's were not events")
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _lines(chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """The lines as they come, some at a time."""
     rest = b""
     for chunk in chunks:
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
-        yield from (one for one in lines if one.strip())
+        yield [one for one in lines if one.strip()]
         if len(rest) > LINE_LIMIT:
             raise EngineError(f"an event is longer than {LINE_LIMIT} bytes")
     if rest.strip():
-        yield rest
+        yield [rest]
 
 
 def _seconds(text: str) -> float | None:

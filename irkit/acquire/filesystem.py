@@ -10,6 +10,7 @@ from typing import Any
 from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import facts_of, open_folder, walk
 from irkit.acquire.host import HostView, Mount
+from irkit.acquire.image_files import ImageFiles
 from irkit.acquire.layers import Layers
 from irkit.acquire.lower import Lower
 from irkit.acquire.overlay import scan
@@ -65,8 +66,13 @@ class Notes:
             self._list.write(json.dumps({**text_fields("what", path), "why": why}).encode() + b"\n")
 
 
-def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Callable[[Change], None]) -> int:
-    """Write ``filesystem/layer.tar.zst`` and ``filesystem/changes.jsonl.zst``; how many changes there are."""
+def acquire_changes(
+    layers: Layers, writer: BundleWriter, limit: int, seen: Callable[[Change], None], known: ImageFiles | None = None
+) -> int:
+    """Write ``filesystem/layer.tar.zst`` and ``filesystem/changes.jsonl.zst``; how many changes there are.
+
+    ``known``: files of images that were read for other targets of the command.
+    """
     collector = "filesystem"
     method = f"host-side read of the upper directory ({layers.source})"
     count = 0
@@ -87,7 +93,7 @@ def acquire_changes(layers: Layers, writer: BundleWriter, limit: int, seen: Call
             "filesystem/layer.tar", Origin(collector, "overlay upper directory", method, LAYER_TYPE), threads=True
         ) as sink,
     ):
-        originals = TarTaker(old, note, min(limit, ORIGINALS_LIMIT), checkpoint=writer.checkpoint)
+        originals = TarTaker(old, note, min(limit, ORIGINALS_LIMIT), checkpoint=writer.checkpoint, known=known)
         taker = TarTaker(sink, note, limit, originals, writer.checkpoint)
         places, sources = Places(), Sources()
         kept: list[dict[str, Any]] = []

@@ -46,10 +46,15 @@ def unescape(field: str) -> str:
     return field
 
 
-def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """The mounts of one ``/proc/PID/mountinfo``, in its order; lines that are not of its form are passed over."""
+def parse_mountinfo(text: str, holding: str = "") -> tuple[Mount, ...]:
+    """The mounts of one ``/proc/PID/mountinfo``, in its order; lines that are not of its form are passed over.
+
+    ``holding``: only lines with this text are read; a host of many containers has many that nobody asks for.
+    """
     found = []
     for line in text.split("\n"):
+        if holding not in line:
+            continue
         left, separator, right = line.partition(" - ")
         fields, rest = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(rest) < 3:
@@ -115,7 +120,7 @@ class HostView:
         """Its cgroup folders that name it, the freezer's first (v1), or the only one (v2)."""
         rows = [line.split(":", 2) for line in read_text(f"{PROC}/{self.pid}/cgroup").splitlines()]
         rows = [row for row in rows if len(row) == 3 and self.container_id in row[2]]
-        mounts = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"))
+        mounts = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
         for _, controllers, path in sorted(rows, key=lambda row: row[1] != "freezer"):
             for mount in mounts:
                 fits = (

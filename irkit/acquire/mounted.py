@@ -36,7 +36,7 @@ HELD = 4 * 1024 * 1024
 def standing(container_id: str, view: HostView | None) -> Mount | None:
     """The overlay that is mounted for the container now."""
     own = frozenset(view.pids()) if view is not None else frozenset()
-    return _of(container_id, engine_mounts(own))
+    return _of(container_id, engine_mounts(own, container_id))
 
 
 def fleeting(engine: Engine, container: Container) -> Mount | None:
@@ -104,7 +104,7 @@ class _Watch:
             for table in self._tables:
                 text = read_text(table)
                 if self._id in text:
-                    self.found = _of(self._id, parse_mountinfo(text))
+                    self.found = _of(self._id, parse_mountinfo(text, self._id))
                 if self.found is not None:
                     self.seen.set()
                     return
@@ -117,10 +117,10 @@ def _of(container_id: str, mounts: Iterator[Mount] | tuple[Mount, ...]) -> Mount
     return None
 
 
-def engine_mounts(but: frozenset[int]) -> Iterator[Mount]:
-    """The mounts of every mount namespace of the engine's side."""
+def engine_mounts(but: frozenset[int], name: str) -> Iterator[Mount]:
+    """The mounts that ``name`` stands in, of every mount namespace of the engine's side."""
     for pid in namespaces(but):
-        yield from parse_mountinfo(read_text(f"{PROC}/{pid}/mountinfo"))
+        yield from parse_mountinfo(read_text(f"{PROC}/{pid}/mountinfo"), name)
 
 
 def namespaces(but: frozenset[int]) -> Iterator[int]:

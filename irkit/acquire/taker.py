@@ -11,6 +11,7 @@ from typing import Protocol
 from irkit.acquire import tarwriter
 from irkit.acquire.attributes import ACCESS_ACL, DEFAULT_ACL, acl_text
 from irkit.acquire.beneath import Entry, sha256_of
+from irkit.acquire.image_files import ImageFiles
 from irkit.acquire.sparse import BLOCK, Digest, Extent, Holes, extents, read_piece
 from irkit.acquire.tarwriter import Member, Output, TarWriter
 from irkit.errors import StorageError
@@ -97,9 +98,11 @@ class TarTaker:
         budget: int,
         originals: TarTaker | None = None,
         checkpoint: Callable[[], None] = lambda: None,
+        known: ImageFiles | None = None,
     ) -> None:
         self._gap = gap
         self._originals = originals
+        self._known = known
         self._budget = budget
         self._checkpoint = checkpoint
         self._seen: dict[tuple[int, int], tuple[str, str]] = {}
@@ -159,7 +162,20 @@ class TarTaker:
         if entry.path not in self._kept and not self._full:
             self._kept.add(entry.path)
             self._budget = max(self._budget, entry.size)
-            self.take(entry)
+            if not self._again(entry):
+                self.take(entry)
+
+    def _again(self, entry: Entry) -> bool:
+        """Store what the same file of the image made for another target of this command, if it did."""
+        member = self._known.find(entry) if self._known is not None else None
+        if member is None:
+            return False
+        try:
+            self._tar.member(member)
+        except StorageError:
+            return False
+        self._budget -= entry.size
+        return True
 
     def whiteout(self, path: str) -> None:
         """``.wh.NAME``."""
@@ -222,6 +238,7 @@ class TarTaker:
         """A small file without holes, in one go: of these a container has hundred thousands."""
         size = entry.size
         data = os.pread(descriptor, size + 1, 0)
+        as_listed = len(data) == size and name == entry.path[1:]
         if len(data) < size:
             self._gap(entry.path, f"{size - len(data)} bytes could not be read (it shrank?): they are zeros")
             data += bytes(size - len(data))
@@ -229,7 +246,10 @@ class TarTaker:
             self._gap(entry.path, f"it grew while it was read: only the first {size} bytes were taken")
             data = data[:size]
         self._budget -= size
-        self._tar.whole(member_of(entry, name), data)
+        member = tarwriter.member(member_of(entry, name), data)
+        self._tar.member(member)
+        if self._known is not None and as_listed:
+            self._known.keep(entry, member)
         return hashlib.sha256(data).hexdigest()
 
     def _copy(self, entry: Entry, name: str, descriptor: int, pieces: Sequence[Extent]) -> str:

@@ -103,6 +103,11 @@ def headers(member: Member) -> bytes:
     )
 
 
+def member(about: Member, data: bytes) -> bytes:
+    """A member with all of its bytes, filled up."""
+    return b"%b%b%b" % (headers(about), data, padding(len(data)))
+
+
 def _utf8(value: bytes) -> bool:
     try:
         value.decode()
@@ -152,9 +157,9 @@ class TarWriter:
         """A member; of one with a size its bytes must follow by :meth:`data`, and then :meth:`end`."""
         self._output.write(headers(member))
 
-    def whole(self, member: Member, data: bytes) -> None:
-        """A member with all of its bytes."""
-        self._output.write(b"%b%b%b" % (headers(member), data, padding(len(data))))
+    def member(self, whole: bytes) -> None:
+        """A member with all of its bytes, as :func:`member` gives it."""
+        self._output.write(whole)
 
     def data(self, block: bytes) -> None:
         """Bytes of the last member."""

@@ -117,7 +117,9 @@ def filesystem(ctx: Context, args: Mapping[str, Any]) -> Result:
         return Result(
             "degraded", f"{ctx.facts.changes} changes, by the engine's export: {layers}", {"count": ctx.facts.changes}
         )
-    ctx.facts.changes = acquire_changes(layers, ctx.writer, limit_of(args, "filesystem"), _ignore)
+    ctx.facts.changes = acquire_changes(
+        layers, ctx.writer, limit_of(args, "filesystem"), _ignore, ctx.shared.image_files if ctx.shared else None
+    )
     return counted(ctx, before, ctx.facts.changes, "changes")
 
 

@@ -88,12 +88,19 @@ def findings(ctx: Context, _: Mapping[str, Any]) -> Result:
     sealed = ctx.facts.sealed
     if sealed is None:
         return Result("skipped", "there is no sealed bundle to read")
-    ctx.facts.findings = list(bundle_findings(BundleReader(sealed.path, ctx.writer.identities)))
+    reader = BundleReader(sealed.path, ctx.writer.identities)
+    originals = ctx.shared.originals if ctx.shared and _verified(ctx) else None
+    ctx.facts.findings = list(bundle_findings(reader, originals=originals))
     count = len(ctx.facts.findings)
     return Result("succeeded", f"{count} {'finding' if count == 1 else 'findings'}", {
         "count": count, "critical": _of(ctx, "critical"), "high": _of(ctx, "high"),
         "rules": sorted({one.rule for one in ctx.facts.findings}),
     })  # fmt: skip
+
+
+def _verified(ctx: Context) -> bool:
+    """Whether this run has read its bundle back and found it as sealed."""
+    return "bundled" in ctx.facts.timeline
 
 
 def _of(ctx: Context, severity: str) -> int:

@@ -18,6 +18,7 @@ from irkit.home import write_json
 
 if TYPE_CHECKING:
     from irkit.actions.relaying import Diversion
+    from irkit.actions.shared import Shared
     from irkit.evidence.keys import Signer
     from irkit.evidence.seal import Sealed
     from irkit.models import Finding, Probe
@@ -82,6 +83,8 @@ class Context:
     profile: Profile | None = None
     sealed_off: Callable[[], None] = lambda: None
     together: frozenset[str] = frozenset()
+    shared: Shared | None = None
+    """What it has in common with the other targets of the command."""
     network_ahead: Ahead[Network] | None = None
     diversion: Diversion | None = None
     """New connections to published ports go to the replacement by irkit meanwhile."""

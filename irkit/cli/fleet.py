@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from irkit.actions.shared import Shared
 from irkit.cases import Case
 from irkit.cli import workers
 from irkit.cli.options import Signals, print_json
-from irkit.cli.running import RunConfig, key_for_all, run_playbook, signing_key
+from irkit.cli.running import RunConfig, key_for_all, read_playbook, run_playbook, signing_key
 from irkit.engine.interface import Container, Engine
 from irkit.errors import ExitCode, IrkitError, NotFound
 from irkit.events import Event, Observer
@@ -91,7 +92,9 @@ def contain_all(
     """Run the playbook on every target; what fails for one is no reason to leave out another."""
     progress = _Progress(len(containers))
     chosen = groups(containers)
-    config = replace(config, together=frozenset(one.id for one in containers))
+    config = replace(
+        config, together=frozenset(one.id for one in containers), read=read_playbook(config), shared=Shared()
+    )
     count = min(len(chosen), workers.cores()) if key_for_all(config) else 1
     ended: dict[str, Ended] = {}
 

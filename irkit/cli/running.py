@@ -27,6 +27,7 @@ from irkit.playbook.runner import Outcome, Runner
 from irkit.target import Target
 
 if TYPE_CHECKING:
+    from irkit.actions.shared import Shared
     from irkit.cli.options import Signals
     from irkit.evidence.keys import Signer
     from irkit.playbook.resume import Past
@@ -55,6 +56,10 @@ class RunConfig:
     undo_containment: bool = False
     dry_run: bool = False
     together: frozenset[str] = frozenset()
+    shared: Shared | None = None
+    """What the targets of one command have in common."""
+    read: Playbook | None = None
+    """The playbook, where it was read already: one for all targets of a command."""
     image: bool = False
     """The target is an image alone; the playbook asks nothing of a container."""
     opened: Callable[[str, str], None] = lambda case, run: None
@@ -103,7 +108,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
 
     Raises the error tree for what happens before the first step.
     """
-    playbook = load_playbook(resources.find("playbooks", config.playbook))
+    playbook = config.read or read_playbook(config)
     if config.digest and playbook.digest != config.digest:
         raise Refused(
             f"{playbook.path} is not the playbook {config.digest}: it is {playbook.digest}",
@@ -137,6 +142,7 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
                 config.signer or signing_key(config),
                 sealed_off=config.sealed_off,
                 together=config.together,
+                shared=config.shared,
                 profile=profile,
                 ask_secret=config.ask_secret,
                 agree=config.agree,
@@ -144,6 +150,11 @@ def run_playbook(config: RunConfig, signals: Signals, admit: Callable[[Case | No
             engine.record_calls(folder / "calls.jsonl")
             journal = Journal(folder / "journal.jsonl", ballast.drop)
             return _play(config, signals, playbook, variables, context, journal, signed_by)
+
+
+def read_playbook(config: RunConfig) -> Playbook:
+    """Raises ``UsageProblem`` for one that there is not, ``PlaybookInvalid``."""
+    return load_playbook(resources.find("playbooks", config.playbook))
 
 
 def _vouched(playbook: Playbook) -> dict[str, list[str]]:
@@ -243,6 +254,7 @@ class Launcher:
         config = replace(
             self.config,
             digest="",
+            read=None,
             target=target,
             playbook=playbook,
             variables=dict(variables),

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from irkit.compare.engine_files import EngineFile, altered
 from irkit.compare.files import MemoryFiles
 from irkit.compare.holes import Zeros
+from irkit.compare.originals import Originals
 from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
@@ -95,10 +96,11 @@ def parents(path: str) -> Iterator[str]:
 class Evidence:
     """What a bundle tells of a container."""
 
-    def __init__(self, reader: BundleReader) -> None:
+    def __init__(self, reader: BundleReader, originals: Originals | None = None) -> None:
         self.reader = reader
-        self.missed: list[Gap] = []
+        self._originals = originals
         self._zeros = Zeros()
+        self.missed: list[Gap] = []
         """What was not looked at, because there is a limit; grows while the side is read."""
 
     @cached_property
@@ -304,7 +306,15 @@ class Evidence:
     @cached_property
     def before(self) -> MemoryFiles:
         """The image's files that the bundle holds: what was changed of it, and its package databases."""
-        return MemoryFiles(self.pick(ORIGINALS, lambda _: True, HELD))
+        entry = self.reader.find(ORIGINALS)
+        if self._originals is None or entry is None or not entry["complete"]:
+            return MemoryFiles(self._picked()[0])
+        return self._originals.of(str(entry["raw"]["sha256"]), self._picked)
+
+    def _picked(self) -> tuple[dict[str, bytes], bool]:
+        """The files of the image, and whether none was left out."""
+        missed = len(self.missed)
+        return self.pick(ORIGINALS, lambda _: True, HELD), missed == len(self.missed)
 
     @cached_property
     def volumes_before(self) -> MemoryFiles:

@@ -9,6 +9,7 @@ from irkit.compare.comparison import Comparison
 from irkit.compare.content import TextDiff
 from irkit.compare.evidence import Evidence
 from irkit.compare.noise import Noise
+from irkit.compare.originals import Originals
 from irkit.compare.verdicts import Verdicts
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, Finding
@@ -19,9 +20,11 @@ def bundle_changes(reader: BundleReader) -> Iterator[Change]:
     yield from Evidence(reader).required().changes()
 
 
-def bundle_findings(reader: BundleReader, verdicts: Verdicts | None = None) -> list[Finding]:
-    """All findings, the most severe first, each once."""
-    return bundle_comparison(reader, verdicts).findings
+def bundle_findings(
+    reader: BundleReader, verdicts: Verdicts | None = None, *, originals: Originals | None = None
+) -> list[Finding]:
+    """All findings, the most severe first, each once.  ``originals``: for a verified bundle, what others like it hold."""
+    return bundle_comparison(reader, verdicts, originals=originals).findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,11 @@ def bundle_judged(reader: BundleReader, verdicts: Verdicts, limit: int) -> Judge
     return Judged(found, tuple(diffs), more)
 
 
-def bundle_comparison(reader: BundleReader, verdicts: Verdicts | None = None) -> Comparison:
+def bundle_comparison(
+    reader: BundleReader, verdicts: Verdicts | None = None, *, originals: Originals | None = None
+) -> Comparison:
     """A bundle held against its image; what it has no list of changes of is judged by the rest."""
     found = Comparison(verdicts or Verdicts.load())
-    for _ in found.of_evidence(Evidence(reader)):
+    for _ in found.of_evidence(Evidence(reader, originals)):
         pass
     return found

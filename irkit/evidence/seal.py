@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from irkit.errors import EvidenceAltered, StorageError
 from irkit.evidence import dsse, names
 from irkit.evidence.keys import Signer
 from irkit.evidence.writer import BundleWriter, sync_tree
+from irkit.home import json_rows
 
 PREDICATE_TYPE = "https://irkit.dev/evidence-seal/v1"
 
@@ -38,7 +38,7 @@ def seal_bundle(writer: BundleWriter, facts: Mapping[str, Any], status: str, sig
     sealed = now()
     folder = writer.folder
     writer.sync()
-    index = json.dumps(writer.index({**facts, "status": status, "sealed": sealed}), indent=1).encode() + b"\n"
+    index = json_rows(writer.index({**facts, "status": status, "sealed": sealed}), sort_keys=False)
     payload = {one.path: one.stored_sha256 for one in writer.artifacts}
     payload[names.INDEX] = _digest(index)
     size = sum(one.stored_size for one in writer.artifacts) + len(index)

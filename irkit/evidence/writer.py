@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from irkit import __version__
 from irkit.clock import now
 from irkit.errors import IrkitError, StorageError, storage_error
 from irkit.evidence import names
-from irkit.home import private_folder, sync_folder, write_file
+from irkit.home import json_rows, private_folder, sync_folder, write_file
 from irkit.target import Gap
 
 BLOCK = 1024 * 1024
@@ -311,10 +310,9 @@ class BundleWriter:
 
     def add_json(self, name: str, value: object, origin: Origin) -> Artifact:
         """One JSON document, stored as it is so that any tool can read it."""
-        data = json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
         return self.add(
             name,
-            (data,),
+            (json_rows(value),),
             Origin(origin.collector, origin.source, origin.method, "application/json"),
             compress=False,
         )

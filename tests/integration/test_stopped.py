@@ -60,7 +60,7 @@ def test_nothing_is_left_mounted(lab: Lab, engine: DockerEngine) -> None:
     found(engine, name)
     container = engine.container(name)
     end = time.monotonic() + 10
-    while any(container.id in mount.point for mount in engine_mounts(frozenset())):
+    while any(container.id in mount.point for mount in engine_mounts(frozenset(), container.id)):
         assert time.monotonic() < end, "still mounted"
         time.sleep(0.05)
     lab.docker("start", name)

@@ -314,7 +314,7 @@ def test_the_containers_own_mount_table_is_not_believed(target: Container, monke
     assert isinstance(find_layers(target, view), str)
     monkeypatch.setattr(
         "irkit.acquire.mounted.engine_mounts",
-        lambda but: iter([Mount(f"/run/{target.id}/rootfs", "overlay", own.options)]),
+        lambda but, name: iter([Mount(f"/run/{target.id}/rootfs", "overlay", own.options)]),
     )
     found = find_layers(target, view)
     assert isinstance(found, Layers) and found.upper == "/etc"

@@ -57,9 +57,8 @@ def test_what_our_own_writer_writes() -> None:
     data = io.BytesIO()
     writer = TarWriter(data)
     writer.add(Member("d" * 120, tarwriter.DIRECTORY, 0o1777, 2**31, 5, mtime_ns=-1_500_000_000))
-    writer.whole(
-        Member("f", tarwriter.FILE, 0o600, size=5, mtime_ns=123, pax={"SCHILY.xattr.user.x": b"\xff"}), b"hello"
-    )
+    about = Member("f", tarwriter.FILE, 0o600, size=5, mtime_ns=123, pax={"SCHILY.xattr.user.x": b"\xff"})
+    writer.member(tarwriter.member(about, b"hello"))
     writer.add(Member("h", tarwriter.LINK, target="f"))
     writer.add(Member("s", tarwriter.SYMLINK, 0o777, target="../x" * 60))
     writer.add(Member("n", tarwriter.CHAR, 0o666, device=0x103))
