@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ TIMES = ("atime_ns", "ctime_ns", "btime_ns")
 GOAL_UNPLANTED = 5
 UNMADE = {"device-node"}
 FINDINGS = Path(exports.__file__).with_name("findings.txt")
+PODMAN = os.environ.get("IRKIT_ENGINE", "").startswith("podman")
+PODMANS_OWN = {
+    "/etc/mtab",  # it makes this link itself
+    "/run/lock", "/run/mount",  # it copies what the image has into a tmpfs over it
+    "/etc/resolv.conf",  # no record of what it wrote, and the engine under test has a root folder of its own
+}  # fmt: skip
+"""Changes that Podman makes by itself (docs/diff.md)."""
 PID = re.compile(r"\bpid \d+")
 LINE = re.compile(r"( in /.*):\d+$")
 GOAL_PRECISION = 0.95
@@ -64,6 +72,9 @@ def compared(lab: Lab, subject: str) -> dict[str, Any]:
     ran = lab.irkit("diff", subject, "--json", code=None)
     assert ran.code in (0, 3, 4), ran.err
     found: dict[str, Any] = ran.json
+    if PODMAN:
+        found["changes"] = [row for row in found["changes"] if row["path"] not in PODMANS_OWN]
+        found["findings"] = [one for one in found["findings"] if one["rule"] != "resolver"]
     return found
 
 
@@ -129,6 +140,7 @@ def test_every_change_is_in_a_bundle(corpus: Corpus, bundle: tuple[Lab, str]) ->
 
 def test_volumes_are_in_a_bundle_too(corpus: Corpus, bundle: tuple[Lab, str]) -> None:
     changes = [change.to_json() for change in Evidence(BundleReader(Path(bundle[1]))).changes()]
+    changes = [row for row in changes if not PODMAN or row["path"] not in PODMANS_OWN]
     result = score({"changes": changes}, truth(corpus), corpus.benign, {"disk", "tmpfs", "volume"})
     assert (result.unaccounted, result.raw, result.spurious) == ((), (), ()), result.words()
 
@@ -157,10 +169,10 @@ def test_docker_diff_is_no_oracle(lab: Lab, corpus: Corpus) -> None:
         and listed["/usr/bin/shred"] == "D"
     )
     blind = {"/usr/bin/tac", f"{library()}/libBrokenLocale.so.1", "/etc/gshadow", "/usr/share/rkhunter/rules.dat"}
-    assert blind & listed.keys() == set() and blind <= rows.keys()
+    assert (PODMAN or blind & listed.keys() == set()) and blind <= rows.keys()  # Podman compares contents
     assert not {"/dev/shm/.x", "/var/lib/app/.plugins/loader"} & listed.keys()
     missed = rows.keys() - listed.keys()
-    assert len(missed) > 1000  # most of an upgraded package whose files keep their sizes and times
+    assert PODMAN or len(missed) > 1000  # most of an upgraded package whose files keep their sizes and times
     beyond = {path for path in listed.keys() - rows.keys() if listed[path] != "C"}
     assert beyond == set()  # it knows of nothing that irkit does not, but folders in which something changed
 
