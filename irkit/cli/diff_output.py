@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from irkit.cli.crowd import few
 from irkit.compare.comparison import Comparison, Row
 from irkit.models import Change, FileFacts, Finding
 from irkit.text import printable
@@ -18,6 +19,8 @@ from irkit.text import printable
 MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
 COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "white"}
 SHOWN = 25
+EACH = 10
+"""Findings of one rule that the table shows: what an attacker makes a thousand of must not bury another one."""
 """Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
 COLUMNS = ("row", "severity", "rules", "attack", "kind", "change", "path", "origin", "noise", "before_sha256", "after_sha256", "before_mode", "after_mode", "uid", "gid", "size", "title", "next")  # fmt: skip
 
@@ -123,7 +126,7 @@ def write_table(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
         click.echo(f"  … and {more} more without a finding: --all lists them")
     if not shown.names:
         _print_others(found)
-        _print_findings(found.findings)
+        _print_findings(found.findings, len(found.findings) if shown.everything else EACH)
     _print_counts(found, shown)
 
 
@@ -148,11 +151,13 @@ def _print_others(found: Comparison) -> None:
         )
 
 
-def _print_findings(findings: list[Finding]) -> None:
+def _print_findings(findings: list[Finding], each: int) -> None:
     if not findings:
         return
     click.echo("")
-    for one in reversed(findings):
+    for one, more in reversed(list(few(findings, each))):
+        if more:
+            click.echo(f"         … and {more} more of {one.rule}: --all lists them")
         severity = click.style(f"{one.severity:<8}", fg=COLOURS.get(one.severity), bold=one.severity == "critical")
         click.echo(f"{severity} {one.title}: {printable(one.subject, 300)}")
         click.echo(f"         {one.reason} [{one.rule}{' ' if one.attack else ''}{' '.join(one.attack)}]")

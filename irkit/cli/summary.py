@@ -8,6 +8,7 @@ from datetime import datetime
 import click
 from dateutil.parser import isoparse
 
+from irkit.cli.crowd import few
 from irkit.cli.running import Finished
 from irkit.text import printable
 
@@ -20,6 +21,8 @@ STATES = {
 }
 SEVERITY_COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": None, "info": None}
 SHOWN = 12
+EACH = 4
+"""Findings of one rule."""
 Say = Callable[[str], None]
 
 
@@ -92,13 +95,14 @@ def _observed(finished: Finished, say: Say) -> None:
 def _findings(finished: Finished, say: Say) -> None:
     findings = finished.context.facts.findings
     say(f"  findings    {len(findings)}")
-    for finding in findings[:SHOWN]:
+    shown = [finding for finding, _ in few(findings, EACH)][:SHOWN]
+    for finding in shown:
         severity = click.style(f"{finding.severity:<8}", fg=SEVERITY_COLOURS[finding.severity])
         say(
             f"              {severity} {finding.title} ({', '.join(finding.attack)}): {printable(finding.subject, 120)}"
         )
-    if len(findings) > SHOWN:
-        say(f"              and {len(findings) - SHOWN} more: see the report")
+    if len(findings) > len(shown):
+        say(f"              and {len(findings) - len(shown)} more: see the report")
 
 
 def _gaps(finished: Finished, say: Say) -> None:

@@ -70,7 +70,9 @@ class Ownership:
             return found
         state = judge(change.path, {"sha256": after.sha256, **content.digests}, self.before, self.after)
         found["package_state"], found["package_claimed"] = state.state, state.claimed
-        if state.state == "unowned" and _may_copy(change):
+        # Who can write the container's database can make up a package: one that the image does not have proves nothing.
+        made_up = owner is not None and not self.before.versions(owner.key)
+        if (state.state == "unowned" or made_up) and _may_copy(change):
             found.update(self._copied(change, content))
         return found
 

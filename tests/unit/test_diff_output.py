@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from irkit.cli import diff_output as out
+from irkit.cli.crowd import few
 from irkit.cli.diff import _failed, compared
 from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.compare.comparison import Comparison
@@ -94,6 +95,21 @@ def test_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         and "1 in findings, 1 folded (cache 1), 28 that no rule" in said
     )
     assert "1 findings: 1 high" in said
+
+
+def test_a_crowd_of_findings_buries_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """An attacker makes hundreds of one kind: each rule has some lines, and says how many there are."""
+    made = Made().add("/srv/zz", b"x")
+    for number in range(300):
+        made.add(f"/srv/z{number}", b"y").add(f"/srv/a{number}", b"y")
+    found = Comparison(verdicts(RULES))
+    out.WRITERS["table"](found.of_evidence(made.at(tmp_path / "b")), found, out.Shown("web", "its image"))
+    shown = capsys.readouterr()
+    assert shown.out.count("next: N") == 2 * out.EACH
+    assert f"and {601 - out.EACH} more of bad" in shown.out and f"and {301 - out.EACH} more of worse" in shown.out
+    assert "902 findings" in shown.err
+    assert [(one.rule, more) for one, more in few(found.findings, 1)] == [("worse", 300), ("bad", 600)]
+    assert [more for _, more in few(found.findings[:2], 2)] == [0, 0]
 
 
 @pytest.mark.parametrize("option", ["everything", "names"])

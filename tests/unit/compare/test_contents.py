@@ -151,6 +151,18 @@ def test_whose_file_it_is(tmp_path: Path) -> None:
     assert list(own.gaps()) == []
 
 
+def test_a_package_that_was_made_up_hides_no_copy(tmp_path: Path) -> None:
+    """Who can write the database can give a program a package that the image does not have."""
+    digest = hashlib.md5(b"tool").hexdigest()
+    made = packaged(Made().add("/usr/bin/foo", b"tool"), b"tool")
+    status = STATUS % b"1" + STATUS.replace(b"tool", b"foo") % b"1"
+    made.change(f"{DPKG}/status", STATUS % b"1", status)
+    made.add(f"{DPKG}/info/foo.list", b"/.\n/usr/bin/foo\n")
+    made.add(f"{DPKG}/info/foo.md5sums", f"{digest}  usr/bin/foo\n".encode())
+    values = judged(made.at(tmp_path / "b"), made.changes[0][0], b"tool")[1]
+    assert (values["package_state"], values["package"], values["copy_of"]) == ("upgraded", "foo", "/usr/bin/tool")
+
+
 def test_a_copy_in_tmpfs(tmp_path: Path) -> None:
     made = packaged(Made().add("/dev/shm/t", b"tool", origin="tmpfs"), b"tool")
     assert judged(made.at(tmp_path / "b"), made.changes[0][0], b"tool")[1] == {"copy_of": "/usr/bin/tool"}
