@@ -120,7 +120,14 @@ def _host_config(before: Container) -> dict[str, Any]:
     host = {name: value for name, value in before.host_config.items() if name not in ("ContainerIDFile",)}
     if host.get("Links"):
         host["Links"] = [_link(item) for item in host["Links"]]
+    if host.get("Ulimits"):
+        host["Ulimits"] = [{**one, "Name": _limit(str(one.get("Name") or ""))} for one in host["Ulimits"]]
     return host
+
+
+def _limit(name: str) -> str:
+    """``RLIMIT_NOFILE``, as Podman's inspect writes it, → ``nofile``, the only form that ``create`` takes."""
+    return name.removeprefix("RLIMIT_").lower()
 
 
 def _link(item: str) -> str:

@@ -66,6 +66,14 @@ def test_a_secondary_bridge_is_joined_again() -> None:
     assert alone.networks == () and alone.leave == () and "NetworkingConfig" not in alone.body
 
 
+def test_limits_as_podman_names_them() -> None:
+    plan = made(container(host={"Ulimits": [{"Name": "RLIMIT_NOFILE", "Soft": 1, "Hard": 2}, {"Name": "core", "Soft": 0, "Hard": 0}]}))  # fmt: skip
+    assert plan.body["HostConfig"]["Ulimits"] == [
+        {"Name": "nofile", "Soft": 1, "Hard": 2},
+        {"Name": "core", "Soft": 0, "Hard": 0},
+    ]
+
+
 def test_a_network_that_was_left_is_left_again() -> None:
     plan = made(container(networks=on("back"), host={"NetworkMode": "front"}))
     assert plan.leave == ("front",) and [one.network for one in plan.networks] == ["back"]
