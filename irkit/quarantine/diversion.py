@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from irkit.engine.interface import PortBinding
+from irkit.errors import EngineError
 from irkit.quarantine import firewall
 from irkit.quarantine.firewall import PREFIX, Table, relay_table, tables
 
@@ -87,7 +88,10 @@ def lapsed() -> list[Table]:
     found = []
     for table in tables():
         if table.name.startswith(f"{PREFIX}relay_"):
-            listed = json.loads(firewall.nft(["-j", "list", "table", *table])).get("nftables", ())
+            try:
+                listed = json.loads(firewall.nft(["-j", "list", "table", *table])).get("nftables", ())
+            except EngineError:
+                continue  # its run has just removed it
             if not any((item.get("set") or {}).get("elem") for item in listed):
                 found.append(table)
     return found

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from irkit.engine.interface import PortBinding
+from irkit.errors import EngineError
 from irkit.quarantine import diversion, firewall, release
 from irkit.quarantine.firewall import Table, belongs, relay_table, table_name
 from irkit.recover import relay as relaying
@@ -231,6 +232,19 @@ def test_only_lapsed_tables_are_left_over(monkeypatch: pytest.MonkeyPatch) -> No
     assert release.lapsed_relays(remove=False) == [dead] and not any("delete" in one for one in nft.asked)
     assert release.lapsed_relays(remove=True) == [dead]
     assert [one for one in nft.asked if "delete" in one] == [f"delete table inet {dead}"]
+
+
+def test_a_table_that_goes_meanwhile_is_nobody_s_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = json.dumps({"nftables": [{"table": {"family": "inet", "name": relay_table("gone")}}]})
+
+    def nft(arguments: list[str], rules: str = "") -> str:
+        if "tables" in arguments:
+            return listed
+        raise EngineError("nft refused: No such file or directory")
+
+    monkeypatch.setattr(firewall, "nft", nft)
+    monkeypatch.setattr(firewall, "available", lambda: True)
+    assert release.lapsed_relays(remove=True) == []
 
 
 def test_a_case_s_relay_is_its_own() -> None:
