@@ -27,8 +27,12 @@ class ImageFiles:
         return self._members.get(_key(entry))
 
     def keep(self, entry: Entry, member: bytes) -> None:
-        """Hold one for the next target.  Not one whose bytes lie elsewhere (metacopy) or that could not be read wholly."""
-        if entry.data is None and not entry.lost and not entry.problem and len(member) <= self._left:
+        """Hold one for the next target.
+
+        Not one whose bytes lie elsewhere (metacopy), that could not be read wholly, or that other names may link to.
+        """
+        plain = entry.data is None and not entry.lost and not entry.problem and entry.info.st_nlink == 1
+        if plain and len(member) <= self._left:
             self._left -= len(member)
             self._members[_key(entry)] = member
 
@@ -36,4 +40,4 @@ class ImageFiles:
 def _key(entry: Entry) -> Hashable:
     info = entry.info
     times = (info.st_ctime_ns, info.st_mtime_ns, info.st_atime_ns)
-    return entry.path, entry.marks, info.st_dev, info.st_ino, info.st_nlink, info.st_size, times
+    return entry.path, entry.marks, info.st_dev, info.st_ino, info.st_size, times

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from irkit.acquire.attributes import Marks
@@ -150,15 +150,15 @@ class Lower:
                 return found
             entry = found
 
-    def names(self, below: Places) -> list[str]:
-        """The names in a merged folder, sorted."""
+    def names(self, below: Places, wanted: Callable[[str], bool] = lambda _: True) -> list[str]:
+        """The names in a merged folder, sorted; ``wanted``: no others are looked at."""
         found: dict[str, bool] = {}
         for layer, folder in below:
             opened = self._folder(layer, folder)
             if opened is None:
                 continue
             for name in os.listdir(opened):  # noqa: PTH208 - by descriptor
-                if name not in found:
+                if name not in found and wanted(name):
                     entry = self._entry(opened, name, name)
                     found[name] = entry is not None and not is_whiteout(entry)
         return sorted(name for name, visible in found.items() if visible)

@@ -115,9 +115,8 @@ def _wanted(lower: Lower, folder: str) -> Iterator[Entry]:
     if not hit.below:
         yield hit.entry
         return
-    for name in lower.names(hit.below):
-        path = f"{folder}/{name}"
-        if is_database(path) is not None and (found := lower.find(hit.below, path, name)) is not None:
+    for name in lower.names(hit.below, lambda name: is_database(f"{folder}/{name}") is not None):
+        if (found := lower.find(hit.below, f"{folder}/{name}", name)) is not None:
             yield found.entry
 
 

@@ -158,6 +158,7 @@ class BundleWriter:
         self.lost: list[str] = []
         self.about: dict[str, Any] = {}
         self._unsynced: list[str] = []
+        self._folders: set[Path] = set()
         self._earlier: Sequence[Artifact] = ()
         self.identities: list[Any] = []
         """What reads an encrypted bundle back; none for a plain one."""
@@ -214,7 +215,10 @@ class BundleWriter:
         path = f"data/{name}.zst" if compress else f"data/{name}"
         if not names.is_payload(path) or any(one.path == path for one in (*self._earlier, *self.artifacts)):
             raise IrkitError(f"not a new artifact name: {path}")
-        private_folder(self.place(path).parent)
+        folder = self.place(path).parent
+        if folder not in self._folders:  # shared with those beside it: at worst it is made twice
+            private_folder(folder)
+            self._folders.add(folder)
         started = now()
         try:
             file = self.open(path)
