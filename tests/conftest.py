@@ -21,10 +21,14 @@ if "IRKIT_EXAMPLES" in os.environ:  # make fuzz
 _COUNT = itertools.count()
 
 
+gc.disable()  # until all is collected, which makes a million objects that stay
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests and their modules stay until the end: the collector need not look at them again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
