@@ -110,8 +110,9 @@ def lab(tmp_path: Path, engine: DockerEngine) -> Iterator[Lab]:
     made = Lab(tmp_path / "home", f"t{secrets.token_hex(3)}")
     yield made
     for _ in range(2):  # Podman removes no container whose namespace another one shares
-        for container in made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split():
-            made.docker("rm", "-f", container, check=False)
-    for network in made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split():
-        made.docker("network", "rm", network, check=False)
+        containers = made.docker("ps", "-aq", "--filter", f"label={LABEL}={made.token}").split()
+        if not containers or len(made.docker("rm", "-f", *containers, check=False).split()) == len(containers):
+            break
+    if networks := made.docker("network", "ls", "-q", "--filter", f"label={LABEL}={made.token}").split():
+        made.docker("network", "rm", *networks, check=False)
     made.irkit("release", "--leftovers", code=None)
