@@ -52,7 +52,7 @@ test-integration: venv ## tests with real engines, two private ones; nothing of 
 test-matrix: venv ## the integration tests with each flavour of engine in turn; ENGINES="podman ..." for some of them
 	@failed=; for e in $(ENGINES); do \
 	  printf '\n==== %s\n' "$$e"; \
-	  IRKIT_ENGINE=$$e scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS) || failed="$$failed $$e"; \
+	  IRKIT_TEST_COLD=1 IRKIT_ENGINE=$$e scripts/with-engine --images all $(PY) -m pytest tests/integration $(ARGS) || failed="$$failed $$e"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed with:$$failed"; exit 1; fi; echo "passed with each of: $(ENGINES)"
 
