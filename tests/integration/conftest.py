@@ -48,7 +48,7 @@ class Lab:
         return {**os.environ, "IRKIT_HOME": str(self.home)}
 
     def irkit(self, *argv: str, code: int | None = 0, env: dict[str, str] | None = None) -> Ran:
-        done = WARM.run(argv, {**self.environment, **(env or {})}, seconds=120)
+        done = WARM.run(argv, {**self.environment, **(env or {})}, seconds=300)
         if code is not None:
             assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
