@@ -300,11 +300,15 @@ class _Range(io.RawIOBase):
 
 @contextmanager
 def _filtered() -> Iterator[type[Any]]:
-    """``tarsafe`` with the standard library's filter as well: each alone has been passed (docs/adr/0008)."""
+    """``tarsafe`` with the standard library's filter as well: each alone has been passed (docs/adr/0008).
+
+    Python 3.11 before 3.11.4 (Debian 12's) has no filter.  What the scan leaves, regular files and folders of strict names, needs none.
+    """
     from tarsafe import TarSafe
 
     class Strict(TarSafe):  # type: ignore[misc]
-        extraction_filter = staticmethod(tarfile.data_filter)
+        if hasattr(tarfile, "data_filter"):
+            extraction_filter = staticmethod(tarfile.data_filter)
 
     yield Strict
 
@@ -313,7 +317,7 @@ def unpack(path: Path, digest: str, target: Path) -> None:
     """Unpack a bundle's tar, **verified before**, to the new folder ``target``.
 
     The scan is made anew, so that only regular files and folders of strict names are left; then tarsafe and
-    ``data_filter`` look at it as well.  Raises ``CheckFailed`` when the tar is not what was verified, ``StorageError``.
+    ``data_filter``, where this Python has it, look at it as well.  Raises ``CheckFailed`` when the tar is not what was verified, ``StorageError``.
     """
     store = TarStore(path)
     if problems := store.faults(digest):

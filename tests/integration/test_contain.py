@@ -289,7 +289,7 @@ def test_full_disk(lab: Lab) -> None:
     name, _ = victim(lab)
     lab.docker("exec", name, "sh", "-c", "head -c 20000000 /dev/urandom > /root/big")
     lab.home.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(lab.home)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", str(lab.home)], check=True)
     try:
         run = lab.irkit("contain", name, "--json", code=4).json
         assert run["quarantine"]["state"] == "proven" and run["bundle"]["status"] == "partial"

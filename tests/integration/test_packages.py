@@ -28,7 +28,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
         subprocess.run(["docker", "rm", name], check=True, capture_output=True)
     root = folder / "root"
     with tarfile.open(folder / "image.tar") as tar:  # our own image
-        tar.extractall(root, filter="tar", members=(one for one in tar if not one.isdev()))
+        tar.extraction_filter = getattr(tarfile, "tar_filter", None)  # Debian 12's Python has none
+        tar.extractall(root, members=(one for one in tar if not one.isdev()))
     return Tree(root)
 
 
