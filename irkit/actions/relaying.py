@@ -48,7 +48,8 @@ class Diversion:
         self.cut = 0
         self.held = True
         self._fresh_until = 0.0
-        self._up, self._over = False, threading.Event()
+        self._up = self._there = False
+        self._over = threading.Event()
         self._nft = threading.Lock()
         try:
             self.ports = tuple(one for one in ports if accepts(self.netns, self.address, one.container_port))
@@ -63,7 +64,7 @@ class Diversion:
         """Divert, and try each port once; the first one at which nothing came through.  Raises ``EngineError``."""
         self._fresh_until = time.monotonic() + diversion.LAPSE
         diversion.put_up(self.case_id, self.ports, self.doors, bool(self.near))
-        self._up = True
+        self._up = self._there = True
         self._keeper.start()
         for one in self.ports:
             with contextlib.suppress(OSError), socket.create_connection((listening(one)[0], one.host_port), TRIED):
@@ -93,14 +94,15 @@ class Diversion:
         relay = self.relay
         self.held &= time.monotonic() < self._fresh_until and relay.works and not relay.full and not relay.failed
 
-    def take_down(self) -> None:
+    def give_back(self) -> None:
         """New connections are the engine's from now on; open ones go on.  Raises ``EngineError``."""
         with self._nft:
             if self._up:
                 self._look()
                 self._up = False
                 self.until = now()
-                diversion.take_down(self.case_id)
+            if self._there:
+                diversion.empty(self.case_id, self.doors)
         self.relay.shut()
 
     def close(self) -> None:
@@ -109,8 +111,11 @@ class Diversion:
             return
         self._over.set()
         with contextlib.suppress(EngineError):  # they lapse by themselves
-            self.take_down()
+            self.give_back()
         self.cut = self.relay.close()
+        if self._there:
+            with contextlib.suppress(EngineError):  # it leads nowhere, and `release --leftovers` finds it
+                diversion.take_down(self.case_id)
         if self._keeper.ident is not None:
             self._keeper.join(10)
         take_back(self.netns, self.address)
@@ -249,14 +254,20 @@ def give_up(ctx: Context) -> None:
     """No connection is diverted from now on.  What can't be removed lapses within seconds."""
     if ctx.diversion is not None:
         try:
-            ctx.diversion.take_down()
+            ctx.diversion.give_back()
         except EngineError as error:
             ctx.warn(f"the rules of the relay could not be removed, and lapse in {diversion.LAPSE} s: {error.message}")
 
 
 def none_left(ctx: Context) -> None:
     """A proof must try the ports themselves: no rule may lead elsewhere.  Raises ``EngineError`` when that can't be told."""
-    if ctx.engine.local and firewall.available() and os.geteuid() == 0 and diversion.take_down(ctx.case.id):
+    found = ctx.diversion
+    if found is not None:
+        late = not found.until
+        found.give_back()
+    else:
+        late = ctx.engine.local and firewall.available() and os.geteuid() == 0 and diversion.take_down(ctx.case.id)
+    if late:
         ctx.warn("the rules of the relay were still there when the proof began: they were removed")
 
 

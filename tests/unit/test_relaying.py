@@ -116,23 +116,24 @@ class Relaying:
 def test_what_lapsed_or_found_no_place_did_not_hold(
     monkeypatch: pytest.MonkeyPatch, late: bool, more: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(relaying.diversion, "take_down", lambda case: True)
+    monkeypatch.setattr(relaying.diversion, "empty", lambda case, doors: None)
     found = object.__new__(relaying.Diversion)
     found.case_id, found.relay, found.held, found._up, found._nft = "case", Relaying(), True, True, threading.Lock()
+    found._there, found.doors = True, {}
     found._fresh_until = time.monotonic() + 60
     found._look()
     assert found.held
     for name, value in more.items():
         setattr(found.relay, name, value)
     found._fresh_until -= 120 if late else 0
-    found.take_down()
+    found.give_back()
     assert not found.held and found.until
 
 
 def test_a_freeze_that_fails_gives_the_clients_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = context()
     taken: list[str] = []
-    ctx.diversion = SimpleNamespace(take_down=lambda: taken.append("down"))
+    ctx.diversion = SimpleNamespace(give_back=lambda: taken.append("down"))
 
     def refuse(ctx: object) -> None:
         raise EngineError("the engine refuses")
@@ -158,6 +159,27 @@ def test_no_rule_is_left_when_the_proof_begins(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(relaying.diversion, "take_down", broken)
     with pytest.raises(EngineError):  # a proof that may have been led astray is none
         relaying.none_left(ctx)
+
+
+def test_the_run_s_own_rules_are_emptied_before_the_proof_and_removed_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the last NAT chain the kernel would reset what is open."""
+    ctx, said, done = context(), [], []
+    ctx.warn = said.append
+    monkeypatch.setattr(relaying.diversion, "empty", lambda case, doors: done.append("emptied"))
+    monkeypatch.setattr(relaying.diversion, "take_down", lambda case: done.append("removed"))
+    monkeypatch.setattr(relaying, "take_back", lambda netns, address: None)
+    found = object.__new__(relaying.Diversion)
+    found.case_id, found.relay, found.held, found._nft, found.doors = "case", Relaying(), True, threading.Lock(), {}
+    found.netns, found.address, found.until, found._up, found._there = "", "", "", True, True
+    found._fresh_until, found._over, found._keeper = time.monotonic() + 60, threading.Event(), threading.Thread()
+    found.relay.close = lambda: done.append("cut") or 1
+    ctx.diversion = found
+    relaying.give_up(ctx)
+    relaying.none_left(ctx)
+    found.close()
+    assert done == ["emptied", "emptied", "emptied", "cut", "removed"] and not said
 
 
 def networked(aliases: list[str], **more: Any) -> Container:
