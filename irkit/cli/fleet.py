@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from irkit.cli import workers
 from irkit.cli.options import Signals, print_json
 from irkit.cli.running import RunConfig, key_for_all, read_playbook, run_playbook, signing_key
 from irkit.engine.interface import Container, Engine
-from irkit.errors import ExitCode, Interrupted, IrkitError, NotFound
+from irkit.errors import ExitCode, IrkitError, NotFound
 from irkit.events import Event, Observer
 from irkit.text import printable
 
@@ -29,8 +28,6 @@ LATER = 10
 WORST_FIRST = (
     ExitCode.INTERRUPTED, ExitCode.CHECK_FAILED, ExitCode.FAILED, ExitCode.USAGE, ExitCode.REFUSED, ExitCode.GAPS, ExitCode.DONE,
 )  # fmt: skip
-WAIT, LOOK = 10.0, 0.1
-"""Seconds that a target which is sealed off waits at most for those that are not, and between two looks at signals."""
 SHARED = "container:"
 
 
@@ -123,72 +120,30 @@ def _contain(
 ) -> None:  # fmt: skip
     """One process's share, a thread a group."""
     lock = threading.Lock()
-    turnstile = _Turnstile(len(chosen) if len(chosen) <= WORKERS else 0)  # else some have to wait for a thread
 
-    def one(container: Container, first: bool) -> None:
-        own = signals.fork()
-        pending = [turnstile.passed] if first else []  # the others of a group begin when it has ended
-
-        def sealed_off() -> None:
-            while pending:
-                pending.pop()()
-            _nice()
-            turnstile.wait(own)
-
+    def one(container: Container) -> None:
         mine = replace(
-            config, target=container.id, observer=_prefixed(config.observer, container.name), sealed_off=sealed_off
+            config, target=container.id, observer=_prefixed(config.observer, container.name), sealed_off=_nice
         )
         _nice(0)
         try:
-            finished = run_playbook(mine, own, admit)
+            finished = run_playbook(mine, signals.fork(), admit)
             ended = Ended(container.name, finished.outcome.exit_code, finished.to_json())
         except IrkitError as error:
             ended = Ended.failed(container.name, error)
         except Exception as error:  # one target's trouble must not hide what became of the others
             ended = Ended.failed(container.name, IrkitError(f"irkit's own fault: {type(error).__name__}: {error}"))
-        finally:
-            while pending:
-                pending.pop()()
         with lock:
             tell({"id": container.id, "ended": ended.to_json()})
 
-    def group_of(group: list[Container]) -> None:
-        for each in group:
-            one(each, each is group[0])
-
     with ThreadPoolExecutor(WORKERS, "irkit-target") as pool:
-        list(pool.map(group_of, chosen))
+        list(pool.map(lambda group: list(map(one, group)), chosen))
 
 
 def _nice(value: int = LATER) -> None:
     """The calling thread's priority: who is sealed off lets those go first who are not."""
     with contextlib.suppress(OSError):  # without root a thread that went back stays back
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), value)
-
-
-class _Turnstile:
-    """Who is sealed off waits until all of this process are: evidence keeps, and what takes it would take their time."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._moved = threading.Condition()
-
-    def passed(self) -> None:
-        """One more is sealed off, or never will be."""
-        with self._moved:
-            self._left -= 1
-            self._moved.notify_all()
-
-    def wait(self, signals: Signals) -> None:
-        """Until all have passed, for :data:`WAIT` seconds at most; a signal ends it."""
-        deadline = time.monotonic() + WAIT
-        with self._moved:
-            while self._left > 0 and time.monotonic() < deadline:
-                self._moved.wait(LOOK)
-                try:
-                    signals.checkpoint()
-                except Interrupted:
-                    return
 
 
 class _Progress:

@@ -184,6 +184,8 @@ class Performer:
         )  # fmt: skip
         self.context.steps.append(row)
         self.results[step.id] = {"outcome": row["outcome"], "conclusion": row["conclusion"]}
+        if step.action.name == SEALING:
+            self.context.sealed_off()
         if step.register:
             self.registered[step.register] = dict(result.data)
         self.context.observer(Event("step-finished", result.message, step.id, result.outcome, work.seconds))
@@ -198,8 +200,6 @@ class Performer:
             state=self._state(work.artifacts, work.gaps),
         )
         self.context.keep_before()
-        if step.action.name == SEALING:
-            self.context.sealed_off()
         if error is not None and step.critical and self.critical is None:
             self.critical = error
         return error if isinstance(error, Interrupted) or step.on_failure != "continue" else None
