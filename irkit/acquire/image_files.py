@@ -16,7 +16,7 @@ LIMIT = 16 * 1024 * 1024
 
 
 class ImageFiles:
-    """Members of a tar, header and bytes, by what was read.  Used by several threads: each operation is one of a dict."""
+    """Members of a tar, header and bytes, by what was read.  Used by several threads: each look-up is one of a dict, and the limit may be passed by a file or two."""
 
     def __init__(self) -> None:
         self._members: dict[Hashable, bytes] = {}

@@ -231,8 +231,10 @@ def hand_over(ctx: Context, fresh: Container) -> None:
         (one.ipv4, port.container_port) for one in fresh.endpoints if one.ipv4 for port in found.ports
     ]  # fmt: skip
     deadline = time.monotonic() + ANSWERS
-    while not all(_answers(*one) for one in places) and time.monotonic() < deadline:
+    while not (answers := all(_answers(*one) for one in places)) and time.monotonic() < deadline:
         time.sleep(0.02)
+    if not (places and answers):  # whoever comes now may have to wait: then not all were relayed
+        found.held = False
     give_up(ctx)
 
 

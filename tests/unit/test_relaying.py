@@ -204,3 +204,16 @@ def test_the_comparison_knows_what_a_failover_changes_and_nothing_else() -> None
     assert (more.path, more.why) == ("HostConfig.Privileged", "unexpected")
     (less,) = differences(wanted, networked(["web"]), Meant())
     assert (less.path, less.why) == ("Networks[app].Aliases", "unexpected")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_replacement_that_does_not_answer_in_its_place_is_not_called_relayed(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    ctx, done = context(), []
+    monkeypatch.setattr(relaying, "ANSWERS", 0.01)
+    monkeypatch.setattr(relaying, "_answers", lambda address, port: answers)
+    port = SimpleNamespace(container_port=8080)
+    ctx.diversion = SimpleNamespace(ports=(port,), held=True, give_back=lambda: done.append("given back"))
+    relaying.hand_over(ctx, SimpleNamespace(endpoints=(SimpleNamespace(ipv4="10.0.0.2"),)))
+    assert ctx.diversion.held is answers and done == ["given back"]
