@@ -187,6 +187,8 @@ def prepare(
         said = last_words(engine, new, plan.hidden)
         with contextlib.suppress(EngineError):
             discard(engine, names.temporary, new or known, image)
+        if start != COLD:
+            _clear(engine, nursery.name)
         if isinstance(error, EngineError):
             error.message = f"{blotted(error.message, plan.hidden)}; {names.name} was not touched{said}"
             error.args = (error.message,)
@@ -200,20 +202,25 @@ def _warm_up(engine: Engine, new: str, nursery: NetworkSpec, timeout: float, che
     if engine.container(new).network_mode == "none":
         engine.start(new)
         return wait_healthy(engine, new, timeout, checkpoint)
-    try:
-        network = _nursery(engine, nursery)
-        for one in engine.container(new).endpoints:
-            leave(engine, one.network, new)
-        engine.connect(network, new)
-        engine.start(new)
-        health = wait_healthy(engine, new, timeout, checkpoint)
-    finally:
-        with contextlib.suppress(EngineError):
-            leave(engine, nursery.name, new)
-        # One that can't be removed is found again by its label.
-        with contextlib.suppress(EngineError):
-            engine.remove_network(nursery.name)
+    network = _nursery(engine, nursery)
+    for one in engine.container(new).endpoints:
+        leave(engine, one.network, new)
+    engine.connect(network, new)
+    engine.start(new)
+    health = wait_healthy(engine, new, timeout, checkpoint)
+    with contextlib.suppress(EngineError):
+        leave(engine, nursery.name, new)
+    _clear(engine, nursery.name)
     return health
+
+
+def _clear(engine: Engine, nursery: str) -> None:
+    """Remove the warm-up's network.  One that can't be removed is found again by its label.
+
+    After a failure the container goes first: one that its restart policy starts over and over joins again at any moment.
+    """
+    with contextlib.suppress(EngineError):
+        engine.remove_network(nursery)
 
 
 def _nursery(engine: Engine, nursery: NetworkSpec) -> str:

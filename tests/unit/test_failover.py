@@ -129,6 +129,25 @@ def test_where_nothing_clashes_it_answers_beside_the_target(scene: Scene) -> Non
     assert "web" in place.aliases and scene.served(scene.target)
 
 
+def test_one_that_joins_the_warm_up_again_and_again_leaves_no_network(scene: Scene, monkeypatch: Any) -> None:
+    """As a replacement does that dies at once, and that its restart policy starts over and over."""
+
+    def dies(_: Any, new: str, *__: Any) -> str:
+        raise EngineError("it has exited")
+
+    leave = scene.fake.disconnect
+
+    def joins_again(network: str, container: str) -> None:
+        if network != NAMES.nursery:
+            leave(network, container)
+
+    monkeypatch.setattr(failover, "wait_healthy", dies)
+    monkeypatch.setattr(scene.fake, "disconnect", joins_again)
+    with pytest.raises(EngineError, match="web was not touched"):
+        scene.prepare()
+    assert scene.untouched()
+
+
 def test_a_network_that_is_refused_early_touches_nothing(scene: Scene) -> None:
     early = (Endpoint("nowhere", "", "", "", "", ""),)
     with pytest.raises(EngineError, match="web was not touched"):
