@@ -110,17 +110,14 @@ class Comparison:
             self._known = Known(_others(reference, self._verdicts))
         self.gaps += side.gaps
         view = _View.of(side, self._verdicts, self.gaps, diffs=self._diffs)
-        moves = _Moves(set(side.inventory.deleted))
         for taken in side.taken():
             change = other.against(taken.change) if other is not None else taken.change
             if change is None:
                 self.counts.same += 1
                 continue
-            moves.see(change)
-            yield self._taken(Taken(change, taken.stream), view)
+            yield self._taken(Taken(side.inventory.named(change), taken.stream), view)
         for change in other.rest() if other is not None else ():
             yield self._taken(Taken(change, None), view)
-        self._moved(moves)
         self._others(view)
 
     def _taken(self, taken: Taken, view: _View) -> Row:
@@ -156,12 +153,6 @@ class Comparison:
         else:
             counts.plain += 1
         return Row(change, tuple(sorted({one.rule for one in found})), noise, content.diff)
-
-    def _moved(self, moves: _Moves) -> None:
-        """Files that lie under another name now: told beside the deletion and the addition that they are made of."""
-        for change in moves.pairs():
-            facts = Facts("change", change.path, change_values(change, Moment(), About(), None, frozenset()))
-            self._add(self._verdicts.of(facts))
 
     def _others(self, view: _View) -> None:
         self.packages = view.ownership.changes()
@@ -275,30 +266,6 @@ def _others(reference: Evidence, verdicts: Verdicts) -> list[Finding]:
     comparison = Comparison(verdicts)
     comparison._others(_View.of(reference, verdicts, comparison.gaps))
     return comparison.findings
-
-
-class _Moves:
-    """Pairs of a deleted file and an added one with the same bytes.  Empty files tell nothing."""
-
-    def __init__(self, deleted: set[str]) -> None:
-        self._deleted = deleted - {""}
-        self._gone: dict[str, Change] = {}
-        self._new: dict[str, Change] = {}
-
-    def see(self, change: Change) -> None:
-        """One more change."""
-        facts = change.after or change.before
-        if facts is None or facts.kind != "file" or not facts.size or facts.sha256 not in self._deleted:
-            return
-        if change.origin == "layer" and change.change in ("deleted", "added"):
-            (self._gone if change.change == "deleted" else self._new).setdefault(facts.sha256, change)
-
-    def pairs(self) -> Iterator[Change]:
-        """Each as a change from its old name's facts to its new one's."""
-        for digest, gone in self._gone.items():
-            new = self._new.get(digest)
-            if new is not None:
-                yield Change(new.path, "changed", gone.before, new.after, new.origin, gone.path)
 
 
 def nanoseconds(text: str) -> int:

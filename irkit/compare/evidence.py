@@ -10,7 +10,7 @@ import io
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -65,13 +65,20 @@ class Inventory:
 
     files: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By origin: every regular file that is there now."""
-    deleted: dict[str, str] = field(default_factory=dict)
-    """The digest of each deleted file → its path."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """The digest of each file that no longer lies where the image has it, deleted or, of programs, replaced by other bytes → its path."""
     gone: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
     """Every path of the disk that is there now and is listed."""
     count: int = 0
     """All changes."""
+
+    def named(self, change: Change) -> Change:
+        """An added file of the disk with the image's name of the same bytes, if they no longer lie there.  Empty files tell nothing."""
+        after = change.after
+        if change.change != "added" or change.origin != "layer" or after is None or after.sha256 not in self.moved:
+            return change
+        return replace(change, moved_from=change.moved_from or self.moved[after.sha256])
 
     def hidden(self, path: str) -> bool:
         """Whether it was deleted, or a folder above it."""
@@ -225,10 +232,10 @@ class Evidence:
         found = Inventory()
         for change in self.changes():
             found.count += 1
+            if change.displaced:
+                found.moved.setdefault(change.displaced, change.path)
             if change.after is None:
                 found.gone.add(change.path)
-                if change.before is not None and change.before.sha256 and change.before.size:
-                    found.deleted.setdefault(change.before.sha256, change.path)
                 continue
             if change.origin == "layer":
                 found.paths.add(change.path)

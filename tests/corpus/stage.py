@@ -12,6 +12,18 @@ IMAGE = "irkit-dev/corpus:1"
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ("--tmpfs", "/run:exec,mode=755")
 """How a container of the corpus is run, besides its name; ``/var/lib/app`` is a volume by the image."""
+INDICATORS = Path(__file__).with_name("indicators.csv")
+"""What some of the planted changes stand in."""
+OTHER_USER = "irkit-dev/corpus-user:1"
+"""The same image with another user, who is not root."""
+SETTINGS = (
+    "--user=0", "--privileged", "--userns=host", "--ipc=host", "--cap-add=SYS_PTRACE", "--security-opt=seccomp=unconfined",
+    "--device=/dev/kmsg", "--volume=/run:/host/run:ro", "--volume=/boot:/host/boot:ro", "--env=BASH_ENV=/opt/app/etc/env",
+)  # fmt: skip
+"""Of a container that is made, and never started: what leads to the host, or to root."""
+COMMAND = ("/bin/busybox", "sh", "-c", "sleep 86400; : wget")
+RIGHTS = ("--user=0", "--cap-add=NET_ADMIN")
+"""Of one that runs: what its process has beyond what the image asks for."""
 TAKE_STDIN = "import sys; exec(compile(sys.stdin.read(), 'stage', 'exec'))"
 LOADER = """
 import sys, types
@@ -40,6 +52,17 @@ def make_image() -> None:
 def run(name: str, *argv: str) -> None:
     """Start a container of the corpus."""
     subprocess.run(["docker", "run", "-d", "--name", name, *RUN, *argv, IMAGE], check=True, stdout=subprocess.DEVNULL)
+
+
+def make_settings(created: str, running: str) -> None:
+    """Two containers of an image whose user is not root, in which settings are planted and nothing else."""
+    build = ["docker", "build", "--quiet", "--tag", OTHER_USER, "-"]
+    text, quiet = f"FROM {IMAGE}\nUSER 1000\n".encode(), {**os.environ, "DOCKER_BUILDKIT": "0"}
+    subprocess.run(build, input=text, check=True, capture_output=True, env=quiet)
+    make = ["docker", "create", "--name", created, *SETTINGS, OTHER_USER, *COMMAND]
+    start = ["docker", "run", "-d", "--name", running, *RIGHTS, OTHER_USER]
+    for argv in (make, start):
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
 def stage_benign(container: str) -> list[Staged]:

@@ -67,6 +67,15 @@ def test_a_moved_file_is_told_beside_both_of_its_changes(tmp_path: Path) -> None
     assert told(found) == [("moved", "/opt/tool")] and [row.change.change for row in rows.values()] == ["added", "deleted"]  # fmt: skip
 
 
+def test_a_program_that_was_moved_aside_for_another_one(tmp_path: Path) -> None:
+    """Settings are not: who writes them keeps what they were, as ``passwd-``."""
+    made = Made().add("/opt/tool", b"same bytes").change("/bin/tool", b"same bytes", b"other", old_mode=0o755)
+    found, rows = compared(made, tmp_path / "a")
+    assert told(found) == [("moved", "/opt/tool")] and rows["/opt/tool"].change.moved_from == "/bin/tool"
+    made = Made().add("/etc/tool-", b"same bytes").change("/bin/tool", b"same bytes", b"other")
+    assert told(compared(made, tmp_path / "b")[0]) == []
+
+
 @pytest.mark.parametrize(("here", "there"), [(b"", b""), (b"a", b"b")])
 def test_what_is_no_move(here: bytes, there: bytes, tmp_path: Path) -> None:
     """Empty files tell nothing."""
