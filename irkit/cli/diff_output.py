@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from irkit.cli.crowd import few
 from irkit.compare.comparison import Comparison, Row
+from irkit.compare.crowd import few
 from irkit.models import Change, FileFacts, Finding
 from irkit.text import printable
 
 MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
 COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "white"}
 SHOWN = 25
+"""Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
 EACH = 10
 """Findings of one rule that the table shows: what an attacker makes a thousand of must not bury another one."""
-"""Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
+SARIF_EACH = 1000
+"""As `EACH`, in SARIF: GitHub's code scanning refuses a file of more than 25,000 results or 10 MB, and shows 5,000 of them."""
+_FORMULA = re.compile(r";(?=\s*[\"']?[=+\-@])")
+"""Where a spreadsheet that splits at semicolons would begin a formula."""
 COLUMNS = ("row", "severity", "rules", "attack", "kind", "change", "path", "origin", "noise", "before_sha256", "after_sha256", "before_mode", "after_mode", "uid", "gid", "size", "title", "next")  # fmt: skip
 
 
@@ -42,30 +47,40 @@ def write_json(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
     out.write(json.dumps(head)[:-1] + ', "changes": [')
     for number, row in enumerate(rows):
         out.write(("," if number else "") + "\n " + json.dumps(row.to_json()))
-    rest = {
-        "counts": found.counts.to_json(),
-        "folded": dict(sorted(found.counts.folded.items())),
-        "findings": [one.to_json() for one in found.findings],
-        "packages": [one.to_json() for one in found.packages],
-        "config": [one.to_json() for one in found.config],
-        "gaps": [one.to_json() for one in found.gaps],
-    }
-    out.write("\n], " + json.dumps(rest, indent=1)[1:-2] + ',\n "entries": [')
-    for number, (path, one) in enumerate(found.entries):
-        out.write(("," if number else "") + "\n  " + json.dumps({"path": printable(path), **one.to_json()}))
-    out.write("\n ]\n}\n")
+    rest = {"counts": found.counts.to_json(), "folded": dict(sorted(found.counts.folded.items()))}
+    out.write("\n],\n" + json.dumps(rest)[1:-1])
+    _list(out, "findings", (one.to_json() for one in found.findings))
+    _list(out, "packages", (one.to_json() for one in found.packages))
+    _list(out, "config", (one.to_json() for one in found.config))
+    _list(out, "gaps", (one.to_json() for one in found.gaps))
+    _list(out, "entries", ({"path": printable(path), **one.to_json()} for path, one in found.entries))
+    out.write("\n}\n")
+
+
+def _list(out: TextIO, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    out.write(f',\n"{name}": [')
+    for number, row in enumerate(rows):
+        out.write(("," if number else "") + "\n " + json.dumps(row))
+    out.write("\n]")
 
 
 def write_sarif(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
-    """Findings for tools that read SARIF 2.1.0."""
+    """Findings for tools that read SARIF 2.1.0; of one rule :data:`SARIF_EACH`, if not all are asked for."""
     from irkit.compare.sarif import sarif
 
     _exhaust(rows)
-    click.echo(json.dumps(sarif(found.findings, shown.subject), indent=1))
+    findings = found.findings
+    document = sarif(findings, shown.subject, len(findings) if shown.everything else SARIF_EACH)
+    for piece in json.JSONEncoder(indent=1).iterencode(document):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
 
 
 def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
-    """A line a change, then a line a finding.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection)."""
+    """A line a change, then a line a finding.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection).
+
+    A semicolon in front of what would be one is escaped: where it separates columns, quotes do not hold the cell together.
+    """
     table = csv.writer(sys.stdout)
     table.writerow(COLUMNS)
     for row in rows:
@@ -76,7 +91,7 @@ def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
 
 
 def _cell(value: object) -> str:
-    text = str(value)
+    text = _FORMULA.sub(r"\\x3b", str(value))
     return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from irkit.compare.against import Reference
 from irkit.compare.content import EntryChange
 from irkit.compare.contents import Content, Examiner
+from irkit.compare.crowd import ranked
 from irkit.compare.describe import (
     About,
     Moment,
@@ -34,7 +35,7 @@ from irkit.compare.running import Running, exe_path
 from irkit.compare.state import ConfigChange, config_changes, masked
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
-from irkit.models import SEVERITIES, Change, Finding, Gap
+from irkit.models import Change, Finding, Gap
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
@@ -94,9 +95,8 @@ class Comparison:
 
     @property
     def findings(self) -> list[Finding]:
-        """The most severe first, each once."""
-        order = {name: number for number, name in enumerate(SEVERITIES)}
-        return sorted(self._found.values(), key=lambda one: (order[one.severity], one.rule, one.subject))
+        """The most severe first, each once; of one severity the rarest rule first."""
+        return ranked(self._found.values())
 
     def of_evidence(self, side: Evidence, reference: Evidence | None = None, *, disk: bool = True) -> Iterator[Row]:
         """A side against its own image, or against ``reference``, another side of the same image.

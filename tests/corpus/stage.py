@@ -54,12 +54,16 @@ def run(name: str, *argv: str) -> None:
     subprocess.run(["docker", "run", "-d", "--name", name, *RUN, *argv, IMAGE], check=True, stdout=subprocess.DEVNULL)
 
 
-def make_settings(created: str, running: str) -> None:
-    """Two containers of an image whose user is not root, in which settings are planted and nothing else."""
+def make_settings(created: str, running: str, devices: bool = True) -> None:
+    """Two containers of an image whose user is not root, in which settings are planted and nothing else.
+
+    Without ``devices``, none: the command line refuses them to Podman, of which it knows no operating system.
+    """
+    settings = [one for one in SETTINGS if devices or not one.startswith("--device")]
     build = ["docker", "build", "--quiet", "--tag", OTHER_USER, "-"]
     text, quiet = f"FROM {IMAGE}\nUSER 1000\n".encode(), {**os.environ, "DOCKER_BUILDKIT": "0"}
     subprocess.run(build, input=text, check=True, capture_output=True, env=quiet)
-    make = ["docker", "create", "--name", created, *SETTINGS, OTHER_USER, *COMMAND]
+    make = ["docker", "create", "--name", created, *settings, OTHER_USER, *COMMAND]
     start = ["docker", "run", "-d", "--name", running, *RIGHTS, OTHER_USER]
     for argv in (make, start):
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
