@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -14,7 +15,7 @@ import click
 
 from irkit.compare.comparison import Comparison, Row
 from irkit.compare.crowd import few
-from irkit.models import Change, FileFacts, Finding
+from irkit.models import Change, FileFacts, Finding, Gap
 from irkit.text import printable
 
 MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
@@ -198,8 +199,20 @@ def _print_counts(found: Comparison, shown: Shown) -> None:
         severities[one.severity] = severities.get(one.severity, 0) + 1
     total = ", ".join(f"{number} {name}" for name, number in severities.items())
     click.echo(f"  {len(found.findings)} findings{f': {total}' if total else ''}", err=True)
-    for gap in found.gaps:
-        click.echo(f"  gap: {printable(gap.what)}: {printable(gap.why)}", err=True)
+    _print_gaps(found.gaps, len(found.gaps) if shown.everything else EACH)
+
+
+def _print_gaps(gaps: list[Gap], each: int) -> None:
+    """The first of each reason: an attacker makes thousands, and they stand below the findings."""
+    left = Counter((one.collector, one.why) for one in gaps)
+    seen = Counter[tuple[str, str]]()
+    for one in gaps:
+        kind = (one.collector, one.why)
+        seen[kind] += 1
+        if seen[kind] <= each:
+            click.echo(f"  gap: {printable(one.what, 300)}: {printable(one.why)}", err=True)
+        if seen[kind] == each and left[kind] > each:
+            click.echo(f"  … and {left[kind] - each} more of this kind: --all lists them", err=True)
 
 
 def words(change: Change) -> str:

@@ -20,7 +20,7 @@ from irkit.compare.comparison import Comparison
 from irkit.compare.crowd import few, ranked
 from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EvidenceAltered, UsageProblem
-from irkit.models import Change, Finding
+from irkit.models import Change, Finding, Gap
 from tests.unit.compare.sides import Made, facts, tar_of, verdicts
 
 RULES = "bad change high {path: /srv/*}\nworse change critical {path: /srv/z*}"
@@ -112,6 +112,18 @@ def test_a_crowd_of_findings_buries_none(capsys: pytest.CaptureFixture[str], tmp
     assert "902 findings" in shown.err
     assert [(one.rule, more) for one, more in few(found.findings, 1)] == [("worse", 300), ("bad", 600)]
     assert [more for _, more in few(found.findings[:2], 2)] == [0, 0]
+
+
+def test_a_crowd_of_gaps_buries_no_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for everything, count in ((False, out.EACH), (True, 50)):
+        found, rows = compared_made(tmp_path / f"{everything}")
+        list(rows)
+        found.gaps += [Gap("filesystem", f"/{'d/' * 2000}{number}", "too deep") for number in range(50)]
+        found.gaps.append(Gap("logs", "raw", "gone"))
+        out.WRITERS["table"]([], found, out.Shown("web", "its image", everything=everything))
+        said = capsys.readouterr().err
+        assert said.count(": too deep") == count and ("and 40 more of this kind" in said) is not everything
+        assert "gap: raw: gone" in said and max(map(len, said.splitlines())) < 400
 
 
 def test_a_crowd_comes_last_of_its_severity() -> None:
