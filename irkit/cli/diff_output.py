@@ -156,6 +156,7 @@ def change_line(row: Row) -> str:
     change = row.change
     mark, colour = MARKS[change.change]
     where = f" ({change.origin})" if change.origin != "layer" else ""
+    where += f" (beneath the mount {printable(row.beneath)})" if row.beneath else ""
     note = f"  [{row.noise}]" if row.noise else f"  [{', '.join(row.rules)}]" if row.rules else ""
     return f"{click.style(mark, fg=colour)} {printable(change.path)}{where}  {words(change)}{note}"
 

@@ -36,6 +36,7 @@ from irkit.compare.state import ConfigChange, config_changes, masked
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
 from irkit.models import Change, Finding, Gap
+from irkit.text import text_fields
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
@@ -53,10 +54,13 @@ class Row:
     rules: tuple[str, ...]
     noise: str
     diff: TextDiff | None = None
+    beneath: str = ""
+    """The mount point under which it lies hidden."""
 
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit diff --json``."""
-        return {**self.change.to_json(), "rules": list(self.rules), "noise": self.noise or None}
+        hidden = text_fields("beneath", self.beneath) if self.beneath else {}
+        return {**self.change.to_json(), **hidden, "rules": list(self.rules), "noise": self.noise or None}
 
 
 @dataclass(slots=True)
@@ -152,7 +156,8 @@ class Comparison:
             counts.folded[noise] += 1
         else:
             counts.plain += 1
-        return Row(change, tuple(sorted({one.rule for one in found})), noise, content.diff)
+        rules = tuple(sorted({one.rule for one in found}))
+        return Row(change, rules, noise, content.diff, str(values.get("beneath", "")))
 
     def _others(self, view: _View) -> None:
         self.packages = view.ownership.changes()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +57,7 @@ def change_values(
     folder, _, name = change.path.rpartition("/")
     values: Values = {
         "path": change.path, "name": name, "folder": folder or "/", "change": change.change, "kind": change.kind, "origin": change.origin,
-        "mount": change.path in mounts,
+        "mount": change.path in mounts, **({"beneath": point} if (point := beneath(change, mounts)) else {}),
         "hidden": hidden(change.path), "double_extension": DISGUISES.search(name) is not None,
         **about.content, **about.package,
     }  # fmt: skip
@@ -106,6 +107,28 @@ def _mode(change: Change) -> Values:
         and not after.mode & STICKY,
         "hardlinks": is_file and after.nlink > 1,
     }
+
+
+def beneath(change: Change, mounts: Container[str]) -> str:
+    """The mount point under which a change on disk lies, so that nobody sees it while the mount is there; empty for none.
+
+    The engine makes mount points itself: folders, and empty files.  One with bytes of its own is hidden too, and so is an emptied folder.
+    """
+    if change.origin != "layer" or not mounts:
+        return ""
+    after = change.after
+    own = change.opaque or (after is not None and after.kind == "file" and after.size > 0 and _other_bytes(change))
+    at = change.path if own else posixpath.dirname(change.path)
+    while at != "/":
+        if at in mounts:
+            return at
+        at = posixpath.dirname(at)
+    return ""
+
+
+def _other_bytes(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is None or after is None or before.sha256 != after.sha256
 
 
 def hidden(path: str) -> bool:

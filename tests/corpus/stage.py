@@ -75,10 +75,20 @@ def stage_benign(container: str) -> list[Staged]:
 
 
 def stage_planted(container: str) -> list[str]:
-    """The planted ones; their ids.  One more is made from outside: a process by ``docker exec``."""
+    """The planted ones; their ids.  Two more are made from outside: a process by ``docker exec``, and a file beneath a mount."""
     planted = ast.literal_eval(_inside(container, "planted.py"))
     subprocess.run(["docker", "exec", "-d", container, "/usr/bin/sleep", "86399"], check=True)
-    return [*planted, "executed-into"]
+    _beneath(container, "/var/lib/app/under.dat")
+    return [*planted, "executed-into", "beneath-a-mount"]
+
+
+def _beneath(container: str, path: str) -> None:
+    """A file on the container's disk where a volume covers it: a plain bind of the root shows what its mounts hide."""
+    ask = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
+    pid = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    script = f"/bin/busybox mount --bind / /mnt && echo irkit corpus >/mnt{path}"
+    within = ["/bin/busybox", "unshare", "-m", "/bin/busybox", "sh", "-c", script]
+    subprocess.run(["nsenter", "-t", pid, "-m", "--", *within], check=True)
 
 
 def _inside(container: str, script: str) -> str:

@@ -1,4 +1,4 @@
-"""A container of 5,900 benign and 117 planted changes: each is in the list, with the right facts, live and from a bundle, and nothing else is.
+"""A container of 5,900 benign and 118 planted changes: each is in the list, with the right facts, live and from a bundle, and nothing else is.
 
 Two more have planted settings.  Each side is compared once, and all tests look at what was found.
 """

@@ -14,7 +14,7 @@ NARROW = "says nothing by itself; there to narrow a user's rule"
 HITS = "each YARA hit is a finding of its own, with the rule's severity"
 UNASKED = {
     "change": {
-        **dict.fromkeys(("folder", "uid", "gid", "size", "mode", "sticky", "rdev", "package", "stripped", "static"), NARROW),
+        **dict.fromkeys(("folder", "uid", "gid", "mode", "sticky", "rdev", "package", "stripped", "static"), NARROW),
         **dict.fromkeys(("entropy", "content", "removed_lines", "running", "listening", "connected"), NARROW),
         "setgid": "`setuid` holds for both bits",
         **dict.fromkeys(("owner_changed", "times_changed", "xattrs_changed", "acl_changed"), "asked as `only`: with other content it is that which tells"),

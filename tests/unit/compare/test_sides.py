@@ -23,6 +23,7 @@ from irkit.compare.attributes import (
 from irkit.compare.describe import (
     About,
     Moment,
+    beneath,
     change_values,
     config_values,
     exposed_ports,
@@ -304,3 +305,22 @@ def test_sarif() -> None:
         "security-severity": "9.5",
         "tags": ["security", "T1059"],
     }
+
+
+FILE = facts(b"x")
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (Change("/data/a/b", "added", None, FILE), "/data"), (Change("/data/a", "deleted", FILE, None), "/data"),
+        (Change("/data/sub/x", "added", None, FILE), "/data/sub"), (Change("/data", "changed", FOLDER, FOLDER, opaque=True), "/data"),
+        (Change("/etc/f", "changed", FILE, facts(b"y")), "/etc/f"), (Change("/etc/f", "added", None, FILE), "/etc/f"),
+        (Change("/data", "added", None, FOLDER), ""), (Change("/etc/f", "added", None, facts(b"")), ""),
+        (Change("/etc/f", "changed", FILE, facts(b"x", 0o600)), ""), (Change("/data/a", "added", None, FILE, "volume"), ""),
+        (Change("/database", "added", None, FILE), ""),
+    ],
+)  # fmt: skip
+def test_what_a_mount_hides(change: Change, where: str) -> None:
+    """The root is a mount as well, and hides nothing; what the engine makes as a mount point is no secret."""
+    assert beneath(change, {"/", "/data", "/data/sub", "/etc/f"}) == where
