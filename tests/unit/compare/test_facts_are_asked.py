@@ -21,7 +21,6 @@ UNASKED = {
         "zero_nanoseconds": "archives and packages leave whole seconds as touch(1) does: `backdated` and `older_than_image` tell more",
         "rpath": "programs that were built elsewhere have one as well",
         "source_unchanged": "takes away, as noise: bytecode of an unchanged source",
-        "mount": "takes away, as noise: what the kernel says is a mount",
         "yara": HITS,
     },
     "process": {
