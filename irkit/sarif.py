@@ -74,7 +74,7 @@ def document(
 ) -> dict[str, Any]:
     """One log with one run; each rule once, by id.  ``bases``: ``originalUriBaseIds``, where results lie in files.
 
-    ``notes``: what the results leave out, as notifications of the run (section 3.20.21).
+    ``notes``: what the results leave out, escaped: notifications of the run (section 3.20.21).
     """
     known = {one.id: one for one in rules}
     numbers = {name: number for number, name in enumerate(sorted(known))}
@@ -99,5 +99,5 @@ def document(
 
 
 def _invocation(notes: Sequence[str]) -> dict[str, Any]:
-    told = [{"level": "warning", "message": {"text": printable(one)}} for one in notes]
+    told = [{"level": "warning", "message": {"text": one}} for one in notes]
     return {"executionSuccessful": True, "toolExecutionNotifications": told}

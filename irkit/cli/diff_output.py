@@ -71,14 +71,14 @@ def write_sarif(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
 
     _exhaust(rows)
     findings = found.findings
-    document = sarif(findings, shown.subject, len(findings) if shown.everything else SARIF_EACH)
+    document = sarif(findings, found.gaps, shown.subject, len(findings) if shown.everything else SARIF_EACH)
     for piece in json.JSONEncoder(indent=1).iterencode(document):
         sys.stdout.write(piece)
     sys.stdout.write("\n")
 
 
 def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
-    """A line a change, then a line a finding.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection).
+    """A line a change, then a line a finding, then a line a gap.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection).
 
     A semicolon in front of what would be one is escaped: where it separates columns, quotes do not hold the cell together.
     """
@@ -88,6 +88,9 @@ def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
         table.writerow(map(_cell, _change_cells(row)))
     for one in found.findings:
         cells = ("finding", one.severity, one.rule, " ".join(one.attack), one.kind, "", printable(one.subject), *[""] * 9, one.title, one.next)  # fmt: skip
+        table.writerow(map(_cell, cells))
+    for gap in found.gaps:
+        cells = ("gap", "", gap.collector, *[""] * 3, printable(gap.what), *[""] * 9, printable(gap.why), "")
         table.writerow(map(_cell, cells))
 
 
@@ -126,6 +129,7 @@ def write_unified(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
                 click.echo(click.style(line, fg=colour) if colour else line)
             if row.diff.truncated:
                 click.echo(f"the diff of {printable(row.change.path)} is cut: it is too long", err=True)
+    _print_gaps(found.gaps, EACH)
 
 
 def write_table(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:

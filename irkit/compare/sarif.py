@@ -8,15 +8,15 @@ from typing import Any
 from urllib.parse import quote
 
 from irkit.compare.crowd import few
-from irkit.models import Finding
+from irkit.models import Finding, Gap
 from irkit.sarif import Result, Rule, document, logical
 from irkit.text import printable
 
 BASE = "CONTAINER"
 
 
-def sarif(findings: Sequence[Finding], subject: str, each: int) -> dict[str, Any]:
-    """One run, with a result a finding: the first ``each`` of a rule, and a notification of how many more there are.
+def sarif(findings: Sequence[Finding], gaps: Sequence[Gap], subject: str, each: int) -> dict[str, Any]:
+    """One run, with a result a finding: the first ``each`` of a rule, and a notification of how many more there are, and of each gap.
 
     ``subject``: what was compared.
     """
@@ -25,6 +25,7 @@ def sarif(findings: Sequence[Finding], subject: str, each: int) -> dict[str, Any
     notes = [
         f"{more} more findings of {one.rule} are not in this file: --all writes them" for one, more in shown if more
     ]
+    notes += [f"not compared: {printable(one.what, 300)}: {printable(one.why)}" for one in gaps]
     return document([_rule(one) for one, _ in shown], [_result(one) for one, _ in shown], bases, notes)
 
 

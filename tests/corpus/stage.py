@@ -87,8 +87,9 @@ def _beneath(container: str, path: str) -> None:
     ask = ["docker", "inspect", "-f", "{{.State.Pid}}", container]
     pid = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     script = f"/bin/busybox mount --bind / /mnt && echo irkit corpus >/mnt{path}"
+    own = os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")  # there only its own root may
     within = ["/bin/busybox", "unshare", "-m", "/bin/busybox", "sh", "-c", script]
-    subprocess.run(["nsenter", "-t", pid, "-m", "--", *within], check=True)
+    subprocess.run(["nsenter", "-t", pid, "-m", *(["-U"] if own else []), "--", *within], check=True)
 
 
 def _inside(container: str, script: str) -> str:

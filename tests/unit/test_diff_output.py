@@ -68,6 +68,17 @@ def test_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert [out._cell(text) for text in ("/x;=1", '/x; "@y', "/x;y")] == ["/x\\x3b=1", '/x\\x3b "@y', "/x;y"]
 
 
+def test_gaps_are_in_each_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for form in out.WRITERS:
+        found, rows = compared_made(tmp_path / form)
+        found.gaps.append(Gap("tmpfs", "=what\x1b", "why"))
+        out.WRITERS[form](rows, found, out.Shown("web", "its image"))
+        got = capsys.readouterr()
+        text = got.out + got.err
+        assert "=what" in text and "why" in text and "\x1b" not in text.replace("\\u001b", "")
+        assert form != "csv" or got.out.splitlines()[-1].split(",")[6] == "'=what\\x1b"
+
+
 def test_unified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lines = printed("unified", capsys, tmp_path)[0].splitlines()
     assert "-a" in lines and "+b" in lines

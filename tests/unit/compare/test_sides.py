@@ -35,7 +35,7 @@ from irkit.compare.describe import (
 from irkit.compare.running import Running
 from irkit.compare.sarif import sarif
 from irkit.compare.state import ConfigChange, config_changes
-from irkit.models import Change, FileFacts, Finding
+from irkit.models import Change, FileFacts, Finding, Gap
 from tests.unit.compare.sides import FOLDER, Made, facts, process, socket
 
 A, B = facts(b"a"), facts(b"b")
@@ -286,7 +286,7 @@ def test_sarif() -> None:
     first = Finding("b", "critical", "T", "R", ("T1059",), "/tmp/a b\x1b%", "N", "change")
     other = Finding("a", "low", "U", "S", (), "pid 3: /x", "M", "process")
     again = replace(first, subject="/bad\udcff")
-    (run,) = sarif([first, other, again], "web\x1b", 2)["runs"]
+    (run,) = sarif([first, other, again], [Gap("c", "w\x1b", "y")], "web\x1b", 2)["runs"]
     assert [one["id"] for one in run["tool"]["driver"]["rules"]] == ["a", "b"]
     assert [(one["ruleId"], one["ruleIndex"], one["level"]) for one in run["results"]] == [
         ("b", 1, "error"),
@@ -299,8 +299,10 @@ def test_sarif() -> None:
     assert places[1] == {"logicalLocations": [{"fullyQualifiedName": "pid 3: /x", "kind": "process"}]}
     prints = [one["partialFingerprints"]["irkit/v1"] for one in run["results"]]
     assert len(set(prints)) == 3 and prints == [
-        one["partialFingerprints"]["irkit/v1"] for one in sarif([first, other, again], "x", 2)["runs"][0]["results"]
+        one["partialFingerprints"]["irkit/v1"] for one in sarif([first, other, again], [], "x", 2)["runs"][0]["results"]
     ]
+    (note,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert note["message"]["text"] == "not compared: w\\x1b: y"
     assert "\x1b" not in str(run) and run["tool"]["driver"]["rules"][1]["properties"] == {
         "security-severity": "9.5",
         "tags": ["security", "T1059"],
