@@ -148,7 +148,7 @@ def process_values(
     names = tuple(str(one) for one in row.get("environ_names") or ())
     return {
         "path": path, "name": name_of_process(row), "args": argv, "cmdline": " ".join(argv), "pid": pid,
-        "uid": uid, "root": uid == 0, "other_user": running.other_user(uid), "capabilities": effective,
+        "uid": running.inside(uid), "root": 0 in (uid, running.inside(uid)), "other_user": running.other_user(uid), "capabilities": effective,
         "extra_capabilities": tuple(one for one in effective if one not in DEFAULT_CAPABILITIES),
         "deleted": bool(exe["deleted"]), "memory": bool(exe["memory"]), "memfd": path.startswith("/memfd:"),
         "execed": running.execed(pid), "listening": pid in running.listening, "connected": pid in running.connected,

@@ -100,6 +100,23 @@ def test_processes_sockets_and_configuration(tmp_path: Path) -> None:
     assert [one.value for one in found.config] == ["TOKEN=secret"]
 
 
+def test_root_in_a_user_namespace(tmp_path: Path) -> None:
+    """With userns-remap the host's numbers are others; that a process claims a namespace of its own makes it no root."""
+    rules = verdicts("root process high {root: true, other_user: true}")
+    mapped = {"uid_map": [[0, 100_000, 65_536]]}
+    rows = [
+        process(100, 1, "/bin/main", **mapped),
+        process(101, 100, "/bin/x", **mapped),
+        process(102, 100, "/bin/y", uid_map=[[0, 101_000, 1]]),
+    ]
+    for row, uid in zip(rows, (101_000, 100_000, 101_000), strict=True):
+        row["uid"] = [uid] * 4
+    container = {"Id": "c" * 64, "State": {"Pid": 100}}
+    found = Comparison(rules)
+    list(found.of_evidence(Made(container, {"Config": {"User": "1000"}}, processes=rows).at(tmp_path / "b")))
+    assert told(found) == [("root", "pid 101: /bin/x")]
+
+
 def test_against_another_side_only_what_is_different(tmp_path: Path) -> None:
     """What both have is counted as the same; what only the other has is seen from here; old processes are no news."""
     alive = [process(101, 1, "/bin/x", exe={"deleted": True})]
