@@ -142,7 +142,7 @@ class Comparison:
 
     def _judged(self, change: Change, content: Content, about: About, view: _View, told: Sequence[Finding] = ()) -> Row:
         """What a change is: a finding's, noise, or neither.  ``told``: the findings of the entries of its file."""
-        values = change_values(change, view.moment, about, view.running, view.mounts)
+        values = change_values(change, view.moment, about, view.running, view.mounts, view.side.covers)
         hits = [hit.finding(change.path) for hit in content.hits]
         found = [*self._verdicts.of(Facts("change", change.path, values)), *hits, *told]
         self._add(found)

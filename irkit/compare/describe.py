@@ -50,14 +50,19 @@ class About:
 
 
 def change_values(
-    change: Change, moment: Moment, about: About, running: Running | None, mounts: frozenset[str]
+    change: Change,
+    moment: Moment,
+    about: About,
+    running: Running | None,
+    mounts: frozenset[str],
+    covers: frozenset[str] = frozenset(),
 ) -> Values:
     """A change."""
     after, before = change.after, change.before
     folder, _, name = change.path.rpartition("/")
     values: Values = {
         "path": change.path, "name": name, "folder": folder or "/", "change": change.change, "kind": change.kind, "origin": change.origin,
-        "mount": change.path in mounts, **({"beneath": point} if (point := beneath(change, mounts)) else {}),
+        "mount": change.path in mounts, **({"beneath": point} if (point := beneath(change, covers)) else {}),
         "hidden": hidden(change.path), "double_extension": DISGUISES.search(name) is not None,
         **about.content, **about.package,
     }  # fmt: skip
@@ -119,10 +124,10 @@ def beneath(change: Change, mounts: Container[str]) -> str:
     after = change.after
     own = change.opaque or (after is not None and after.kind == "file" and after.size > 0 and _other_bytes(change))
     at = change.path if own else posixpath.dirname(change.path)
-    while at != "/":
+    while at != (above := posixpath.dirname(at)):
         if at in mounts:
             return at
-        at = posixpath.dirname(at)
+        at = above
     return ""
 
 

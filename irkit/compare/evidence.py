@@ -154,13 +154,41 @@ class Evidence:
     @cached_property
     def mounts(self) -> frozenset[str]:
         """Where something is mounted, by the mount table of each of its mount namespaces, and by the engine."""
-        found = {str(one.get("Destination")) for one in self.container.get("Mounts") or () if one.get("Destination")}
-        tables = self.reader.json("process/mounts.json") if self.reader.find("process/mounts.json") else {}
-        for table in tables.values() if isinstance(tables, dict) else ():
+        found, tables = set(self._engine_mounts), self._tables
+        for table in tables.values():
             found.update(text_from(row, "point") for row in table)
         if not tables and self.container:  # not running: what the engine mounts over every container (libnetwork)
             found.update(("/etc/hosts", "/etc/hostname", "/etc/resolv.conf"))
         return frozenset(found)
+
+    @cached_property
+    def covers(self) -> frozenset[str]:
+        """Where something is mounted for the container's first process, and by the engine.
+
+        Not for those in a mount namespace of their own (a service with a private /tmp, a sandbox): there a mount hides nothing from the others.
+        """
+        pid = int((self.container.get("State") or {}).get("Pid") or 0)
+        own = next(
+            (
+                str(one["namespaces"]["mnt"])
+                for one in self.processes
+                if pid and one.get("pid") == pid and "namespaces" in one
+            ),
+            "",
+        )
+        return self._engine_mounts | {text_from(row, "point") for row in self._tables.get(own, ())}
+
+    @cached_property
+    def _engine_mounts(self) -> frozenset[str]:
+        return frozenset(
+            str(one["Destination"]) for one in self.container.get("Mounts") or () if one.get("Destination")
+        )
+
+    @cached_property
+    def _tables(self) -> Mapping[str, list[Mapping[str, Any]]]:
+        """The mount table of each mount namespace."""
+        found = self.reader.json("process/mounts.json") if self.reader.find("process/mounts.json") else {}
+        return found if isinstance(found, dict) else {}
 
     def lists(self) -> list[tuple[str, str]]:
         """The lists of changes that are there, each with its archive."""

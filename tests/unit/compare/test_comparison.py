@@ -117,6 +117,15 @@ def test_root_in_a_user_namespace(tmp_path: Path) -> None:
     assert told(found) == [("root", "pid 101: /bin/x")]
 
 
+def test_a_mount_of_another_namespace_hides_nothing(tmp_path: Path) -> None:
+    """A service's private /tmp covers nothing for the others."""
+    rows = [process(pid, 1, "/bin/x", namespaces={"mnt": f"mnt:[{pid}]"}) for pid in (100, 101)]
+    tables = {"mnt:[100]": [{"point": "/"}, {"point": "/data"}], "mnt:[101]": [{"point": "/tmp"}]}
+    made = Made(processes=rows, more={"process/mounts.json": tables})
+    _, rows_of = compared(made.add("/tmp/x", b"x").add("/data/x", b"x"), tmp_path)
+    assert {path: row.beneath for path, row in rows_of.items()} == {"/tmp/x": "", "/data/x": "/data"}
+
+
 def test_against_another_side_only_what_is_different(tmp_path: Path) -> None:
     """What both have is counted as the same; what only the other has is seen from here; old processes are no news."""
     alive = [process(101, 1, "/bin/x", exe={"deleted": True})]

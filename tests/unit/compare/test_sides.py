@@ -320,7 +320,7 @@ FILE = facts(b"x")
         (Change("/etc/f", "changed", FILE, facts(b"y")), "/etc/f"), (Change("/etc/f", "added", None, FILE), "/etc/f"),
         (Change("/data", "added", None, FOLDER), ""), (Change("/etc/f", "added", None, facts(b"")), ""),
         (Change("/etc/f", "changed", FILE, facts(b"x", 0o600)), ""), (Change("/data/a", "added", None, FILE, "volume"), ""),
-        (Change("/database", "added", None, FILE), ""),
+        (Change("/database", "added", None, FILE), ""), (Change("relative", "added", None, FILE), ""), (Change("//x", "added", None, FILE), ""),
     ],
 )  # fmt: skip
 def test_what_a_mount_hides(change: Change, where: str) -> None:
