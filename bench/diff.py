@@ -74,9 +74,9 @@ def corpus() -> None:
     stage.make_image()
     stage.run(NAME, "--label", LABEL)
     benign = stage.stage_benign(NAME)
-    stage.stage_planted(NAME)
+    planted = stage.stage_planted(NAME)
     with tempfile.TemporaryDirectory() as home:
-        document, _, spent = irkit(home, "diff", NAME, "--json", codes=(0, 3, 4))
+        document, _, spent = irkit(home, "diff", NAME, "--ioc", str(stage.INDICATORS), "--json", codes=(0, 3, 4))
     names = subprocess.run(["docker", "diff", NAME], capture_output=True, text=True, check=True).stdout
     docker("rm", "-fv", NAME)
     seen = {"disk", "tmpfs", "process", "mount"} | ({"volume"} if document["schema"] != "irkit.diff/v1" else set())
@@ -84,7 +84,7 @@ def corpus() -> None:
     listed = {line[2:] for line in names.split("\n") if line}
     disk = {change.path for plant in load() if plant.seen == "disk" for change in plant.changes}
     print(
-        f"corpus, {len(benign)} benign and {len(load())} planted changes: {spent:.2f} s; unaccounted {len(result.unaccounted)}, "
+        f"corpus, {len(benign)} benign and {len(planted)} planted changes: {spent:.2f} s; unaccounted {len(result.unaccounted)}, "
         f"wrong or missing raw changes of plants {len(result.raw)}; docker diff misses {len(disk - listed)} of {len(disk)} on disk",
         flush=True,
     )

@@ -95,7 +95,8 @@ class Change:
     """A raw difference: ``added``, ``changed`` or ``deleted``.  ``origin``: ``layer`` (on disk), ``tmpfs``, ``volume``,
     or ``mount`` (a file that the engine writes and mounts).
 
-    ``moved_from``: the name in the image of a folder that was renamed, where the overlay says so (a redirect).
+    ``moved_from``: the name in the image of a folder that was renamed, where the overlay says so (a redirect); in a comparison, of an added
+    file too, when its bytes no longer lie there.
     ``opaque``: a folder that was removed and made anew, which hides all that the image had in it.
     """
 
@@ -112,6 +113,16 @@ class Change:
         """``file``, ``directory``, ``symlink``, ``fifo``, ``socket``, ``char``, ``block``."""
         facts = self.after or self.before
         return facts.kind if facts else "unknown"
+
+    @property
+    def displaced(self) -> str:
+        """The digest of the image's bytes that no longer lie here: of a file that was deleted, or a program with other bytes now; else empty."""
+        before, after = self.before, self.after
+        if before is None or before.kind != "file" or not before.size:
+            return ""
+        if after is not None and (not before.mode & 0o111 or (after.kind == "file" and after.sha256 == before.sha256)):
+            return ""  # settings, logs and accounts are backed up under other names by those that write them
+        return before.sha256
 
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit diff --json``."""

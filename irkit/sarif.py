@@ -70,9 +70,12 @@ def logical(name: str, kind: str) -> dict[str, Any]:
 
 
 def document(
-    rules: Sequence[Rule], results: Sequence[Result], bases: Mapping[str, Any] | None = None
+    rules: Sequence[Rule], results: Sequence[Result], bases: Mapping[str, Any] | None = None, notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """One log with one run; each rule once, by id.  ``bases``: ``originalUriBaseIds``, where results lie in files."""
+    """One log with one run; each rule once, by id.  ``bases``: ``originalUriBaseIds``, where results lie in files.
+
+    ``notes``: what the results leave out, escaped: notifications of the run (section 3.20.21).
+    """
     known = {one.id: one for one in rules}
     numbers = {name: number for number, name in enumerate(sorted(known))}
     driver = {
@@ -87,8 +90,14 @@ def document(
             {
                 "tool": {"driver": driver},
                 **({"originalUriBaseIds": dict(bases)} if bases else {}),
+                **({"invocations": [_invocation(notes)]} if notes else {}),
                 "columnKind": "unicodeCodePoints",
                 "results": [one.to_json(numbers[one.rule]) for one in results],
             }
         ],
     }
+
+
+def _invocation(notes: Sequence[str]) -> dict[str, Any]:
+    told = [{"level": "warning", "message": {"text": one}} for one in notes]
+    return {"executionSuccessful": True, "toolExecutionNotifications": told}

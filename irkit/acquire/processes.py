@@ -36,6 +36,7 @@ class ProcessCollector:
         self._ticks = os.sysconf("SC_CLK_TCK")
         self._digests: dict[tuple[int, int, int], str] = {}
         self._tmpfs = {one.number for one in view.mounts if one.fstype == "tmpfs"}
+        self._users = link_of(f"{PROC}/self/ns/user")
         self.environ: dict[str, list[dict[str, str]]] = {}
         self.mounts: dict[str, list[dict[str, Any]]] = {}
 
@@ -61,6 +62,8 @@ class ProcessCollector:
         row["started"] = self._started(base)
         row["cgroup"] = read_text(f"{base}/cgroup").strip().splitlines()[-1:]
         row["namespaces"] = {name: link_of(f"{base}/ns/{name}") for name in NAMESPACES}
+        if row["namespaces"].get("user") not in ("", self._users):
+            row["uid_map"] = _uid_map(read_text(f"{base}/uid_map"))
         row["lsm"] = read_text(f"{base}/attr/current").strip("\0\n")
         for name in ("cwd", "root"):
             row.update(text_fields(name, link_of(f"{base}/{name}")))
@@ -160,6 +163,11 @@ def _save_exe(pid: int, exe: dict[str, Any], writer: BundleWriter) -> None:
             writer.add(f"process/exe-{pid}.bin", file.blocks(), origin)
     except OSError as error:
         writer.gap(COLLECTOR, path, f"the program can't be read: {error.strerror}")
+
+
+def _uid_map(text: str) -> list[list[int]]:
+    """user_namespaces(7), as irkit's own namespace sees it: ``[first inside, first outside, how many]`` a line."""
+    return [[int(item) for item in line.split()] for line in text.splitlines()]
 
 
 def _split_nul(text: str) -> list[str]:

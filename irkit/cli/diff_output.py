@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from irkit.cli.crowd import few
 from irkit.compare.comparison import Comparison, Row
-from irkit.models import Change, FileFacts, Finding
+from irkit.compare.crowd import few
+from irkit.models import Change, FileFacts, Finding, Gap
 from irkit.text import printable
 
 MARKS = {"added": ("A", "green"), "changed": ("C", "yellow"), "deleted": ("D", "red")}
 COLOURS = {"critical": "red", "high": "red", "medium": "yellow", "low": "cyan", "info": "white"}
 SHOWN = 25
+"""Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
 EACH = 10
 """Findings of one rule that the table shows: what an attacker makes a thousand of must not bury another one."""
-"""Changes that no rule and no noise knows are shown up to this number; `--all` shows the others as well."""
+SARIF_EACH = 1000
+"""As `EACH`, in SARIF: GitHub's code scanning refuses a file of more than 25,000 results or 10 MB, and shows 5,000 of them."""
+_FORMULA = re.compile(r";(?=\s*[\"']?[=+\-@])")
+"""Where a spreadsheet that splits at semicolons would begin a formula."""
 COLUMNS = ("row", "severity", "rules", "attack", "kind", "change", "path", "origin", "noise", "before_sha256", "after_sha256", "before_mode", "after_mode", "uid", "gid", "size", "title", "next")  # fmt: skip
 
 
@@ -42,30 +48,40 @@ def write_json(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
     out.write(json.dumps(head)[:-1] + ', "changes": [')
     for number, row in enumerate(rows):
         out.write(("," if number else "") + "\n " + json.dumps(row.to_json()))
-    rest = {
-        "counts": found.counts.to_json(),
-        "folded": dict(sorted(found.counts.folded.items())),
-        "findings": [one.to_json() for one in found.findings],
-        "packages": [one.to_json() for one in found.packages],
-        "config": [one.to_json() for one in found.config],
-        "gaps": [one.to_json() for one in found.gaps],
-    }
-    out.write("\n], " + json.dumps(rest, indent=1)[1:-2] + ',\n "entries": [')
-    for number, (path, one) in enumerate(found.entries):
-        out.write(("," if number else "") + "\n  " + json.dumps({"path": printable(path), **one.to_json()}))
-    out.write("\n ]\n}\n")
+    rest = {"counts": found.counts.to_json(), "folded": dict(sorted(found.counts.folded.items()))}
+    out.write("\n],\n" + json.dumps(rest)[1:-1])
+    _list(out, "findings", (one.to_json() for one in found.findings))
+    _list(out, "packages", (one.to_json() for one in found.packages))
+    _list(out, "config", (one.to_json() for one in found.config))
+    _list(out, "gaps", (one.to_json() for one in found.gaps))
+    _list(out, "entries", ({"path": printable(path), **one.to_json()} for path, one in found.entries))
+    out.write("\n}\n")
+
+
+def _list(out: TextIO, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    out.write(f',\n"{name}": [')
+    for number, row in enumerate(rows):
+        out.write(("," if number else "") + "\n " + json.dumps(row))
+    out.write("\n]")
 
 
 def write_sarif(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
-    """Findings for tools that read SARIF 2.1.0."""
+    """Findings for tools that read SARIF 2.1.0; of one rule :data:`SARIF_EACH`, if not all are asked for."""
     from irkit.compare.sarif import sarif
 
     _exhaust(rows)
-    click.echo(json.dumps(sarif(found.findings, shown.subject), indent=1))
+    findings = found.findings
+    document = sarif(findings, found.gaps, shown.subject, len(findings) if shown.everything else SARIF_EACH)
+    for piece in json.JSONEncoder(indent=1).iterencode(document):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
 
 
 def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
-    """A line a change, then a line a finding.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection)."""
+    """A line a change, then a line a finding, then a line a gap.  What a spreadsheet would take for a formula is quoted (OWASP, CSV injection).
+
+    A semicolon in front of what would be one is escaped: where it separates columns, quotes do not hold the cell together.
+    """
     table = csv.writer(sys.stdout)
     table.writerow(COLUMNS)
     for row in rows:
@@ -73,10 +89,13 @@ def write_csv(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
     for one in found.findings:
         cells = ("finding", one.severity, one.rule, " ".join(one.attack), one.kind, "", printable(one.subject), *[""] * 9, one.title, one.next)  # fmt: skip
         table.writerow(map(_cell, cells))
+    for gap in found.gaps:
+        cells = ("gap", "", gap.collector, *[""] * 3, printable(gap.what), *[""] * 9, printable(gap.why), "")
+        table.writerow(map(_cell, cells))
 
 
 def _cell(value: object) -> str:
-    text = str(value)
+    text = _FORMULA.sub(r"\\x3b", str(value))
     return f"'{text}" if text[:1] in "=+-@\t\r" and text else text
 
 
@@ -110,6 +129,7 @@ def write_unified(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
                 click.echo(click.style(line, fg=colour) if colour else line)
             if row.diff.truncated:
                 click.echo(f"the diff of {printable(row.change.path)} is cut: it is too long", err=True)
+    _print_gaps(found.gaps, EACH)
 
 
 def write_table(rows: Iterable[Row], found: Comparison, shown: Shown) -> None:
@@ -140,6 +160,7 @@ def change_line(row: Row) -> str:
     change = row.change
     mark, colour = MARKS[change.change]
     where = f" ({change.origin})" if change.origin != "layer" else ""
+    where += f" (beneath the mount {printable(row.beneath)})" if row.beneath else ""
     note = f"  [{row.noise}]" if row.noise else f"  [{', '.join(row.rules)}]" if row.rules else ""
     return f"{click.style(mark, fg=colour)} {printable(change.path)}{where}  {words(change)}{note}"
 
@@ -183,8 +204,20 @@ def _print_counts(found: Comparison, shown: Shown) -> None:
         severities[one.severity] = severities.get(one.severity, 0) + 1
     total = ", ".join(f"{number} {name}" for name, number in severities.items())
     click.echo(f"  {len(found.findings)} findings{f': {total}' if total else ''}", err=True)
-    for gap in found.gaps:
-        click.echo(f"  gap: {printable(gap.what)}: {printable(gap.why)}", err=True)
+    _print_gaps(found.gaps, len(found.gaps) if shown.everything else EACH)
+
+
+def _print_gaps(gaps: list[Gap], each: int) -> None:
+    """The first of each reason: an attacker makes thousands, and they stand below the findings."""
+    left = Counter((one.collector, one.why) for one in gaps)
+    seen = Counter[tuple[str, str]]()
+    for one in gaps:
+        kind = (one.collector, one.why)
+        seen[kind] += 1
+        if seen[kind] <= each:
+            click.echo(f"  gap: {printable(one.what, 300)}: {printable(one.why)}", err=True)
+        if seen[kind] == each and left[kind] > each:
+            click.echo(f"  … and {left[kind] - each} more of this kind: --all lists them", err=True)
 
 
 def words(change: Change) -> str:

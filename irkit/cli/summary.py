@@ -8,8 +8,8 @@ from datetime import datetime
 import click
 from dateutil.parser import isoparse
 
-from irkit.cli.crowd import few
 from irkit.cli.running import Finished
+from irkit.compare.crowd import few
 from irkit.text import printable
 
 STATES = {

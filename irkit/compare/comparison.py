@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from irkit.compare.against import Reference
 from irkit.compare.content import EntryChange
 from irkit.compare.contents import Content, Examiner
+from irkit.compare.crowd import ranked
 from irkit.compare.describe import (
     About,
     Moment,
@@ -34,7 +35,8 @@ from irkit.compare.running import Running, exe_path
 from irkit.compare.state import ConfigChange, config_changes, masked
 from irkit.compare.verdicts import Verdicts
 from irkit.compare.yara import Hit
-from irkit.models import SEVERITIES, Change, Finding, Gap
+from irkit.models import Change, Finding, Gap
+from irkit.text import text_fields
 
 if TYPE_CHECKING:
     from irkit.compare.content import TextDiff
@@ -52,10 +54,13 @@ class Row:
     rules: tuple[str, ...]
     noise: str
     diff: TextDiff | None = None
+    beneath: str = ""
+    """The mount point under which it lies hidden."""
 
     def to_json(self) -> dict[str, Any]:
         """As in ``irkit diff --json``."""
-        return {**self.change.to_json(), "rules": list(self.rules), "noise": self.noise or None}
+        hidden = text_fields("beneath", self.beneath) if self.beneath else {}
+        return {**self.change.to_json(), **hidden, "rules": list(self.rules), "noise": self.noise or None}
 
 
 @dataclass(slots=True)
@@ -94,9 +99,8 @@ class Comparison:
 
     @property
     def findings(self) -> list[Finding]:
-        """The most severe first, each once."""
-        order = {name: number for number, name in enumerate(SEVERITIES)}
-        return sorted(self._found.values(), key=lambda one: (order[one.severity], one.rule, one.subject))
+        """The most severe first, each once; of one severity the rarest rule first."""
+        return ranked(self._found.values())
 
     def of_evidence(self, side: Evidence, reference: Evidence | None = None, *, disk: bool = True) -> Iterator[Row]:
         """A side against its own image, or against ``reference``, another side of the same image.
@@ -110,17 +114,14 @@ class Comparison:
             self._known = Known(_others(reference, self._verdicts))
         self.gaps += side.gaps
         view = _View.of(side, self._verdicts, self.gaps, diffs=self._diffs)
-        moves = _Moves(set(side.inventory.deleted))
         for taken in side.taken():
             change = other.against(taken.change) if other is not None else taken.change
             if change is None:
                 self.counts.same += 1
                 continue
-            moves.see(change)
-            yield self._taken(Taken(change, taken.stream), view)
+            yield self._taken(Taken(side.inventory.named(change), taken.stream), view)
         for change in other.rest() if other is not None else ():
             yield self._taken(Taken(change, None), view)
-        self._moved(moves)
         self._others(view)
 
     def _taken(self, taken: Taken, view: _View) -> Row:
@@ -141,7 +142,7 @@ class Comparison:
 
     def _judged(self, change: Change, content: Content, about: About, view: _View, told: Sequence[Finding] = ()) -> Row:
         """What a change is: a finding's, noise, or neither.  ``told``: the findings of the entries of its file."""
-        values = change_values(change, view.moment, about, view.running, view.mounts)
+        values = change_values(change, view.moment, about, view.running, view.mounts, view.side.covers)
         hits = [hit.finding(change.path) for hit in content.hits]
         found = [*self._verdicts.of(Facts("change", change.path, values)), *hits, *told]
         self._add(found)
@@ -155,13 +156,8 @@ class Comparison:
             counts.folded[noise] += 1
         else:
             counts.plain += 1
-        return Row(change, tuple(sorted({one.rule for one in found})), noise, content.diff)
-
-    def _moved(self, moves: _Moves) -> None:
-        """Files that lie under another name now: told beside the deletion and the addition that they are made of."""
-        for change in moves.pairs():
-            facts = Facts("change", change.path, change_values(change, Moment(), About(), None, frozenset()))
-            self._add(self._verdicts.of(facts))
+        rules = tuple(sorted({one.rule for one in found}))
+        return Row(change, rules, noise, content.diff, str(values.get("beneath", "")))
 
     def _others(self, view: _View) -> None:
         self.packages = view.ownership.changes()
@@ -275,30 +271,6 @@ def _others(reference: Evidence, verdicts: Verdicts) -> list[Finding]:
     comparison = Comparison(verdicts)
     comparison._others(_View.of(reference, verdicts, comparison.gaps))
     return comparison.findings
-
-
-class _Moves:
-    """Pairs of a deleted file and an added one with the same bytes.  Empty files tell nothing."""
-
-    def __init__(self, deleted: set[str]) -> None:
-        self._deleted = deleted - {""}
-        self._gone: dict[str, Change] = {}
-        self._new: dict[str, Change] = {}
-
-    def see(self, change: Change) -> None:
-        """One more change."""
-        facts = change.after or change.before
-        if facts is None or facts.kind != "file" or not facts.size or facts.sha256 not in self._deleted:
-            return
-        if change.origin == "layer" and change.change in ("deleted", "added"):
-            (self._gone if change.change == "deleted" else self._new).setdefault(facts.sha256, change)
-
-    def pairs(self) -> Iterator[Change]:
-        """Each as a change from its old name's facts to its new one's."""
-        for digest, gone in self._gone.items():
-            new = self._new.get(digest)
-            if new is not None:
-                yield Change(new.path, "changed", gone.before, new.after, new.origin, gone.path)
 
 
 def nanoseconds(text: str) -> int:

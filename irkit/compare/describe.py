@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,14 +50,19 @@ class About:
 
 
 def change_values(
-    change: Change, moment: Moment, about: About, running: Running | None, mounts: frozenset[str]
+    change: Change,
+    moment: Moment,
+    about: About,
+    running: Running | None,
+    mounts: frozenset[str],
+    covers: frozenset[str] = frozenset(),
 ) -> Values:
     """A change."""
     after, before = change.after, change.before
     folder, _, name = change.path.rpartition("/")
     values: Values = {
         "path": change.path, "name": name, "folder": folder or "/", "change": change.change, "kind": change.kind, "origin": change.origin,
-        "mount": change.path in mounts,
+        "mount": change.path in mounts, **({"beneath": point} if (point := beneath(change, covers)) else {}),
         "hidden": hidden(change.path), "double_extension": DISGUISES.search(name) is not None,
         **about.content, **about.package,
     }  # fmt: skip
@@ -108,6 +114,28 @@ def _mode(change: Change) -> Values:
     }
 
 
+def beneath(change: Change, mounts: Container[str]) -> str:
+    """The mount point under which a change on disk lies, so that nobody sees it while the mount is there; empty for none.
+
+    The engine makes mount points itself: folders, and empty files.  One with bytes of its own is hidden too, and so is an emptied folder.
+    """
+    if change.origin != "layer" or not mounts:
+        return ""
+    after = change.after
+    own = change.opaque or (after is not None and after.kind == "file" and after.size > 0 and _other_bytes(change))
+    at = change.path if own else posixpath.dirname(change.path)
+    while at != (above := posixpath.dirname(at)):
+        if at in mounts:
+            return at
+        at = above
+    return ""
+
+
+def _other_bytes(change: Change) -> bool:
+    before, after = change.before, change.after
+    return before is None or after is None or before.sha256 != after.sha256
+
+
 def hidden(path: str) -> bool:
     """Whether a part of a path is made not to be seen: a leading dot, blanks alone, or characters that don't print."""
     parts = path.split("/")[1:]
@@ -125,7 +153,7 @@ def process_values(
     names = tuple(str(one) for one in row.get("environ_names") or ())
     return {
         "path": path, "name": name_of_process(row), "args": argv, "cmdline": " ".join(argv), "pid": pid,
-        "uid": uid, "root": uid == 0, "other_user": running.other_user(uid), "capabilities": effective,
+        "uid": running.inside(uid), "root": 0 in (uid, running.inside(uid)), "other_user": running.other_user(uid), "capabilities": effective,
         "extra_capabilities": tuple(one for one in effective if one not in DEFAULT_CAPABILITIES),
         "deleted": bool(exe["deleted"]), "memory": bool(exe["memory"]), "memfd": path.startswith("/memfd:"),
         "execed": running.execed(pid), "listening": pid in running.listening, "connected": pid in running.connected,

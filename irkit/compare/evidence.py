@@ -10,7 +10,7 @@ import io
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -65,13 +65,20 @@ class Inventory:
 
     files: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By origin: every regular file that is there now."""
-    deleted: dict[str, str] = field(default_factory=dict)
-    """The digest of each deleted file → its path."""
+    moved: dict[str, str] = field(default_factory=dict)
+    """The digest of each file that no longer lies where the image has it, deleted or, of programs, replaced by other bytes → its path."""
     gone: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
     """Every path of the disk that is there now and is listed."""
     count: int = 0
     """All changes."""
+
+    def named(self, change: Change) -> Change:
+        """An added file of the disk with the image's name of the same bytes, if they no longer lie there.  Empty files tell nothing."""
+        after = change.after
+        if change.change != "added" or change.origin != "layer" or after is None or after.sha256 not in self.moved:
+            return change
+        return replace(change, moved_from=change.moved_from or self.moved[after.sha256])
 
     def hidden(self, path: str) -> bool:
         """Whether it was deleted, or a folder above it."""
@@ -147,13 +154,41 @@ class Evidence:
     @cached_property
     def mounts(self) -> frozenset[str]:
         """Where something is mounted, by the mount table of each of its mount namespaces, and by the engine."""
-        found = {str(one.get("Destination")) for one in self.container.get("Mounts") or () if one.get("Destination")}
-        tables = self.reader.json("process/mounts.json") if self.reader.find("process/mounts.json") else {}
-        for table in tables.values() if isinstance(tables, dict) else ():
+        found, tables = set(self._engine_mounts), self._tables
+        for table in tables.values():
             found.update(text_from(row, "point") for row in table)
         if not tables and self.container:  # not running: what the engine mounts over every container (libnetwork)
             found.update(("/etc/hosts", "/etc/hostname", "/etc/resolv.conf"))
         return frozenset(found)
+
+    @cached_property
+    def covers(self) -> frozenset[str]:
+        """Where something is mounted for the container's first process, and by the engine.
+
+        Not for those in a mount namespace of their own (a service with a private /tmp, a sandbox): there a mount hides nothing from the others.
+        """
+        pid = int((self.container.get("State") or {}).get("Pid") or 0)
+        own = next(
+            (
+                str(one["namespaces"]["mnt"])
+                for one in self.processes
+                if pid and one.get("pid") == pid and "namespaces" in one
+            ),
+            "",
+        )
+        return self._engine_mounts | {text_from(row, "point") for row in self._tables.get(own, ())}
+
+    @cached_property
+    def _engine_mounts(self) -> frozenset[str]:
+        return frozenset(
+            str(one["Destination"]) for one in self.container.get("Mounts") or () if one.get("Destination")
+        )
+
+    @cached_property
+    def _tables(self) -> Mapping[str, list[Mapping[str, Any]]]:
+        """The mount table of each mount namespace."""
+        found = self.reader.json("process/mounts.json") if self.reader.find("process/mounts.json") else {}
+        return found if isinstance(found, dict) else {}
 
     def lists(self) -> list[tuple[str, str]]:
         """The lists of changes that are there, each with its archive."""
@@ -225,10 +260,10 @@ class Evidence:
         found = Inventory()
         for change in self.changes():
             found.count += 1
+            if change.displaced:
+                found.moved.setdefault(change.displaced, change.path)
             if change.after is None:
                 found.gone.add(change.path)
-                if change.before is not None and change.before.sha256 and change.before.size:
-                    found.deleted.setdefault(change.before.sha256, change.path)
                 continue
             if change.origin == "layer":
                 found.paths.add(change.path)

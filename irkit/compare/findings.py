@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from irkit.compare.originals import Originals
 from irkit.compare.verdicts import Verdicts
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, Finding
+
+DIFFS_EACH = 10
+"""Texts of one rule whose diffs are kept: what an attacker makes a thousand of must not bury another one."""
 
 
 def bundle_changes(reader: BundleReader) -> Iterator[Change]:
@@ -43,14 +47,17 @@ class Judged:
 
 
 def bundle_judged(reader: BundleReader, verdicts: Verdicts, limit: int) -> Judged:
-    """A bundle held against its image, with the text diffs of what has a finding."""
+    """A bundle held against its image, with the text diffs of what has a finding: of no rule alone more than :data:`DIFFS_EACH`."""
     found = Comparison(verdicts, diffs=True)
     diffs: list[TextDiff] = []
+    seen = Counter[str]()
     more = 0
     for row in found.of_evidence(Evidence(reader)):
         if row.rules and row.diff is not None and row.diff.lines:
-            more += len(diffs) >= limit
-            diffs += [row.diff] if len(diffs) < limit else []
+            seen.update(row.rules)
+            shown = len(diffs) < limit and any(seen[rule] <= DIFFS_EACH for rule in row.rules)
+            more += not shown
+            diffs += [row.diff] if shown else []
     return Judged(found, tuple(diffs), more)
 
 

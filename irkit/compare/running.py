@@ -60,7 +60,14 @@ class Running:
     def other_user(self, uid: int) -> bool:
         """Whether the image names a user by number, and it is another; a name can't be told from here."""
         user = str((self.side.image.get("Config") or {}).get("User") or "").partition(":")[0]
-        return user.isdecimal() and uid >= 0 and int(user) != uid
+        return user.isdecimal() and uid >= 0 and int(user) != self.inside(uid)
+
+    def inside(self, uid: int) -> int:
+        """A user's number in the container: another one than on the host where its first process is in a user namespace (userns-remap)."""
+        for first, outside, count in self.processes.get(self.first, {}).get("uid_map") or ():
+            if outside <= uid < outside + count:
+                return int(first + uid - outside)
+        return uid
 
     def execed(self, pid: int) -> bool:
         """Whether it, or an ancestor of it, came in from outside (`docker exec`, nsenter): its line does not end at the first process.

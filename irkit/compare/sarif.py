@@ -7,17 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from irkit.models import Finding
+from irkit.compare.crowd import few
+from irkit.models import Finding, Gap
 from irkit.sarif import Result, Rule, document, logical
 from irkit.text import printable
 
 BASE = "CONTAINER"
 
 
-def sarif(findings: Sequence[Finding], subject: str) -> dict[str, Any]:
-    """One run, with a result a finding.  ``subject``: what was compared."""
+def sarif(findings: Sequence[Finding], gaps: Sequence[Gap], subject: str, each: int) -> dict[str, Any]:
+    """One run, with a result a finding: the first ``each`` of a rule, and a notification of how many more there are, and of each gap.
+
+    ``subject``: what was compared.
+    """
     bases = {BASE: {"description": {"text": f"the root of {printable(subject)}"}}}
-    return document([_rule(one) for one in findings], [_result(one) for one in findings], bases)
+    shown = list(few(findings, each))
+    notes = [
+        f"{more} more findings of {one.rule} are not in this file: --all writes them" for one, more in shown if more
+    ]
+    notes += [f"not compared: {printable(one.what, 300)}: {printable(one.why)}" for one in gaps]
+    return document([_rule(one) for one, _ in shown], [_result(one) for one, _ in shown], bases, notes)
 
 
 def _rule(one: Finding) -> Rule:

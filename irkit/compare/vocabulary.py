@@ -103,6 +103,7 @@ _CHANGE = (
     Fact("source_unchanged", FLAG, "bytecode whose source is unchanged since the image and is a package's, or has the size and time that the bytecode names"),
     Fact("copy_of", TEXT, "the path of a file of the image that has the same bytes"),
     Fact("mount", FLAG, "the kernel's mount table, read from the host, shows a mount here"),
+    Fact("beneath", TEXT, "of the origin `layer`: the mount point under which it lies hidden"),
     Fact("yara", TEXTS, "YARA rules that fit it"),
     Fact("ioc", TEXTS, "indicators that fit it"),
     Fact("added_lines", REGEX, "lines of text that are new"),

@@ -22,6 +22,7 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 
 from irkit.compare.content import TextDiff
+from irkit.compare.crowd import few
 from irkit.compare.findings import Judged, bundle_changes, bundle_judged
 from irkit.compare.verdicts import Verdicts
 from irkit.errors import EvidenceAltered, IrkitError, UsageProblem
@@ -35,6 +36,7 @@ from irkit.models import Change, FileFacts, Finding, Gap
 from irkit.text import human_size, printable, text_from
 
 ROWS_SHOWN = 2000
+EACH_SHOWN = 100
 TEXT_SHOWN = 4000
 DIFFS_SHOWN, DIFF_LINES = 100, 400
 DOCUMENT_LIMIT = 64 * 1024 * 1024
@@ -157,7 +159,7 @@ def _contents(bundle: Path, verification: Verification, identities: Sequence[Any
     tables = {
         "steps": _fill(reader, (RUN,), lambda _: map(_step, run["steps"])),
         "probes": _fill(reader, (PROOF,), lambda _: map(_probe, proof["probes"])),
-        "findings": _fill(reader, looked_at, lambda it: map(_finding, judging.of(it).comparison.findings)),
+        "findings": _fill(reader, looked_at, lambda it: _findings(judging.of(it).comparison.findings)),
         "folded": _fill(reader, CHANGE_LISTS, lambda it: starmap(_row, judging.folded(it))),
         "diffs": _fill(reader, CHANGE_LISTS, lambda it: map(_diff, judging.of(it).diffs)),
         "diffs_more": judging.more,
@@ -308,6 +310,22 @@ def _step(step: Mapping[str, Any]) -> Row:
 def _probe(probe: Mapping[str, Any]) -> Row:
     cells = [probe[name] for name in ("result", "direction", "path", "detail", "time")]
     return _row(*cells, f"{float(probe.get('ms') or 0):.1f} ms", mark=MARKS.get(str(probe["result"]), "bad"))
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[Row]:
+    """The first of each rule: what an attacker makes a thousand of must not bury another one."""
+    for one, more in few(findings, EACH_SHOWN):
+        yield _finding(one)
+        if more:
+            yield _row(
+                one.severity,
+                one.title,
+                f"… and {more} more of {one.rule}",
+                "`irkit diff BUNDLE --all` lists them",
+                "",
+                "",
+                mark="warn",
+            )
 
 
 def _finding(one: Finding) -> Row:

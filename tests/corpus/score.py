@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from tests.corpus.stage import Staged
@@ -102,6 +103,7 @@ def names(finding: Mapping[str, Any], wanted: Iterable[str]) -> bool:
     return any(_word(one).search(text) is not None for one in wanted for text in texts)
 
 
+@cache
 def _word(text: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w/.-]){re.escape(text)}(?![\w/-]|\.\w)")
 

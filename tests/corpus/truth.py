@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-SEEN = ("disk", "tmpfs", "volume", "process", "mount")
+SEEN = ("disk", "tmpfs", "volume", "process", "mount", "settings")
 ACL = "system.posix_acl_"
 
 

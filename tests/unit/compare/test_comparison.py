@@ -67,6 +67,15 @@ def test_a_moved_file_is_told_beside_both_of_its_changes(tmp_path: Path) -> None
     assert told(found) == [("moved", "/opt/tool")] and [row.change.change for row in rows.values()] == ["added", "deleted"]  # fmt: skip
 
 
+def test_a_program_that_was_moved_aside_for_another_one(tmp_path: Path) -> None:
+    """Settings are not: who writes them keeps what they were, as ``passwd-``."""
+    made = Made().add("/opt/tool", b"same bytes").change("/bin/tool", b"same bytes", b"other", old_mode=0o755)
+    found, rows = compared(made, tmp_path / "a")
+    assert told(found) == [("moved", "/opt/tool")] and rows["/opt/tool"].change.moved_from == "/bin/tool"
+    made = Made().add("/etc/tool-", b"same bytes").change("/bin/tool", b"same bytes", b"other")
+    assert told(compared(made, tmp_path / "b")[0]) == []
+
+
 @pytest.mark.parametrize(("here", "there"), [(b"", b""), (b"a", b"b")])
 def test_what_is_no_move(here: bytes, there: bytes, tmp_path: Path) -> None:
     """Empty files tell nothing."""
@@ -89,6 +98,32 @@ def test_processes_sockets_and_configuration(tmp_path: Path) -> None:
         ("told", "env: TOKEN=***"),
     ]
     assert [one.value for one in found.config] == ["TOKEN=secret"]
+
+
+def test_root_in_a_user_namespace(tmp_path: Path) -> None:
+    """With userns-remap the host's numbers are others; that a process claims a namespace of its own makes it no root."""
+    rules = verdicts("root process high {root: true, other_user: true}")
+    mapped = {"uid_map": [[0, 100_000, 65_536]]}
+    rows = [
+        process(100, 1, "/bin/main", **mapped),
+        process(101, 100, "/bin/x", **mapped),
+        process(102, 100, "/bin/y", uid_map=[[0, 101_000, 1]]),
+    ]
+    for row, uid in zip(rows, (101_000, 100_000, 101_000), strict=True):
+        row["uid"] = [uid] * 4
+    container = {"Id": "c" * 64, "State": {"Pid": 100}}
+    found = Comparison(rules)
+    list(found.of_evidence(Made(container, {"Config": {"User": "1000"}}, processes=rows).at(tmp_path / "b")))
+    assert told(found) == [("root", "pid 101: /bin/x")]
+
+
+def test_a_mount_of_another_namespace_hides_nothing(tmp_path: Path) -> None:
+    """A service's private /tmp covers nothing for the others."""
+    rows = [process(pid, 1, "/bin/x", namespaces={"mnt": f"mnt:[{pid}]"}) for pid in (100, 101)]
+    tables = {"mnt:[100]": [{"point": "/"}, {"point": "/data"}], "mnt:[101]": [{"point": "/tmp"}]}
+    made = Made(processes=rows, more={"process/mounts.json": tables})
+    _, rows_of = compared(made.add("/tmp/x", b"x").add("/data/x", b"x"), tmp_path)
+    assert {path: row.beneath for path, row in rows_of.items()} == {"/tmp/x": "", "/data/x": "/data"}
 
 
 def test_against_another_side_only_what_is_different(tmp_path: Path) -> None:

@@ -14,14 +14,13 @@ NARROW = "says nothing by itself; there to narrow a user's rule"
 HITS = "each YARA hit is a finding of its own, with the rule's severity"
 UNASKED = {
     "change": {
-        **dict.fromkeys(("folder", "uid", "gid", "size", "mode", "sticky", "rdev", "package", "stripped", "static"), NARROW),
+        **dict.fromkeys(("folder", "uid", "gid", "mode", "sticky", "rdev", "package", "stripped", "static"), NARROW),
         **dict.fromkeys(("entropy", "content", "removed_lines", "running", "listening", "connected"), NARROW),
         "setgid": "`setuid` holds for both bits",
         **dict.fromkeys(("owner_changed", "times_changed", "xattrs_changed", "acl_changed"), "asked as `only`: with other content it is that which tells"),
         "zero_nanoseconds": "archives and packages leave whole seconds as touch(1) does: `backdated` and `older_than_image` tell more",
         "rpath": "programs that were built elsewhere have one as well",
         "source_unchanged": "takes away, as noise: bytecode of an unchanged source",
-        "mount": "takes away, as noise: what the kernel says is a mount",
         "yara": HITS,
     },
     "process": {

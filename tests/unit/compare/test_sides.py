@@ -23,6 +23,7 @@ from irkit.compare.attributes import (
 from irkit.compare.describe import (
     About,
     Moment,
+    beneath,
     change_values,
     config_values,
     exposed_ports,
@@ -34,7 +35,7 @@ from irkit.compare.describe import (
 from irkit.compare.running import Running
 from irkit.compare.sarif import sarif
 from irkit.compare.state import ConfigChange, config_changes
-from irkit.models import Change, FileFacts, Finding
+from irkit.models import Change, FileFacts, Finding, Gap
 from tests.unit.compare.sides import FOLDER, Made, facts, process, socket
 
 A, B = facts(b"a"), facts(b"b")
@@ -285,7 +286,7 @@ def test_sarif() -> None:
     first = Finding("b", "critical", "T", "R", ("T1059",), "/tmp/a b\x1b%", "N", "change")
     other = Finding("a", "low", "U", "S", (), "pid 3: /x", "M", "process")
     again = replace(first, subject="/bad\udcff")
-    (run,) = sarif([first, other, again], "web\x1b")["runs"]
+    (run,) = sarif([first, other, again], [Gap("c", "w\x1b", "y")], "web\x1b", 2)["runs"]
     assert [one["id"] for one in run["tool"]["driver"]["rules"]] == ["a", "b"]
     assert [(one["ruleId"], one["ruleIndex"], one["level"]) for one in run["results"]] == [
         ("b", 1, "error"),
@@ -298,9 +299,30 @@ def test_sarif() -> None:
     assert places[1] == {"logicalLocations": [{"fullyQualifiedName": "pid 3: /x", "kind": "process"}]}
     prints = [one["partialFingerprints"]["irkit/v1"] for one in run["results"]]
     assert len(set(prints)) == 3 and prints == [
-        one["partialFingerprints"]["irkit/v1"] for one in sarif([first, other, again], "x")["runs"][0]["results"]
+        one["partialFingerprints"]["irkit/v1"] for one in sarif([first, other, again], [], "x", 2)["runs"][0]["results"]
     ]
+    (note,) = run["invocations"][0]["toolExecutionNotifications"]
+    assert note["message"]["text"] == "not compared: w\\x1b: y"
     assert "\x1b" not in str(run) and run["tool"]["driver"]["rules"][1]["properties"] == {
         "security-severity": "9.5",
         "tags": ["security", "T1059"],
     }
+
+
+FILE = facts(b"x")
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (Change("/data/a/b", "added", None, FILE), "/data"), (Change("/data/a", "deleted", FILE, None), "/data"),
+        (Change("/data/sub/x", "added", None, FILE), "/data/sub"), (Change("/data", "changed", FOLDER, FOLDER, opaque=True), "/data"),
+        (Change("/etc/f", "changed", FILE, facts(b"y")), "/etc/f"), (Change("/etc/f", "added", None, FILE), "/etc/f"),
+        (Change("/data", "added", None, FOLDER), ""), (Change("/etc/f", "added", None, facts(b"")), ""),
+        (Change("/etc/f", "changed", FILE, facts(b"x", 0o600)), ""), (Change("/data/a", "added", None, FILE, "volume"), ""),
+        (Change("/database", "added", None, FILE), ""), (Change("relative", "added", None, FILE), ""), (Change("//x", "added", None, FILE), ""),
+    ],
+)  # fmt: skip
+def test_what_a_mount_hides(change: Change, where: str) -> None:
+    """The root is a mount as well, and hides nothing; what the engine makes as a mount point is no secret."""
+    assert beneath(change, {"/", "/data", "/data/sub", "/etc/f"}) == where
