@@ -11,7 +11,7 @@ from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError, ExitCode, IrkitError, Refused, UsageProblem
-from irkit.quarantine.release import clear_away, compare, lapsed_relays, leftovers, planned
+from irkit.quarantine.release import clear_away, compare, leftovers, planned, relays, remove_lapsed_relays
 from irkit.quarantine.state import SavedState
 from irkit.text import printable
 
@@ -100,26 +100,34 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
-    found = leftovers(opened, lambda case: _holds(opened, case))
-    problems = [] if dry_run else [problem for case in found for problem in clear_away(opened, case)]
-    relays: list[str] = []
-    try:
-        relays = lapsed_relays(remove=not dry_run)
-    except EngineError as error:
-        problems.append(f"the rules of lapsed relays could not be looked for: {error.message}")
+    there = relays()
+    found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
+    problems = [] if dry_run else _cleared(opened, found)
+    document = {"cases": found, "relays": there.lapsed, "relays_in_use": there.in_use, "problems": problems}
     if as_json:
-        document = {"cases": found, "relays": relays, "problems": problems}
         print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, **document})
     else:
+        done = "would remove" if dry_run else "removed"
         for case in found:
-            click.echo(f"{'would remove' if dry_run else 'removed'} what was left of {printable(case)}")
-        for case in relays:
-            click.echo(f"{'would remove' if dry_run else 'removed'} the lapsed rules of a relay of {printable(case)}")
-        for problem in problems:
-            click.echo(f"  {printable(problem)}", err=True)
-        if not found and not relays:
+            click.echo(f"{done} what was left of {printable(case)}")
+        for case in there.lapsed:
+            click.echo(f"{done} the lapsed rules of a relay of {printable(case)}")
+        if not found and not there.lapsed:
             click.echo("nothing is left over", err=True)
+    for case in there.in_use:
+        click.echo(f"  a run of {printable(case)} still relays connections: left alone", err=True)
+    for problem in problems:
+        click.echo(f"  {printable(problem)}", err=True)
     return ExitCode.GAPS if problems else ExitCode.DONE
+
+
+def _cleared(engine: Engine, found: list[str]) -> list[str]:
+    problems = [problem for case in found for problem in clear_away(engine, case)]
+    try:
+        remove_lapsed_relays()
+    except EngineError as error:
+        problems.append(f"the rules of lapsed relays could not be removed: {error.message}")
+    return problems
 
 
 def _holds(engine: Engine, case_id: str) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jsonschema
 import pytest
@@ -20,6 +20,7 @@ from dateutil.parser import isoparse
 
 from irkit import schemas
 from irkit.netns import in_netns
+from irkit.quarantine.diversion import KEPT
 
 from .conftest import WEB, Lab
 from .test_contain import answers, free_port, inspect
@@ -100,11 +101,14 @@ def tables() -> list[str]:
     return [one for one in listed.splitlines() if "irkit_relay_" in one]
 
 
-def rules() -> str:
+def diverts() -> bool:
+    """Whether a set of a relay has a port in it: all of them but the one that tells that its run goes on."""
     listed = [
-        subprocess.run(["nft", "list", *one.split()], capture_output=True, text=True, check=False) for one in tables()
+        subprocess.run(["nft", "-j", "list", *one.split()], capture_output=True, text=True, check=False)
+        for one in tables()
     ]
-    return "".join(one.stdout for one in listed)
+    rows = [row for one in listed if one.returncode == 0 for row in json.loads(one.stdout)["nftables"]]
+    return any("elem" in row["set"] and row["set"]["name"] != KEPT for row in rows if "set" in row)
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -191,12 +195,14 @@ def test_what_is_open_goes_on_after_the_switch_and_is_cut_at_the_end(trusted: La
     until(lambda: " 200 " in ask(address, port, "/").answer)
     idle: list[socket.socket] = []
     asking: list[bytes] = []
+    left: list[dict[str, Any]] = []
 
     def hold() -> None:
-        until(lambda: "elements" in rules())
+        until(diverts)
         idle.append(socket.create_connection((address, port), PATIENCE))
         with socket.create_connection((address, port), PATIENCE) as link:
-            until(lambda: "elements" not in rules())
+            until(lambda: not diverts())
+            left.append(lab.irkit("release", "--leftovers", "--json").json)
             link.sendall(b"GET / HTTP/1.0\r\n\r\n")
             asking.append(link.recv(12))
 
@@ -205,6 +211,8 @@ def test_what_is_open_goes_on_after_the_switch_and_is_cut_at_the_end(trusted: La
     run = lab.irkit("failover", name, "--image", WEB, "--json")
     thread.join()
     assert asking[0].endswith(b"200"), "the answer of the replacement, with new connections the engine's already"
+    (case,) = left[0]["relays_in_use"]
+    assert case == run.json["case"] and left[0]["relays"] == left[0]["cases"] == []
     assert run.json["failover"]["relay"]["cut"] == 1 and "were cut" in run.err
     assert idle[0].recv(1) == b""
     idle[0].close()
