@@ -179,7 +179,7 @@ def _all_mounts(work: _Work) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for source, place in _binds(work.host):
         own.add(place)
         if source.startswith("/"):
-            yield place, (source,), ""
+            yield place, tuple({source: None, **dict.fromkeys(work.mounts.get(posixpath.normpath(place), ()))}), ""
         else:
             sources = work.mounts.get(posixpath.normpath(place), ())
             yield place, sources, f" by the volume {printable(source)}"
