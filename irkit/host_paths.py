@@ -80,8 +80,7 @@ class HostPaths:
         wanted = (rows[-1].device, rows[-1].root.removesuffix(GONE))
         if wanted == self._inner(source):
             return ""
-        found = sorted(self._places(*wanted), key=lambda one: (one[0], len(one[1])))
-        return found[0][1] if found else None
+        return min(self._places(*wanted), key=lambda one: (len(one), one), default=None)
 
     def _inner(self, path: str) -> tuple[str, str]:
         """The device (``major:minor``) of a path's file system, and its path within that."""
@@ -91,11 +90,11 @@ class HostPaths:
         best = max(enumerate(over), key=lambda one: (len(one[1].point), one[0]))[1]
         return best.device, _join(best.root, path[len(best.point.rstrip("/")) :])
 
-    def _places(self, device: str, inner: str) -> Iterator[tuple[int, str]]:
-        """Where the host has it: how deep the mount's own root lies, and the path."""
+    def _places(self, device: str, inner: str) -> Iterator[str]:
+        """Where the host has it; a part of a file system may be mounted in several places."""
         for one in self.mounts:
             if one.device == device and _within(inner, one.root):
-                yield len(one.root), _join(one.point, inner[len(one.root.rstrip("/")) :])
+                yield _join(one.point, inner[len(one.root.rstrip("/")) :])
 
 
 def _within(path: str, folder: str) -> bool:

@@ -92,7 +92,7 @@ def staged(tmp_path: Path, line: str, group: str = ID) -> Container:
         ("10 9 8:2 /x /mnt rw - ext4 /dev/sda2 rw", "/data/x", ""),
         ("10 9 8:1 / /mnt rw - ext4 /dev/sda1 rw", "/srv/app", "/"),
         ("10 9 8:2 /x/y /mnt rw - ext4 /dev/sda2 rw", "/srv/app", "/data/x/y"),
-        ("10 9 8:1 /srv/app/z /mnt rw - ext4 /dev/sda1 rw", "/srv", "/srv/app/z"),
+        ("10 9 8:1 /srv/app/z /mnt rw - ext4 /dev/sda1 rw", "/srv", "/alias/z"),
         ("10 9 0:99 / /mnt rw - tmpfs tmpfs rw", "/srv/app", None),
         ("10 9 8:1 / /elsewhere rw - ext4 /dev/sda1 rw", "/srv/app", ""),
     ],
