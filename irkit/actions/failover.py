@@ -37,6 +37,11 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     before, names = _former(ctx)
     if ctx.engine.container(ctx.target.id).name == names.aside and _exists(ctx, names.name):
         raise Refused(f"{names.name} was replaced already: the compromised container is {names.aside}")
+    if _exists(ctx, names.aside) and ctx.engine.container(names.aside).id != ctx.target.id:
+        raise Refused(
+            f"another container is called {names.aside} already, as {names.name} is to be: nothing was changed",
+            hint=f"`docker rename {names.aside} …`",
+        )
     plan = _planned(ctx, before, args)
     start, why = failover.start_of(before, str(args["start"]))
     more = [failover.SECOND] if start == failover.WARM and before.network_mode != "none" else []
@@ -180,7 +185,8 @@ def _differences(
     said, images = record.get("meant") or {}, [image_or_none(ctx.engine, one.image_id) for one in (before, fresh)]
     old, new = (one.config if one else {} for one in images)
     meant = Meant(frozenset(said.get("secrets") or ()), frozenset(said.get("hardened") or ()), old, new)
-    found = differences(failover.expected(before, _where(before, names)), fresh, meant)
+    warm = record.get("start") == failover.WARM  # a cold one is found by its name alone: it has that when it is started
+    found = differences(failover.expected(before, _where(before, names) if warm else ()), fresh, meant)
     for one in found:
         if one.why == UNEXPECTED:
             ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")

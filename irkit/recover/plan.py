@@ -15,6 +15,8 @@ from irkit.recover.harden import Change, NotHardened, harden
 from irkit.recover.secrets import Answers, Ask, Burnt, find_burnt, with_secrets
 from irkit.text import printable
 
+SAME = "the image is the very one that the compromised container was made from: what let the attacker in may be in it still"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -81,6 +83,8 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
     old_image = image_or_none(engine, before.image_id)
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
+    if old_image is not None and old_image.id == new_image.id:
+        plan = replace(plan, notes=(*plan.notes, SAME))
     burnt = find_burnt(before, plan, new_image.config, said)
     mounts = with_sources(engine, before)["Mounts"]
     hard = harden(
@@ -89,7 +93,17 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
         new_image.config,
         _sources(mounts),
     )
-    return Plan(before, old_image, new_image, hard.recipe, said, burnt, hard.changes, hard.left)
+    return Plan(
+        before, old_image, new_image, _without_gone(hard.recipe, hard.changes), said, burnt, hard.changes, hard.left
+    )
+
+
+def _without_gone(plan: Recipe, changes: tuple[Change, ...]) -> Recipe:
+    """Without the notes on mounts that the new container has no more: ``/PLACE: …``, as :func:`irkit.recover.config.recipe` has them."""
+    gone = [path[len("Mounts[") : -1] for one in changes for path in one.fields if path.startswith("Mounts[")]
+    return replace(
+        plan, notes=tuple(note for note in plan.notes if not any(note.startswith(f"{one}: ") for one in gone))
+    )
 
 
 def _with_links(plan: Recipe, mounts: list[Mapping[str, Any]]) -> Recipe:

@@ -161,9 +161,25 @@ def test_a_contained_target_and_a_restart_afterwards(service: tuple[Lab, str, in
 
 def test_shared_files_mean_a_cold_start(trusted: Lab, tmp_path: Path) -> None:
     lab, port = trusted, free_port()
-    name = lab.run("web", "-p", f"127.0.0.1:{port}:8080", "-v", f"{tmp_path}:/shared")
+    network = lab.network("app")
+    lab.run("peer", "--network", network)
+    name = lab.run(
+        "web",
+        "--network",
+        network,
+        "--network-alias",
+        "shop",
+        "-p",
+        f"127.0.0.1:{port}:8080",
+        "-v",
+        f"{tmp_path}:/shared",
+    )
     assert answers(port)
     run = lab.irkit("failover", name, "--image", WEB, "--json").json
+    assert run["status"] == "succeeded" and not [
+        one for one in run["failover"]["differs"] if one["why"] == "unexpected"
+    ]
+    assert all("200" in asked(lab, one) for one in ("shop", name))
     done = run["failover"]
     assert done["start"] == "cold" and "/shared" in done["why"] and done["downtime"]["until"] == "started"
     assert answers(port) and run["quarantine"]["state"] == "proven"
@@ -204,6 +220,15 @@ def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> Non
     before = inspect(lab, name)
     refused = lab.irkit("failover", name, "--image", WEB, code=5)
     assert "DB_PASSWORD" in refused.err and "--keep-secret" in refused.err
+    (case,) = (lab.home / "cases").iterdir()
+    squatter = f"{name}-compromised-{case.name.rpartition('-')[2]}"
+    lab.docker("create", "--name", squatter, "--label", f"dev.irkit.test={lab.token}", WEB)
+    taken = lab.irkit("failover", name, "--image", WEB, "--keep-secret", "DB_PASSWORD", code=5)
+    assert (
+        f"another container is called {squatter} already" in taken.err
+        and inspect(lab, name)["State"] == before["State"]
+    )
+    lab.docker("rm", squatter)
     plan = lab.irkit("failover", name, "--image", WEB, "--harden=no-new-privileges", "--plan", "--json").json
     fits(plan, "failover-plan")
     assert plan["secrets"][0]["answer"] == "missing" and plan["start"] == "warm" and "burnt-old" not in json.dumps(plan)
