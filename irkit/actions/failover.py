@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from irkit.clock import now
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec
 from irkit.errors import EngineError, NotFound, Refused
 from irkit.home import read_json, write_json
+from irkit.quarantine.release import clear_away
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
 from irkit.quarantine.state import SavedState
 from irkit.recover import failover
@@ -57,19 +59,14 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
         write_json(ctx.case.folder / RECORD, {**record, "id": new})
 
     nursery = NetworkSpec(names.nursery, True, OPTIONS, {LABEL: ctx.case.id, ROLE: "warm-up"})
-    early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
-    new, health = failover.prepare(
-        ctx.engine,
-        plan.recipe,
-        names,
-        start,
-        nursery,
-        float(args["health_timeout"]),
-        ctx.checkpoint,
-        known,
-        made,
-        early,
-    )
+    try:
+        early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
+        new, health = failover.prepare(
+            ctx.engine, plan.recipe, names, start, nursery, float(args["health_timeout"]), ctx.checkpoint, known, made, early
+        )  # fmt: skip
+    except BaseException:
+        _unmake_ready(ctx)
+        raise
     for note in more:
         ctx.warn(note)
     came_out = plan.checked(ctx.engine.container(new))
@@ -222,6 +219,21 @@ def _make_ready(ctx: Context, before: Container) -> None:
         _ = ctx.host_view
     if ctx.case.read_json("quarantine.json") is None:
         prepare_ahead(ctx, SavedState.of(before, *holder_of(ctx.engine, before)))
+
+
+def _unmake_ready(ctx: Context) -> None:
+    """Nothing is contained: its quarantine network and the firewall's tables go again."""
+    if ctx.network_ahead is None or ctx.case.read_json("quarantine.json") is not None:
+        return
+    try:
+        with contextlib.suppress(EngineError):
+            ctx.network_ahead.result()
+        problems = clear_away(ctx.engine, ctx.case.id)
+    except EngineError as error:
+        problems = [f"what was made for the quarantine could not be removed: {error.message}"]
+    ctx.network_ahead = None
+    for one in problems:
+        ctx.warn(f"{one}; `irkit release --leftovers` tries again")
 
 
 def _exists(ctx: Context, name: str) -> bool:

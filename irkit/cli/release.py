@@ -10,7 +10,7 @@ from irkit.cli.options import catching_signals, engine_option, json_option, prin
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container, Engine
-from irkit.errors import EngineError, ExitCode, IrkitError, Refused, UsageProblem
+from irkit.errors import EngineError, ExitCode, IrkitError, NotFound, Refused, UsageProblem
 from irkit.quarantine.release import clear_away, compare, leftovers, planned, relays, remove_lapsed_relays
 from irkit.quarantine.state import SavedState
 from irkit.text import printable
@@ -20,7 +20,7 @@ Examples:
   irkit release web-1
   irkit release web-1 --dry-run        # say what it would do
   irkit release web-1 --force          # although its evidence is not sealed
-  irkit release --leftovers            # networks and firewall tables that hold nothing any more
+  irkit release --leftovers            # networks, firewall tables and replacements that nothing needs any more
 """
 
 
@@ -101,9 +101,16 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
     there = relays()
+    replacements = _never_served(opened, remove=not dry_run)
     found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
     problems = [] if dry_run else _cleared(opened, found)
-    document = {"cases": found, "relays": there.lapsed, "relays_in_use": there.in_use, "problems": problems}
+    document = {
+        "cases": found,
+        "relays": there.lapsed,
+        "relays_in_use": there.in_use,
+        "replacements": replacements,
+        "problems": problems,
+    }
     if as_json:
         print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, **document})
     else:
@@ -112,7 +119,9 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
             click.echo(f"{done} what was left of {printable(case)}")
         for case in there.lapsed:
             click.echo(f"{done} the lapsed rules of a relay of {printable(case)}")
-        if not found and not there.lapsed:
+        for name in replacements:
+            click.echo(f"{done} the container {printable(name)}, which a failover made and which never served")
+        if not found and not there.lapsed and not replacements:
             click.echo("nothing is left over", err=True)
     for case in there.in_use:
         click.echo(f"  a run of {printable(case)} still relays connections: left alone", err=True)
@@ -131,9 +140,40 @@ def _cleared(engine: Engine, found: list[str]) -> list[str]:
 
 
 def _holds(engine: Engine, case_id: str) -> bool:
-    """Whether a case of this home still holds a container that exists; one that is not known here does not."""
+    """Whether a case of this home still holds a container that exists, or a run of it is about to.
+
+    One that is not known here does not; nor does one whose run was killed before it contained anything.
+    """
     try:
         case = cases.load_case(case_id)
-        return case.state in cases.OPEN_STATES and bool(engine.container(case.target.id).id)
+        if case.state not in cases.OPEN_STATES or not engine.container(case.target.id).id:
+            return False
+        return case.read_json("quarantine.json") is not None or cases.under_way(case.target.id)
     except IrkitError:
         return False
+
+
+def _never_served(engine: Engine, remove: bool) -> list[str]:
+    """Replacements that a killed failover of this home has left before it froze anything; what they are called."""
+    from irkit.recover.failover import Names, discard
+
+    found = []
+    for case in cases.list_cases():
+        record = case.read_json("failover.json")
+        if (
+            record is None
+            or case.state != "open"
+            or case.read_json("quarantine.json")
+            or cases.under_way(case.target.id)
+        ):
+            continue
+        name = Names.of(case.target.name, case.id).temporary
+        try:
+            if engine.container(name).id != record.get("id"):
+                continue
+            if remove:
+                discard(engine, name, str(record["id"]), "")
+        except NotFound:
+            continue
+        found.append(name)
+    return found

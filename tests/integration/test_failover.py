@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from irkit.playbook.journal import read_journal
+from irkit.quarantine import firewall
 from tests.fits import fits
 
 from .conftest import WEB, Lab
@@ -211,6 +212,45 @@ def test_an_image_that_is_not_trusted_or_does_not_become_healthy(service: tuple[
     )
     assert not [one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if "replacement" in one]
     assert not [one for one in lab.docker("network", "ls", "--format", "{{.Name}}").split() if "warm-up" in one]
+    nothing_left(lab)
+
+
+def nothing_left(lab: Lab) -> None:
+    """Of cases that contained nothing: no network, no firewall table, no replacement."""
+    made = {path.name for path in (lab.home / "cases").iterdir()}
+    assert not firewall.cases_of(firewall.tables()) & made
+    assert not [
+        one
+        for one in lab.docker("network", "ls", "--format", "{{.Name}}").split()
+        if one.removeprefix("irkit-") in made
+    ]
+    assert not [
+        one for one in lab.docker("ps", "-a", "--format", "{{.Names}}").split() if f"{lab.token}-web-replacement" in one
+    ]
+
+
+def test_what_a_killed_preparation_leaves_is_a_leftover(trusted: Lab) -> None:
+    """It is found while it is not gone on with: its run's lock is free, and nothing is contained."""
+    lab = trusted
+    name = lab.run("web", "--network", lab.network("app"), "--health-cmd", "true", "--health-interval", "30s")
+    argv = [sys.executable, "-m", "irkit", "failover", name, "--image", WEB]
+    with subprocess.Popen(argv, env=lab.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while f"{name}-replacement" not in lab.docker("ps", "--format", "{{.Names}}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        alive = lab.irkit("release", "--leftovers", "--json").json
+        assert alive["replacements"] == alive["cases"] == [], "its run goes on"
+        process.send_signal(signal.SIGKILL)
+    (case,) = [path.name for path in (lab.home / "cases").iterdir()]
+    said = lab.irkit("release", "--leftovers", "--dry-run", "--json").json
+    found = lab.irkit("release", "--leftovers", "--json").json
+    replacement = f"{name}-replacement-{case.rpartition('-')[2]}"
+    assert said["replacements"] == found["replacements"] == [replacement] and found["cases"] == [case]
+    nothing_left(lab)
+    assert "warm-up" not in lab.docker("network", "ls", "--format", "{{.Name}}") and not found["problems"]
+    lab.docker("rm", "-f", name)
+    assert lab.irkit("release", "--leftovers", "--json").json["replacements"] == []
 
 
 def test_no_secret_is_carried_over_silently(trusted: Lab, tmp_path: Path) -> None:
