@@ -179,6 +179,8 @@ def test_nothing_is_left_of_a_failure(lab: Lab, volume: str, kind: str) -> None:
     source, more = str(tar), []
     if kind == "cut":
         tar.write_bytes(tar.read_bytes()[:3000])
+        lab.docker("start", web)
+        more = ["--stop"]
     elif kind == "limit":
         more = ["--limit-files", "3"]
     elif kind == "noise":
@@ -194,6 +196,7 @@ def test_nothing_is_left_of_a_failure(lab: Lab, volume: str, kind: str) -> None:
         source, more = f"{tar}.gz", ["--limit-bytes", "1000000"]
     done = lab.irkit("restore", web, "--from", source, *more, code=None)
     assert done.code in (3, 5), (done.code, done.err)
+    assert (f"`docker start {web}`" in done.err) == (kind == "cut"), "it was stopped for nothing, which is said"
     assert not [one for one in lab.docker("volume", "ls", "-q").split() if "restored" in one]
     assert lab.docker("inspect", "-f", "{{(index .Mounts 0).Name}}", web) == volume
 
