@@ -6,11 +6,10 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from irkit.playbook.journal import read_journal
 from irkit.quarantine import firewall
 from tests.fits import fits
+from tests.load import Asked, get, steady
 
 from .conftest import WEB, Lab
 from .test_contain import answers, answers_once, free_port, inspect
@@ -56,28 +56,8 @@ def asked(lab: Lab, name: str, path: str = "/") -> str:
     return lab.docker("exec", f"{lab.token}-peer", "bash", "-c", script, check=False)
 
 
-@contextmanager
-def load(port: int) -> Iterator[list[tuple[float, bool]]]:
-    """Requests all the time; when each ended, and whether it was answered."""
-    rows: list[tuple[float, bool]] = []
-    stop = threading.Event()
-
-    def ask() -> None:
-        while not stop.is_set():
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1):
-                    rows.append((time.monotonic(), True))
-            except OSError:
-                rows.append((time.monotonic(), False))
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield rows
-    finally:
-        stop.set()
-        thread.join()
+def load(port: int) -> AbstractContextManager[list[Asked]]:
+    return steady(None, partial(get, "127.0.0.1", port))
 
 
 def compromised(lab: Lab) -> str:
@@ -95,7 +75,7 @@ def test_a_running_target(service: tuple[Lab, str, int]) -> None:
         time.sleep(0.3)
         run = lab.irkit("failover", name, "--image", WEB, "--json").json
         time.sleep(0.3)
-    assert rows[0][1] and rows[-1][1]
+    assert rows[0].ok and rows[-1].ok
     fits(run, "run")
     done = run["failover"]
     assert done["start"] == "warm" and done["downtime"]["until"] == "relayed" and done["missing_ports"] == []
@@ -205,7 +185,7 @@ def test_an_image_that_is_not_trusted_or_does_not_become_healthy(service: tuple[
         failed = lab.irkit("failover", name, "--image", "irkit-dev/busybox:1", code=1)
         time.sleep(0.1)
     assert "was not touched" in failed.err and "--start cold" in failed.err
-    assert rows and all(ok for _, ok in rows)
+    assert rows and all(one.ok for one in rows)
     after = inspect(lab, name)
     assert (
         after["Id"] == before["Id"] and not after["State"]["Paused"] and after["State"]["Pid"] == before["State"]["Pid"]

@@ -9,25 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema
 import pytest
 from dateutil.parser import isoparse
 
 from irkit import schemas
-from irkit.netns import in_netns
 from irkit.quarantine.diversion import KEPT
+from tests.load import PATIENCE, Asked, get, steady
 
 from .conftest import WEB, Lab
 from .test_contain import answers, free_port, inspect
 
 MARK = "/mark"
 """A page that the compromised container alone has."""
-PATIENCE = 5.0
 WHO = (
     "mkdir -p /srv/www/cgi-bin && printf '#!/bin/sh\\necho\\necho from $REMOTE_ADDR\\n' > /srv/www/cgi-bin/who"
     " && chmod +x /srv/www/cgi-bin/who && exec /bin/busybox httpd -f -p 8080 -h /srv/www"
@@ -41,48 +41,8 @@ def trusted(lab: Lab) -> Lab:
     return lab
 
 
-class Asked(NamedTuple):
-    """When a request was begun, and what came back; empty when nothing did."""
-
-    begun: float
-    answer: str
-
-
-@contextmanager
-def load(netns: str | None, address: str, port: int, path: str = MARK) -> Iterator[list[Asked]]:
-    """A new connection every 20 ms, whether or not those before were answered."""
-    rows: list[Asked] = []
-    stop, threads = threading.Event(), list[threading.Thread]()
-
-    def steadily() -> None:
-        while not stop.is_set():
-            threads.append(threading.Thread(target=lambda: rows.append(ask(address, port, path))))
-            threads[-1].start()  # a thread is born in its maker's namespaces
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=in_netns, args=(netns, steadily))
-    thread.start()
-    try:
-        yield rows
-    finally:
-        stop.set()
-        thread.join()
-        for one in threads:
-            one.join()
-
-
-def ask(address: str, port: int, path: str) -> Asked:
-    begun = time.time()
-    try:
-        with socket.create_connection((address, port), PATIENCE) as link:
-            link.settimeout(PATIENCE)
-            link.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-            found = b""
-            while piece := link.recv(4096):
-                found += piece
-            return Asked(begun, found.decode("latin-1"))
-    except OSError:
-        return Asked(begun, "")
+def load(netns: str | None, address: str, port: int, path: str = MARK) -> AbstractContextManager[list[Asked]]:
+    return steady(netns, partial(get, address, port, path))
 
 
 def answered(link: socket.socket) -> bool:
@@ -192,7 +152,7 @@ def test_what_is_open_goes_on_after_the_switch_and_is_cut_at_the_end(trusted: La
     lab, port = trusted, free_port()
     published = f"[{address}]:{port}:8080" if ":" in address else f"{address}:{port}:8080"
     name = lab.run("web", "-p", published)
-    until(lambda: " 200 " in ask(address, port, "/").answer)
+    until(lambda: " 200 " in get(address, port))
     idle: list[socket.socket] = []
     asking: list[bytes] = []
     left: list[dict[str, Any]] = []
