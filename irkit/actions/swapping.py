@@ -94,7 +94,7 @@ def _stands(ctx: Context, place: _Place, fresh: str, timeout: float) -> bool:
             ctx.warn(f"{found.name} was made before the kill and is not well, so it is made anew: {error.message}")
         else:
             return True
-    ctx.engine.remove(found.id, force=True)
+    ctx.engine.remove(found.id, force=True, volumes=True)
     return False
 
 

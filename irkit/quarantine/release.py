@@ -101,7 +101,7 @@ def _remove_helpers(engine: Engine, case_id: str) -> list[str]:
     for reference in engine.containers(f"{LABEL}={case_id}"):
         try:
             if is_helper(engine.container(reference)):
-                engine.remove(reference, force=True)
+                engine.remove(reference, force=True, volumes=True)
         except (NotFound, Conflict):
             continue
         except EngineError as error:
