@@ -104,6 +104,11 @@ def test_contained_needs_a_verified_image(lab: Lab, volume: str) -> None:
     lab.irkit("key", "generate", "--name", "images", "--use", "image", code=None)
     lab.irkit("image", "sign", WEB, "--key", "images", code=None)
     lab.docker("network", "inspect", f"{lab.token}-net")
+    before, rules = set(lab.docker("volume", "ls", "-q").split()), lab.home / "audit.yaml"
+    rules.write_text("apiVersion: irkit/v1\nkind: AuditPolicy\nrebuild: low\n")
+    stopped = lab.irkit("restore", web, "--from", str(source), "--image", WEB, code=3)
+    assert "the audit stops the rebuild" in stopped.err and set(lab.docker("volume", "ls", "-q").split()) == before
+    rules.unlink()
     done = lab.irkit("restore", web, "--from", str(source), "--image", WEB, "--json", code=None)
     assert done.code in (0, 4), done.err
     assert lab.docker("exec", web, "cat", "/data/sub/config") == "clean"
