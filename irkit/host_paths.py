@@ -47,6 +47,8 @@ class HostPaths:
             if part in ("", ".", ".."):
                 done = posixpath.dirname(done).rstrip("/") if part == ".." else done
                 continue
+            if self._served(f"{done}/{part}"):  # whoever answers for it may be frozen, or be the attacker
+                raise OSError(errno.EIO, "a process answers for the file system that it is on (FUSE)", path)
             try:
                 target = os.readlink(f"{PROC}/{self.pid}/root{done}/{part}")  # noqa: PTH115
             except (FileNotFoundError, NotADirectoryError):
@@ -81,6 +83,9 @@ class HostPaths:
         if wanted == self._inner(source):
             return ""
         return min(self._places(*wanted), key=lambda one: (len(one), one), default=None)
+
+    def _served(self, path: str) -> bool:
+        return any(one.served and one.point != "/" and _within(path, one.point) for one in self.mounts)
 
     def _inner(self, path: str) -> tuple[str, str]:
         """The device (``major:minor``) of a path's file system, and its path within that."""

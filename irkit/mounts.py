@@ -159,14 +159,15 @@ def record(row: Json, seen: Seen) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def recorded(rows: Iterable[Json]) -> Callable[[Json], Seen]:
-    """As :func:`seen_at`, from :func:`record`'s rows."""
-    known = {
-        (text_from(one, "destination"), text_from(one, "source")): Seen(
-            tuple(text_from(path, "path") for path in one["leads_to"]), str(one["why_not"])
-        )
-        for one in rows
-    }
+def recorded(rows: object) -> Callable[[Json], Seen]:
+    """As :func:`seen_at`, from :func:`record`'s rows; those that are not of its form are passed over."""
+    known: dict[tuple[str, str], Seen] = {}
+    for one in rows if isinstance(rows, list) else ():
+        try:
+            paths = tuple(text_from(path, "path") for path in one["leads_to"])
+            known[text_from(one, "destination"), text_from(one, "source")] = Seen(paths, str(one["why_not"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
     return lambda row: known.get((str(row.get("Destination") or ""), str(row.get("Source") or "")), Seen((), NOT_SEEN))
 
 

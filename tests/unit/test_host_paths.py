@@ -13,7 +13,7 @@ from irkit import host_paths
 from irkit.engine.interface import Container
 from irkit.host_paths import HostPaths, of_engine
 from irkit.mountinfo import parse_mountinfo
-from irkit.mounts import LINK, UNFOLLOWED, Seen, followed, record, recorded, seen_at
+from irkit.mounts import LINK, NOT_SEEN, UNFOLLOWED, Seen, followed, record, recorded, seen_at
 
 ID = "a" * 64
 
@@ -67,6 +67,16 @@ def test_a_ring_of_links(host: HostPaths) -> None:
     with pytest.raises(OSError, match="too many links"):
         host.follow("/tmp/a")
     assert seen_at(host, None, {"Source": "/tmp/a"}) == Seen((), "it can't be read: too many links")
+
+
+def test_nobody_is_asked_who_may_be_frozen(host: HostPaths, root: Path, tmp_path: Path) -> None:
+    """A FUSE file system is answered for by a process, which may be the target's own."""
+    (tmp_path / "7" / "mountinfo").write_text("1 0 8:1 / / rw - ext4 x rw\n2 1 0:77 / /srv/data rw - fuse.sshfs x rw\n")
+    (root / "tmp/there").symlink_to("/srv/data/x")
+    for path in ("/srv/data", "/srv/data/x", "/tmp/there"):
+        with pytest.raises(OSError, match="a process answers"):
+            host.follow(path)
+    assert host.follow("/srv") == "/srv" and host.follow("/srv/database") == "/srv/database"
 
 
 TABLE = """1 0 8:1 / / rw - ext4 /dev/sda1 rw
@@ -128,6 +138,15 @@ def test_a_bundle_keeps_it() -> None:
     for seen in (Seen(("/", "/odd\udcff")), Seen((), "far")):
         assert recorded([record(row, seen)])(row) == seen
     assert recorded([])(row).why
+    odd: list[object] = [
+        None,
+        {},
+        [1],
+        {"leads_to": 1},
+        {"leads_to": [1], "destination": "/mnt", "source": "/tmp/x", "why_not": ""},
+    ]
+    for rows in (None, {}, odd, {"a": odd}):
+        assert recorded(rows)(row) == Seen((), NOT_SEEN), "a bundle may be made by anybody"
 
 
 def test_whose_socket_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
