@@ -101,9 +101,9 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
     there = relays()
-    replacements = _never_served(opened, remove=not dry_run)
+    replacements, problems = _never_served(opened, remove=not dry_run)
     found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
-    problems = [] if dry_run else _cleared(opened, found)
+    problems += [] if dry_run else _cleared(opened, found)
     document = {
         "cases": found,
         "relays": there.lapsed,
@@ -153,27 +153,32 @@ def _holds(engine: Engine, case_id: str) -> bool:
         return False
 
 
-def _never_served(engine: Engine, remove: bool) -> list[str]:
-    """Replacements that a killed failover of this home has left before it froze anything; what they are called."""
+def _never_served(engine: Engine, remove: bool) -> tuple[list[str], list[str]]:
+    """Replacements that a killed failover of this home has left before it froze anything: their names, and problems."""
+    found, problems = [], []
+    for case in cases.list_cases():
+        try:
+            name = _replacement(engine, case, remove)
+        except IrkitError as error:
+            problems.append(f"what a failover has left of {case.id} could not be removed: {error.message}")
+        else:
+            found += [name] if name else []
+    return found, problems
+
+
+def _replacement(engine: Engine, case: Case, remove: bool) -> str:
+    """The one of a case, if it is there and no run of the case goes on; empty else."""
     from irkit.recover.failover import Names, discard
 
-    found = []
-    for case in cases.list_cases():
-        record = case.read_json("failover.json")
-        if (
-            record is None
-            or case.state != "open"
-            or case.read_json("quarantine.json")
-            or cases.under_way(case.target.id)
-        ):
-            continue
-        name = Names.of(case.target.name, case.id).temporary
-        try:
-            if engine.container(name).id != record.get("id"):
-                continue
-            if remove:
-                discard(engine, name, str(record["id"]), "")
-        except NotFound:
-            continue
-        found.append(name)
-    return found
+    record = case.read_json("failover.json") if case.state == "open" else None
+    if record is None or case.read_json("quarantine.json") is not None or cases.under_way(case.target.id):
+        return ""
+    name, made = Names.of(case.target.name, case.id).temporary, str(record.get("id"))
+    try:
+        if engine.container(name).id != made:
+            return ""
+        if remove:
+            discard(engine, name, made, "")
+    except NotFound:
+        return ""
+    return name

@@ -127,6 +127,8 @@ def test_hardening_takes_a_socket_away() -> None:
     engine, container = staged("/run/docker.sock")
     plan = make_plan(engine, container, container.image_id, Answers(), ("docker-socket",))
     assert [one.name for one in plan.hardened] == ["docker-socket"] and not plan.recipe.body["HostConfig"]["Binds"]
+    (said,) = plan.hardened
+    assert said.what.count("/mnt") == 1
     assert not any("shared with the old container" in one for one in plan.notes), "it is not shared any more"
     plain = staged("/srv/data")
     plan = make_plan(*plain, plain[1].image_id, Answers(), ("docker-socket",))
