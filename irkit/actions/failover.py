@@ -72,7 +72,7 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     came_out = plan.checked(ctx.engine.container(new))
     for left in came_out.not_hardened[len(plan.not_hardened) :]:
         ctx.warn(str(left))
-    write_json(ctx.case.folder / RECORD, {**record, **_for_people(came_out, more), "id": new})
+    write_json(ctx.case.folder / RECORD, {**record, **_for_people(came_out, more), "id": new, "ready": True})
     ready = f"{health} as {names.temporary}" if health else f"made as {names.temporary}, to be started at the switch"
     return Result("succeeded", f"{ready}: {why}", {"id": new, "start": start})
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import NamedTuple
+
 import click
 
 from irkit import cases
@@ -101,7 +104,7 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
     there = relays()
-    replacements, problems = _never_served(opened, remove=not dry_run)
+    replacements, waiting, problems = _never_served(opened, remove=not dry_run)
     found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
     problems += [] if dry_run else _cleared(opened, found)
     document = {
@@ -109,6 +112,7 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
         "relays": there.lapsed,
         "relays_in_use": there.in_use,
         "replacements": replacements,
+        "waiting": waiting,
         "problems": problems,
     }
     if as_json:
@@ -125,6 +129,8 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
             click.echo("nothing is left over", err=True)
     for case in there.in_use:
         click.echo(f"  a run of {printable(case)} still relays connections: left alone", err=True)
+    for name in waiting:
+        click.echo(f"  {printable(name)} is ready to take over: left for `irkit resume`", err=True)
     for problem in problems:
         click.echo(f"  {printable(problem)}", err=True)
     return ExitCode.GAPS if problems else ExitCode.DONE
@@ -153,32 +159,42 @@ def _holds(engine: Engine, case_id: str) -> bool:
         return False
 
 
-def _never_served(engine: Engine, remove: bool) -> tuple[list[str], list[str]]:
-    """Replacements that a killed failover of this home has left before it froze anything: their names, and problems."""
-    found, problems = [], []
+class _Replacements(NamedTuple):
+    """Of killed failovers of this home, which froze nothing: removed; ready to take over, so left for a resume; problems."""
+
+    removed: list[str]
+    waiting: list[str]
+    problems: list[str]
+
+
+def _never_served(engine: Engine, remove: bool) -> _Replacements:
+    told = _Replacements([], [], [])
     for case in cases.list_cases():
         try:
-            name = _replacement(engine, case, remove)
+            _replacement(engine, case, remove, told)
         except IrkitError as error:
-            problems.append(f"what a failover has left of {case.id} could not be removed: {error.message}")
-        else:
-            found += [name] if name else []
-    return found, problems
+            told.problems.append(f"what a failover has left of {case.id} could not be removed: {error.message}")
+    return told
 
 
-def _replacement(engine: Engine, case: Case, remove: bool) -> str:
-    """The one of a case, if it is there and no run of the case goes on; empty else."""
+def _replacement(engine: Engine, case: Case, remove: bool, told: _Replacements) -> None:
+    """The one of a case, if it is there and no run of the case goes on.  A run is not resumed without its target."""
     from irkit.recover.failover import Names, discard
 
     record = case.read_json("failover.json") if case.state == "open" else None
     if record is None or case.read_json("quarantine.json") is not None or cases.under_way(case.target.id):
-        return ""
+        return
     name, made = Names.of(case.target.name, case.id).temporary, str(record.get("id"))
     try:
         if engine.container(name).id != made:
-            return ""
-        if remove:
-            discard(engine, name, made, "")
+            return
     except NotFound:
-        return ""
-    return name
+        return
+    if record.get("ready"):
+        with contextlib.suppress(NotFound):
+            engine.container(case.target.id)
+            told.waiting.append(name)
+            return
+    if remove:
+        discard(engine, name, made, "")
+    told.removed.append(name)

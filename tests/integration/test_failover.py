@@ -198,7 +198,7 @@ def test_a_client_of_a_udp_port_that_keeps_its_socket_comes_to_the_replacement(t
     assert run["failover"]["start"] == "warm" and spent["until"] == "connected" and spent["seconds"] > 0
     frozen, there = (isoparse(spent[one]).timestamp() for one in ("from", "to"))
     assert {one.answer for one in rows if one.ended < frozen} >= {before} and after != before
-    assert {one.answer for one in rows if one.begun > there + 1} == {after}
+    assert {one.answer for one in rows if one.begun > there + 1} - {""} == {after}
 
 
 def test_a_port_that_the_engine_chose_stays(trusted: Lab) -> None:
