@@ -20,14 +20,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dateutil.parser import isoparse
 
-from irkit.netns import in_netns
+from tests.load import get, steady
 
 RUNS, GOAL = 3, 0.1
 NAME, SIBLING, IMAGE = "irkit-bench", "irkit-bench-sibling", "irkit-dev/web:1"
@@ -140,61 +139,28 @@ def _irkit(way: str) -> tuple[float, float, float]:
 
 def _watched(way: str, act: Callable[[], str | None]) -> tuple[list[float], str]:
     """When requests were answered while ``act`` ran (seconds since the epoch, sorted), and what it returns."""
-    moments: list[float] = []
     if way == "port":
         netns, ask = None, functools.partial(_get, "127.0.0.1", PORT)
     else:
         argv = ["docker", "inspect", "--format", "{{.State.Pid}}", SIBLING]
         pid = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
         netns, ask = f"/proc/{pid}/ns/net", _get_by_name
-    with _load(netns, ask, moments):
+    with steady(netns, ask, EVERY, URGENT) as rows:
         time.sleep(0.5)
         out = act()
         time.sleep(SETTLED)
+    moments = sorted(one.ended for one in rows if one.answer)
     if len(moments) < 10:
         raise SystemExit(f"hardly anything was answered: {len(moments)}")
     return moments, out or ""
 
 
-@contextlib.contextmanager
-def _load(netns: str | None, ask: Callable[[], bool], moments: list[float]) -> Iterator[None]:
-    """A request every 10 ms from a network namespace; when each one that was answered had its answer."""
-    stop = threading.Event()
-
-    def one() -> None:
-        if ask():
-            moments.append(time.time())
-
-    def steadily() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), URGENT)  # a thread has its maker's, too
-        due = time.monotonic()
-        while not stop.is_set():
-            threading.Thread(target=one, daemon=True).start()  # a thread is born in its maker's namespaces
-            due = max(due + EVERY, time.monotonic() - EVERY)
-            time.sleep(max(0.0, due - time.monotonic()))
-
-    thread = threading.Thread(target=in_netns, args=(netns, steadily))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        time.sleep(PATIENCE)
-        moments.sort()
+def _get(address: str, port: int) -> str:
+    found = get(address, port, patience=PATIENCE)
+    return found if " 200 " in found.partition("\r\n")[0] else ""
 
 
-def _get(address: str, port: int) -> bool:
-    try:
-        with socket.create_connection((address, port), PATIENCE) as link:
-            link.settimeout(PATIENCE)
-            link.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            return link.recv(12).endswith(b"200")
-    except OSError:
-        return False
-
-
-def _get_by_name() -> bool:
+def _get_by_name() -> str:
     """Each request asks the engine's resolver anew, and takes the first address, as a client without a cache does."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
@@ -202,9 +168,9 @@ def _get_by_name() -> bool:
             link.sendto(QUERY, ("127.0.0.11", 53))
             answer = link.recv(512)
     except OSError:
-        return False
+        return ""
     if answer[6:8] == b"\0\0":
-        return False
+        return ""
     # the answers come after the question; each has a name, whole or as a pointer of two bytes, then type, class, TTL and length
     at = len(QUERY)
     at += 2 if answer[at] >= 0xC0 else answer.index(0, at) + 1 - at

@@ -189,6 +189,21 @@ def target_lock(target_id: str, name: str) -> Iterator[None]:
         yield
 
 
+def under_way(target_id: str) -> bool:
+    """Whether a run of this home holds the target now."""
+    try:
+        descriptor = os.open(home() / "locks" / target_id, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def watch_lock() -> Iterator[None]:
     """Hold IRKIT_HOME for one watch: two would each start what one alert asks for.  Raises ``Refused``."""

@@ -19,6 +19,7 @@ SECRET_VALUE = re.compile(
 )
 FINGERPRINTS = re.compile(r"GPG_KEYS?=[0-9A-F]{40}(?: {1,8}[0-9A-F]{40}){0,20}\Z")
 """Of OpenPGP keys (RFC 4880, 12.2), which are public: the official images of Python and PHP have them."""
+LINES = 1000
 TRIVIAL = frozenset({"true", "false", "none", "null", "default", "yes", "test"})
 
 
@@ -31,7 +32,10 @@ def variables(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def secret_kind(name: str, value: str) -> str:
-    """What makes this variable look like a secret, in words; empty when nothing does."""
+    """What makes this variable look like a secret, in words; empty when nothing does.
+
+    A value of several lines (a whole settings file) is looked through line by line, up to :data:`LINES` of them.
+    """
     if not value or name in NO_SECRETS or value.lower() in TRIVIAL or FINGERPRINTS.match(f"{name}={value}"):
         return ""
     if URL_SECRET.search(value):
@@ -40,4 +44,11 @@ def secret_kind(name: str, value: str) -> str:
         return "its value has the form of a key or token"
     if SECRET_NAME.search(name) and not (name.upper().endswith(("_FILE", "_PATH")) and value.startswith("/")):
         return "by its name"
-    return ""
+    lines = value.splitlines()[:LINES] if "\n" in value else ()
+    return "a line of it looks like a secret" if any(map(_line, lines)) else ""
+
+
+def _line(line: str) -> str:
+    """What makes ``NAME=VALUE`` or ``NAME: VALUE`` in a value of several lines look like a secret."""
+    name, _, value = line.strip().partition("=" if "=" in line.partition(":")[0] else ":")
+    return secret_kind(name.strip().removeprefix("export ").strip("\"' "), value.strip().strip("\"',; "))

@@ -10,6 +10,8 @@ from typing import Any
 from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError, NotFound
 from irkit.evidence.writer import BundleWriter, Origin
+from irkit.host_paths import of_engine
+from irkit.mounts import record, seen_at, seen_through, volumes_of
 
 SWARM_LABELS = {
     "service": "com.docker.swarm.service.id",
@@ -76,6 +78,19 @@ def acquire_engine_state(engine: Engine, before: Container, writer: BundleWriter
 def acquire_volume_records(engine: Engine, before: Container, writer: BundleWriter) -> None:
     """``engine/volumes.json``: what the engine says of each of its volumes; their options tell what they show of the host."""
     _several(writer, "volumes", {name: name for name in volume_names(before)}, engine.volume)
+    _sources(engine, before, writer)
+
+
+def _sources(engine: Engine, before: Container, writer: BundleWriter) -> None:
+    """``engine/sources.json``: where links among the sources of its mounts lead on the host."""
+    rows = list(before.raw.get("Mounts") or ())
+    rows = [one for one in seen_through(rows, volumes_of(engine, rows)) if one.get("Type") == "bind"]
+    if not rows:
+        return
+    host = of_engine(engine.endpoint)
+    found = [record(one, seen_at(host, before, one)) for one in rows]
+    origin = Origin("engine-state", "sources of mounts", "host-side reads of links and mount tables")
+    writer.add_json("engine/sources.json", found, origin)
 
 
 def _plugins(engine: Engine) -> object:

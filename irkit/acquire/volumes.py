@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from irkit.acquire.attributes import NO_OVERLAY
@@ -22,10 +23,10 @@ from irkit.acquire.layers import find_layers
 from irkit.acquire.taker import TarTaker
 from irkit.acquire.volume_image import acquire_volume_image
 from irkit.engine.interface import Container, Engine
-from irkit.errors import EngineError
 from irkit.evidence.writer import BundleWriter, Origin
+from irkit.host_paths import HostPaths, of_engine
 from irkit.models import Change
-from irkit.mounts import shown
+from irkit.mounts import followed, seen_at, seen_through, volumes_of
 from irkit.text import text_fields
 
 COLLECTOR = "volumes"
@@ -84,7 +85,10 @@ class Mounted:
 
 
 def refusal(mount: Mounted, choice: Choice, engine_root: str, device: str = "") -> str:
-    """Why a mount is not taken; empty when it is.  ``device``: what of the host a volume shows (:mod:`irkit.mounts`)."""
+    """Why a mount is not taken; empty when it is.
+
+    ``device``: what of the host a volume shows, or where a bind mount's source leads (:mod:`irkit.mounts`).
+    """
     named = any(one in choice.names for one in (mount.name, mount.source, mount.destination) if one)
     if named:
         return ""
@@ -94,7 +98,7 @@ def refusal(mount: Mounted, choice: Choice, engine_root: str, device: str = "") 
         return f"a mount of the type {mount.type!r} has no folder on the host"
     if mount.type == "volume" and not device.startswith("/"):
         return ""
-    source = os.path.normpath(device if mount.type == "volume" else mount.source)
+    source = os.path.normpath(device or mount.source)
     parts = [part for part in source.split("/") if part]
     if len(parts) <= SHALLOW:
         return "it is a folder of the host's own: name it in the profile to take it all the same"
@@ -113,7 +117,7 @@ def acquire_volumes(
     engine: Engine, before: Container, view: HostView | None, writer: BundleWriter, choice: Choice
 ) -> int:  # fmt: skip
     """Write ``volumes/N.tar``, ``volumes/N.jsonl`` and ``volumes/index.json``; how many entries were taken."""
-    root = engine.info().root_dir
+    root, host = engine.info().root_dir, of_engine(engine.endpoint)
     rows: list[dict[str, Any]] = []
     state = _State(choice.limit_bytes, choice.limit_files)
     with Notes(writer, COLLECTOR) as note:
@@ -130,7 +134,9 @@ def acquire_volumes(
                 "entries": 0,
             }
             rows.append(row)
-            row["why"] = refusal(mount, choice, root, _device(engine, mount))
+            row["why"] = next(
+                filter(None, (refusal(mount, choice, root, one) for one in _shows(engine, host, raw))), ""
+            )
             if row["why"]:
                 note(f"{mount.destination} ({mount.name or mount.source})", row["why"])
                 continue
@@ -170,14 +176,14 @@ def _image(
     note(OF_THE_IMAGE, f"{layers}: all that is in them counts as added")
 
 
-def _device(engine: Engine, mount: Mounted) -> str:
-    if mount.type != "volume" or not mount.name:
-        return ""
-    try:
-        options = engine.volume(mount.name).get("Options") or {}
-    except EngineError:
-        return ""
-    return next(iter(shown(options)), "")
+def _shows(engine: Engine, host: HostPaths | str, raw: Mapping[str, Any]) -> list[str]:
+    """What of the host a mount shows, by name and by where links lead; one empty string for a volume of its own.
+
+    Not by the container's own mount table: with CAP_SYS_ADMIN it could have a folder passed over.
+    """
+    rows = seen_through([raw], volumes_of(engine, [raw]))
+    there = [*rows, *followed(rows, partial(seen_at, host, None))]
+    return sorted({str(one.get("Source") or "") for one in there if one.get("Type") == "bind"}) or [""]
 
 
 @dataclass(slots=True)

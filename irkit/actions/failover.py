@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from irkit.clock import now
 from irkit.engine.interface import Container, Endpoint, Engine, NetworkSpec
 from irkit.errors import EngineError, NotFound, Refused
 from irkit.home import read_json, write_json
+from irkit.quarantine.release import clear_away
 from irkit.quarantine.seal import LABEL, OPTIONS, ROLE, holder_of, network_name
 from irkit.quarantine.state import SavedState
 from irkit.recover import failover
@@ -37,6 +39,11 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
     before, names = _former(ctx)
     if ctx.engine.container(ctx.target.id).name == names.aside and _exists(ctx, names.name):
         raise Refused(f"{names.name} was replaced already: the compromised container is {names.aside}")
+    if _exists(ctx, names.aside) and ctx.engine.container(names.aside).id != ctx.target.id:
+        raise Refused(
+            f"another container is called {names.aside} already, as {names.name} is to be: nothing was changed",
+            hint=f"`docker rename {names.aside} …`",
+        )
     plan = _planned(ctx, before, args)
     start, why = failover.start_of(before, str(args["start"]))
     more = [failover.SECOND] if start == failover.WARM and before.network_mode != "none" else []
@@ -52,25 +59,20 @@ def prepare(ctx: Context, args: Mapping[str, Any]) -> Result:
         write_json(ctx.case.folder / RECORD, {**record, "id": new})
 
     nursery = NetworkSpec(names.nursery, True, OPTIONS, {LABEL: ctx.case.id, ROLE: "warm-up"})
-    early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
-    new, health = failover.prepare(
-        ctx.engine,
-        plan.recipe,
-        names,
-        start,
-        nursery,
-        float(args["health_timeout"]),
-        ctx.checkpoint,
-        known,
-        made,
-        early,
-    )
+    try:
+        early = failover.early_places(ctx.engine, plan.recipe, _where(before, names)) if before.running else ()
+        new, health = failover.prepare(
+            ctx.engine, plan.recipe, names, start, nursery, float(args["health_timeout"]), ctx.checkpoint, known, made, early
+        )  # fmt: skip
+    except BaseException:
+        _unmake_ready(ctx)
+        raise
     for note in more:
         ctx.warn(note)
     came_out = plan.checked(ctx.engine.container(new))
     for left in came_out.not_hardened[len(plan.not_hardened) :]:
         ctx.warn(str(left))
-    write_json(ctx.case.folder / RECORD, {**record, **_for_people(came_out, more), "id": new})
+    write_json(ctx.case.folder / RECORD, {**record, **_for_people(came_out, more), "id": new, "ready": True})
     ready = f"{health} as {names.temporary}" if health else f"made as {names.temporary}, to be started at the switch"
     return Result("succeeded", f"{ready}: {why}", {"id": new, "start": start})
 
@@ -180,7 +182,8 @@ def _differences(
     said, images = record.get("meant") or {}, [image_or_none(ctx.engine, one.image_id) for one in (before, fresh)]
     old, new = (one.config if one else {} for one in images)
     meant = Meant(frozenset(said.get("secrets") or ()), frozenset(said.get("hardened") or ()), old, new)
-    found = differences(failover.expected(before, _where(before, names)), fresh, meant)
+    warm = record.get("start") == failover.WARM  # a cold one is found by its name alone: it has that when it is started
+    found = differences(failover.expected(before, _where(before, names) if warm else ()), fresh, meant)
     for one in found:
         if one.why == UNEXPECTED:
             ctx.warn(f"{printable(one.path, 300)} is not as it was, and nothing that irkit did explains it")
@@ -216,6 +219,21 @@ def _make_ready(ctx: Context, before: Container) -> None:
         _ = ctx.host_view
     if ctx.case.read_json("quarantine.json") is None:
         prepare_ahead(ctx, SavedState.of(before, *holder_of(ctx.engine, before)))
+
+
+def _unmake_ready(ctx: Context) -> None:
+    """Nothing is contained: its quarantine network and the firewall's tables go again."""
+    if ctx.network_ahead is None or ctx.case.read_json("quarantine.json") is not None:
+        return
+    try:
+        with contextlib.suppress(EngineError):
+            ctx.network_ahead.result()
+        problems = clear_away(ctx.engine, ctx.case.id)
+    except EngineError as error:
+        problems = [f"what was made for the quarantine could not be removed: {error.message}"]
+    ctx.network_ahead = None
+    for one in problems:
+        ctx.warn(f"{one}; `irkit release --leftovers` tries again")
 
 
 def _exists(ctx: Context, name: str) -> bool:

@@ -86,6 +86,8 @@ class Diversion:
                     begun = time.monotonic()
                     diversion.keep_up(self.case_id, self.ports, self.doors)
                     self._fresh_until = begun + diversion.LAPSE
+                elif self._there:
+                    diversion.hold(self.case_id)
             if self._up or self.relay.open:
                 with contextlib.suppress(OSError, subprocess.SubprocessError):
                     renew(self.netns, self.address)

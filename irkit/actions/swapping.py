@@ -51,6 +51,7 @@ def plan_swap(ctx: Context, args: Mapping[str, Any]) -> Recipe:
 
     Raises ``Refused``, ``CheckFailed``, ``UsageProblem``.
     """
+    from irkit.actions.auditing import decide
     from irkit.actions.recovery import plan_for, refuse_task
     from irkit.recover.config import recipe
     from irkit.recover.plan import answered
@@ -63,7 +64,10 @@ def plan_swap(ctx: Context, args: Mapping[str, Any]) -> Recipe:
             hint=f"`irkit restore {place.before.name}` restores for the clean one",
         )
     if ctx.case.state == "contained" or any(args.get(one) for one in ("secrets", "keep_secrets", "drop_secrets")):
-        plan = answered(plan_for(ctx.engine, place.before, {**args, "image_id": place.image_id}), ctx.ask_secret)
+        wanted = plan_for(ctx.engine, place.before, {**args, "image_id": place.image_id})
+        if ctx.case.state == "contained":  # it is a rebuild, and the audit's gate is one's
+            decide(ctx, place.before.name, wanted.recipe.body)
+        plan = answered(wanted, ctx.ask_secret)
         for one in plan.burnt:
             ctx.warn(str(one))
         return plan.recipe
@@ -94,7 +98,7 @@ def _stands(ctx: Context, place: _Place, fresh: str, timeout: float) -> bool:
             ctx.warn(f"{found.name} was made before the kill and is not well, so it is made anew: {error.message}")
         else:
             return True
-    ctx.engine.remove(found.id, force=True)
+    ctx.engine.remove(found.id, force=True, volumes=True)
     return False
 
 

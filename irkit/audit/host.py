@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-import socket
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from irkit.host_paths import engine_process
 
 READ_LIMIT = 1024 * 1024
 
@@ -88,31 +89,13 @@ def find_host(endpoint: str) -> LiveHost | str:
     if not endpoint.startswith("unix://"):
         return "the engine is remote: its host can't be read from here"
     try:
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(5)
-            link.connect(endpoint.removeprefix("unix://"))
-            raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid = int.from_bytes(raw[:4], "little", signed=True)
-        argv = _argv(pid)
-        if Path(argv[0]).name == "systemd" or pid == 1:
-            pid, argv = _by_pid_file()
+        pid, argv = engine_process(endpoint)
         if Path(argv[0]).name != "dockerd":
             return f"the socket was not made by dockerd but by {argv[0]!r}"
         Path(f"/proc/{pid}/root/.").stat()
     except (OSError, ValueError) as error:
         return f"the engine's process can't be read: {error}"
     return LiveHost(f"/proc/{pid}/root", argv)
-
-
-def _argv(pid: int) -> tuple[str, ...]:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    return tuple(word.decode("utf-8", "surrogateescape") for word in words)
-
-
-def _by_pid_file() -> tuple[int, tuple[str, ...]]:
-    """Under socket activation: what the engine says of itself in its pid file."""
-    pid = int(Path("/run/docker.pid").read_text(encoding="ascii"))
-    return pid, _argv(pid)
 
 
 def options(host: Host) -> dict[str, Any]:

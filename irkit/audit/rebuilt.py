@@ -6,6 +6,7 @@ import contextlib
 import datetime
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from irkit.audit.looked import Wanted
@@ -15,7 +16,8 @@ from irkit.audit.programs import Limits
 from irkit.audit.run import BY_ID, Audit, Gate, audit, gate, looked_at, of_image
 from irkit.engine.interface import Engine
 from irkit.errors import EngineError, NotFound
-from irkit.mounts import PROPAGATIONS, seen_through
+from irkit.host_paths import of_engine
+from irkit.mounts import PROPAGATIONS, followed, seen_at, seen_through
 from irkit.text import printable
 
 
@@ -75,7 +77,8 @@ def of_recipe(engine: Engine, name: str, body: Json) -> Subject:
     }  # fmt: skip
     with contextlib.suppress(EngineError):  # without it the checks of mounts are `unknown`
         rows = [*_mounts(host), *_of_others(engine, host)]
-        container["Mounts"] = seen_through(rows, _volumes(engine, host, rows))
+        seen = seen_through(rows, _volumes(engine, host, rows))
+        container["Mounts"] = followed(seen, partial(seen_at, of_engine(engine.endpoint), None))
     return Subject(
         name,
         container=container,

@@ -20,7 +20,7 @@ from irkit.audit.vulnerabilities import Scan, scan_json
 from irkit.engine.interface import Engine
 from irkit.errors import EngineError
 from irkit.evidence.reader import BundleReader
-from irkit.mounts import seen_through, with_sources
+from irkit.mounts import followed, recorded, seen_through, with_sources
 
 Answer = TypeVar("Answer")
 BENCHMARK = "CIS Docker Benchmark v1.6.0"
@@ -192,7 +192,8 @@ def of_bundle(reader: BundleReader) -> tuple[Subject, Subject]:
     container, info = read("container-before"), read("info")
     networks = read("networks") or []
     if container and container.get("Mounts"):
-        container = {**container, "Mounts": seen_through(container["Mounts"], read("volumes") or ())}
+        seen = seen_through(container["Mounts"], read("volumes") or ())
+        container = {**container, "Mounts": followed(seen, recorded(read("sources") or ()))}
     bridge = next((one for one in networks if one.get("Name") == "bridge"), None)
     name = str((container or {}).get("Name") or "container").removeprefix("/")
     return (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import NamedTuple
+
 import click
 
 from irkit import cases
@@ -10,8 +13,8 @@ from irkit.cli.options import catching_signals, engine_option, json_option, prin
 from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
 from irkit.engine.interface import Container, Engine
-from irkit.errors import EngineError, ExitCode, IrkitError, Refused, UsageProblem
-from irkit.quarantine.release import clear_away, compare, lapsed_relays, leftovers, planned
+from irkit.errors import EngineError, ExitCode, IrkitError, NotFound, Refused, UsageProblem
+from irkit.quarantine.release import clear_away, compare, leftovers, planned, relays, remove_lapsed_relays
 from irkit.quarantine.state import SavedState
 from irkit.text import printable
 
@@ -20,7 +23,7 @@ Examples:
   irkit release web-1
   irkit release web-1 --dry-run        # say what it would do
   irkit release web-1 --force          # although its evidence is not sealed
-  irkit release --leftovers            # networks and firewall tables that hold nothing any more
+  irkit release --leftovers            # networks, firewall tables and replacements that nothing needs any more
 """
 
 
@@ -100,32 +103,98 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
 
 def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     opened = open_engine(engine)
-    found = leftovers(opened, lambda case: _holds(opened, case))
-    problems = [] if dry_run else [problem for case in found for problem in clear_away(opened, case)]
-    relays: list[str] = []
-    try:
-        relays = lapsed_relays(remove=not dry_run)
-    except EngineError as error:
-        problems.append(f"the rules of lapsed relays could not be looked for: {error.message}")
+    there = relays()
+    replacements, waiting, problems = _never_served(opened, remove=not dry_run)
+    found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
+    problems += [] if dry_run else _cleared(opened, found)
+    document = {
+        "cases": found,
+        "relays": there.lapsed,
+        "relays_in_use": there.in_use,
+        "replacements": replacements,
+        "waiting": waiting,
+        "problems": problems,
+    }
     if as_json:
-        document = {"cases": found, "relays": relays, "problems": problems}
         print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, **document})
     else:
+        done = "would remove" if dry_run else "removed"
         for case in found:
-            click.echo(f"{'would remove' if dry_run else 'removed'} what was left of {printable(case)}")
-        for case in relays:
-            click.echo(f"{'would remove' if dry_run else 'removed'} the lapsed rules of a relay of {printable(case)}")
-        for problem in problems:
-            click.echo(f"  {printable(problem)}", err=True)
-        if not found and not relays:
+            click.echo(f"{done} what was left of {printable(case)}")
+        for case in there.lapsed:
+            click.echo(f"{done} the lapsed rules of a relay of {printable(case)}")
+        for name in replacements:
+            click.echo(f"{done} the container {printable(name)}, which a failover made and which never served")
+        if not found and not there.lapsed and not replacements:
             click.echo("nothing is left over", err=True)
+    for case in there.in_use:
+        click.echo(f"  a run of {printable(case)} still relays connections: left alone", err=True)
+    for name in waiting:
+        click.echo(f"  {printable(name)} is ready to take over: left for `irkit resume`", err=True)
+    for problem in problems:
+        click.echo(f"  {printable(problem)}", err=True)
     return ExitCode.GAPS if problems else ExitCode.DONE
 
 
+def _cleared(engine: Engine, found: list[str]) -> list[str]:
+    problems = [problem for case in found for problem in clear_away(engine, case)]
+    try:
+        remove_lapsed_relays()
+    except EngineError as error:
+        problems.append(f"the rules of lapsed relays could not be removed: {error.message}")
+    return problems
+
+
 def _holds(engine: Engine, case_id: str) -> bool:
-    """Whether a case of this home still holds a container that exists; one that is not known here does not."""
+    """Whether a case of this home still holds a container that exists, or a run of it is about to.
+
+    One that is not known here does not; nor does one whose run was killed before it contained anything.
+    """
     try:
         case = cases.load_case(case_id)
-        return case.state in cases.OPEN_STATES and bool(engine.container(case.target.id).id)
+        if case.state not in cases.OPEN_STATES or not engine.container(case.target.id).id:
+            return False
+        return case.read_json("quarantine.json") is not None or cases.under_way(case.target.id)
     except IrkitError:
         return False
+
+
+class _Replacements(NamedTuple):
+    """Of killed failovers of this home, which froze nothing: removed; ready to take over, so left for a resume; problems."""
+
+    removed: list[str]
+    waiting: list[str]
+    problems: list[str]
+
+
+def _never_served(engine: Engine, remove: bool) -> _Replacements:
+    told = _Replacements([], [], [])
+    for case in cases.list_cases():
+        try:
+            _replacement(engine, case, remove, told)
+        except IrkitError as error:
+            told.problems.append(f"what a failover has left of {case.id} could not be removed: {error.message}")
+    return told
+
+
+def _replacement(engine: Engine, case: Case, remove: bool, told: _Replacements) -> None:
+    """The one of a case, if it is there and no run of the case goes on.  A run is not resumed without its target."""
+    from irkit.recover.failover import Names, discard
+
+    record = case.read_json("failover.json") if case.state == "open" else None
+    if record is None or case.read_json("quarantine.json") is not None or cases.under_way(case.target.id):
+        return
+    name, made = Names.of(case.target.name, case.id).temporary, str(record.get("id"))
+    try:
+        if engine.container(name).id != made:
+            return
+    except NotFound:
+        return
+    if record.get("ready"):
+        with contextlib.suppress(NotFound):
+            engine.container(case.target.id)
+            told.waiting.append(name)
+            return
+    if remove:
+        discard(engine, name, made, "")
+    told.removed.append(name)

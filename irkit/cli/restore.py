@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,9 @@ from irkit.cli.options import (
     signing_options,
 )
 from irkit.cli.recovering import secret_options, secret_variables
-from irkit.cli.running import RunConfig, run_playbook
+from irkit.cli.running import Finished, RunConfig, run_playbook
 from irkit.engine.connect import open_engine
-from irkit.errors import NotFound, UsageProblem
+from irkit.errors import EngineError, NotFound, UsageProblem
 from irkit.text import printable, text_from
 
 if TYPE_CHECKING:
@@ -115,10 +116,24 @@ def command(
     if as_json:
         print_json(finished.to_json())
     if finished.outcome.error is not None:
+        _say_stopped(finished)
         raise finished.outcome.error
     if report is not None and not as_json:
         _show(report)
     return finished.outcome.exit_code
+
+
+def _say_stopped(finished: Finished) -> None:
+    """A service that was stopped for nothing is down, and nobody else says so."""
+    ctx = finished.context
+    if any(one["uses"] == "container.stop" and one["outcome"] == "succeeded" for one in ctx.steps):
+        with contextlib.suppress(EngineError):
+            found = ctx.engine.container(ctx.target.id)
+            if not found.running:
+                name = printable(found.name)
+                click.echo(
+                    f"  {name} was stopped for this, and is as it was but stopped: `docker start {name}`", err=True
+                )
 
 
 def _subject(engine: Engine, subject: str, volume: str) -> tuple[str, str]:

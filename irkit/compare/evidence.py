@@ -22,7 +22,7 @@ from irkit.compare.volume_image import VolumeImage
 from irkit.errors import EvidenceAltered, UsageProblem
 from irkit.evidence.reader import BundleReader
 from irkit.models import Change, FileFacts, Gap
-from irkit.mounts import seen_through
+from irkit.mounts import followed, recorded, seen_through
 from irkit.streams import StreamReader
 from irkit.text import printable, text_from
 
@@ -130,6 +130,7 @@ class Evidence:
         """The same, with volumes that are folders of the host in disguise as what they are."""
         rows = self.container.get("Mounts")
         seen = seen_through([one for one in rows or () if isinstance(one, dict)], self.rows("engine/volumes.json"))
+        seen = followed(seen, recorded(self.rows("engine/sources.json")))
         return {**self.container, "Mounts": seen} if self.container else {}
 
     @cached_property

@@ -183,9 +183,11 @@ class DockerEngine(DockerEvidence):
         """``POST /containers/{id}/rename``."""
         self._call("POST", f"/containers/{_segment(container)}/rename", name=name)
 
-    def remove(self, container: str, force: bool = False) -> None:
-        """``DELETE /containers/{id}``, volumes kept."""
-        self._call("DELETE", f"/containers/{_segment(container)}", force="1" if force else "0", v="0")
+    def remove(self, container: str, force: bool = False, volumes: bool = False) -> None:
+        """``DELETE /containers/{id}``; ``v``: with its anonymous volumes that nobody else uses."""
+        self._call(
+            "DELETE", f"/containers/{_segment(container)}", force="1" if force else "0", v="1" if volumes else "0"
+        )
 
     def set_restart_policy(self, container: str, policy: Json) -> None:
         """``POST /containers/{id}/update``."""

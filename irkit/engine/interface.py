@@ -411,8 +411,8 @@ class Engine(EvidenceCalls, Protocol):
     def rename(self, container: str, name: str) -> None:
         """Give it another name."""
 
-    def remove(self, container: str, force: bool = False) -> None:
-        """Remove it, its anonymous volumes kept."""
+    def remove(self, container: str, force: bool = False, volumes: bool = False) -> None:
+        """Remove it.  ``volumes``: with its anonymous volumes that no other container has; else they are kept."""
 
     def set_restart_policy(self, container: str, policy: Json) -> None:
         """Change its restart policy."""

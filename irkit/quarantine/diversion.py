@@ -12,7 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irkit.engine.interface import PortBinding
 from irkit.errors import EngineError
@@ -21,6 +21,8 @@ from irkit.quarantine.firewall import PREFIX, Table, relay_table, tables
 
 LAPSE = 5
 """Seconds after which the kernel drops what was not refreshed."""
+KEPT, KEPT_FOR = "kept", 15
+"""A set that no rule uses, and the seconds for which its one element says that a run looks after the table."""
 PRIORITY = -110
 """Before the engine's own destination NAT (-100, ``NF_IP_PRI_NAT_DST``), after connection tracking (-200)."""
 ANY = ("", "0.0.0.0", "::")  # noqa: S104 - what an engine answers
@@ -32,7 +34,7 @@ def rules(case_id: str, doors: Mapping[int, int], near: bool) -> str:
     """The table, with empty sets.  ``doors``: the relay's port for each address family; ``near``: not for other hosts."""
     name = relay_table(case_id)
     kinds = [(IPV6 if family == socket.AF_INET6 else IPV4, port) for family, port in sorted(doors.items())]
-    sets, steps = "", ""
+    sets, steps = f"  set {KEPT} {{ type inet_service; flags timeout; }}\n", ""
     for kind, port in kinds:
         sets += f"  set any_{kind} {{ type inet_service; flags timeout; }}\n"
         sets += f"  set one_{kind} {{ type {kind}_addr . inet_service; flags timeout; }}\n"
@@ -46,7 +48,7 @@ def rules(case_id: str, doors: Mapping[int, int], near: bool) -> str:
 
 def elements(case_id: str, ports: Iterable[PortBinding], doors: Iterable[int]) -> str:
     """Fill the sets anew, in one transaction with what goes before."""
-    name, found = relay_table(case_id), ""
+    name, found = relay_table(case_id), _kept(case_id)
     for family in sorted(doors):
         kind = IPV6 if family == socket.AF_INET6 else IPV4
         mine = [one for one in ports if (":" in one.host_ip) == (kind == IPV6)]
@@ -60,6 +62,11 @@ def elements(case_id: str, ports: Iterable[PortBinding], doors: Iterable[int]) -
                 listed = ", ".join(f"{one} timeout {LAPSE}s" for one in sorted(entries))
                 found += f"add element {FAMILY} {name} {which} {{ {listed} }}\n"
     return found
+
+
+def _kept(case_id: str) -> str:
+    name = relay_table(case_id)
+    return f"flush set {FAMILY} {name} {KEPT}\nadd element {FAMILY} {name} {KEPT} {{ 1 timeout {KEPT_FOR}s }}\n"
 
 
 def put_up(case_id: str, ports: tuple[PortBinding, ...], doors: Mapping[int, int], near: bool) -> None:
@@ -83,6 +90,11 @@ def empty(case_id: str, doors: Iterable[int]) -> None:
     firewall.nft(["-f", "-"], elements(case_id, (), doors))
 
 
+def hold(case_id: str) -> None:
+    """Say for :data:`KEPT_FOR` seconds more that an emptied table still has open connections.  Raises ``EngineError``."""
+    firewall.nft(["-f", "-"], _kept(case_id))
+
+
 def take_down(case_id: str) -> bool:
     """Remove all of it, which may break what was diverted; whether there was anything to remove.  Raises ``EngineError``."""
     name = relay_table(case_id)
@@ -92,17 +104,29 @@ def take_down(case_id: str) -> bool:
     return True
 
 
-def lapsed() -> list[Table]:
-    """Tables of relays that nobody keeps up any more.  Raises ``EngineError``."""
-    found = []
+def is_relay(table: Table) -> bool:
+    """Whether it is the table of a relay, of whatever case."""
+    return table.name.startswith(f"{PREFIX}relay_")
+
+
+class Relays(NamedTuple):
+    """Tables of relays: those that a run looks after, and those that nobody does any more."""
+
+    kept: list[Table]
+    lapsed: list[Table]
+
+
+def relays() -> Relays:
+    """All that there are in this network namespace.  Raises ``EngineError``."""
+    found = Relays([], [])
     for table in tables():
-        if table.name.startswith(f"{PREFIX}relay_"):
+        if is_relay(table):
             try:
                 listed = json.loads(firewall.nft(["-j", "list", "table", *table])).get("nftables", ())
             except EngineError:
                 continue  # its run has just removed it
-            if not any((item.get("set") or {}).get("elem") for item in listed):
-                found.append(table)
+            kept = any((item.get("set") or {}).get("elem") for item in listed)
+            (found.kept if kept else found.lapsed).append(table)
     return found
 
 

@@ -133,7 +133,7 @@ class Helpers:
         while self._made:
             one = self._made.pop()
             try:
-                self._engine.remove(one, force=True)
+                self._engine.remove(one, force=True, volumes=True)
             except (NotFound, Conflict):
                 continue  # gone, or the engine is at it: it was made with AutoRemove
             except EngineError as error:

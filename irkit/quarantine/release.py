@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from irkit.engine.interface import Container, Endpoint, Engine, Network
 from irkit.engine.places import leave
@@ -100,7 +101,7 @@ def _remove_helpers(engine: Engine, case_id: str) -> list[str]:
     for reference in engine.containers(f"{LABEL}={case_id}"):
         try:
             if is_helper(engine.container(reference)):
-                engine.remove(reference, force=True)
+                engine.remove(reference, force=True, volumes=True)
         except (NotFound, Conflict):
             continue
         except EngineError as error:
@@ -108,10 +109,11 @@ def _remove_helpers(engine: Engine, case_id: str) -> list[str]:
     return problems
 
 
-def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
+def leftovers(engine: Engine, contained: Callable[[str], bool], in_use: Collection[str] = ()) -> list[str]:
     """Cases whose network, helper container or firewall table is still there although no container is in quarantine by them.
 
-    ``contained`` tells whether a case of this name holds a container.
+    ``contained`` tells whether a case of this name holds a container.  ``in_use``: cases whose run still goes on, also of
+    somebody else's home.  A relay's own rules are told by :func:`relays`.
     """
     held: set[str] = set()
     helping: set[str] = set()
@@ -126,21 +128,30 @@ def leftovers(engine: Engine, contained: Callable[[str], bool]) -> list[str]:
             held.update(one.network_id for one in container.endpoints)
     networks = engine.networks(LABEL)
     used = {one.labels.get(LABEL, "") for one in networks if one.id in held}
-    named = {one.labels.get(LABEL, "") for one in networks} | firewall.cases_of(firewall.tables())
+    named = {one.labels.get(LABEL, "") for one in networks} | firewall.cases_of(
+        [one for one in firewall.tables() if not diversion.is_relay(one)]
+    )
     named |= helping
-    return sorted(case for case in named - used if case and not contained(case))
+    return sorted(case for case in named - used if case and case not in in_use and not contained(case))
 
 
-def lapsed_relays(remove: bool) -> list[str]:
-    """Cases whose relay during a switch nobody keeps up any more: its table does nothing by now, and is removed.
+class Relays(NamedTuple):
+    """Cases that have a relay's rules: of a run that still goes on, and those that nobody keeps up any more."""
 
-    Also of a case that holds a container: a run that was killed leaves it.  Raises ``EngineError``.
-    """
-    found = diversion.lapsed()
-    cases = sorted(firewall.cases_of(found))
-    for table in found if remove else ():
+    in_use: list[str]
+    lapsed: list[str]
+
+
+def relays() -> Relays:
+    """Also of cases that hold a container: a run that was killed leaves its rules.  Raises ``EngineError``."""
+    found = diversion.relays()
+    return Relays(*(sorted(firewall.cases_of(one)) for one in found))
+
+
+def remove_lapsed_relays() -> None:
+    """What does nothing by now; it is looked for anew.  Raises ``EngineError``."""
+    for table in diversion.relays().lapsed:
         firewall.drop(table)
-    return cases
 
 
 def _leave_quarantine(engine: Engine, container: Container, case_id: str) -> None:

@@ -13,6 +13,8 @@ from irkit.recover.bad import Item, on_networks, volumes_of
 
 GRACE = 10
 """Seconds that an engine gives a container that was given no stop timeout of its own."""
+KILLED = 128 + 9
+"""The exit code of a process that SIGKILL has ended."""
 POLL = 0.2
 
 
@@ -65,6 +67,8 @@ def stop(engine: Engine, container: Container, grace: int | None = None) -> str:
     signal = str(container.config.get("StopSignal") or "SIGTERM")
     with suppress(NotFound):
         code = engine.container(container.id).state.get("ExitCode")
+        if code == KILLED and signal not in ("SIGKILL", "9"):
+            return f"asked to end by {signal}, ended by SIGKILL (exit code {code})"
         return f"stopped by {signal}, exit code {code}"
     return f"stopped by {signal}"
 

@@ -238,7 +238,7 @@ def discard(engine: Engine, temporary: str, known: str, image: str) -> None:
         return
     if found.id == known or (found.state.get("Status") == "created" and found.image_ref == image):
         with contextlib.suppress(NotFound):
-            engine.remove(found.id, force=True)
+            engine.remove(found.id, force=True, volumes=True)
 
 
 def take_over(
@@ -317,7 +317,7 @@ def step_back(
             made = engine.container(new)
             if made.id == old or made.name not in (names.name, names.temporary):
                 raise Refused(f"it is {made.name}, which is none")  # whatever a record says
-            engine.remove(made.id, force=True)
+            engine.remove(made.id, force=True, volumes=True)
     except IrkitError as refused:
         left.append(f"the replacement {new[:12]} could not be removed ({refused.message})")
     try:

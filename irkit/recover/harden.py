@@ -155,10 +155,11 @@ def _capabilities(work: _Work) -> None:
 def _socket(work: _Work) -> None:
     gone = []
     for place, sources, how in _all_mounts(work):
+        if any(map(_is_socket, sources)) and not how.startswith(BY_OTHERS):
+            gone.append(place)
+            continue
         for source in sources:
-            if _is_socket(source) and not how.startswith(BY_OTHERS):
-                gone.append(place)
-            elif what := _reaches_socket(source):
+            if what := _reaches_socket(source):
                 work.leave(f"{what} is mounted at {printable(place)}{how}, and {_means(source)}")
     if not gone:
         return
@@ -179,7 +180,7 @@ def _all_mounts(work: _Work) -> Iterator[tuple[str, tuple[str, ...], str]]:
     for source, place in _binds(work.host):
         own.add(place)
         if source.startswith("/"):
-            yield place, (source,), ""
+            yield place, tuple({source: None, **dict.fromkeys(work.mounts.get(posixpath.normpath(place), ()))}), ""
         else:
             sources = work.mounts.get(posixpath.normpath(place), ())
             yield place, sources, f" by the volume {printable(source)}"

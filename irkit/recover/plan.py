@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from irkit.engine.interface import Container, Engine, Image
 from irkit.errors import NotFound
-from irkit.mounts import UNSEEN, with_sources
+from irkit.mounts import UNFOLLOWED, UNSEEN, with_sources
 from irkit.recover.compared import Difference, Meant, differences
 from irkit.recover.config import Recipe, recipe
 from irkit.recover.harden import Change, NotHardened, harden
 from irkit.recover.secrets import Answers, Ask, Burnt, find_burnt, with_secrets
 from irkit.text import printable
+
+SAME = "the image is the very one that the compromised container was made from: what let the attacker in may be in it still"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,45 @@ def make_plan(engine: Engine, before: Container, image_id: str, said: Answers, h
     old_image = image_or_none(engine, before.image_id)
     new_image = engine.image(image_id)
     plan = recipe(before, old_image, image_id)
+    if old_image is not None and old_image.id == new_image.id:
+        plan = replace(plan, notes=(*plan.notes, SAME))
     burnt = find_burnt(before, plan, new_image.config, said)
-    hard = harden(plan, hardening, new_image.config, _sources(engine, before))
-    return Plan(before, old_image, new_image, hard.recipe, said, burnt, hard.changes, hard.left)
+    mounts = with_sources(engine, before)["Mounts"]
+    hard = harden(
+        _with_links(plan, mounts) if "docker-socket" in hardening else plan,
+        hardening,
+        new_image.config,
+        _sources(mounts),
+    )
+    return Plan(
+        before, old_image, new_image, _without_gone(hard.recipe, hard.changes), said, burnt, hard.changes, hard.left
+    )
 
 
-def _sources(engine: Engine, before: Container) -> dict[str, tuple[str, ...]]:
+def _without_gone(plan: Recipe, changes: tuple[Change, ...]) -> Recipe:
+    """Without the notes on mounts that the new container has no more: ``/PLACE: …``, as :func:`irkit.recover.config.recipe` has them."""
+    gone = [path[len("Mounts[") : -1] for one in changes for path in one.fields if path.startswith("Mounts[")]
+    return replace(
+        plan, notes=tuple(note for note in plan.notes if not any(note.startswith(f"{one}: ") for one in gone))
+    )
+
+
+def _with_links(plan: Recipe, mounts: list[Mapping[str, Any]]) -> Recipe:
+    """Told of links that nobody could follow: a socket may be behind one."""
+    blind = [one for one in mounts if one.get(UNFOLLOWED)]
+    if not blind:
+        return plan
+    places = ", ".join(str(one.get("Source")) for one in blind)
+    note = (
+        f"whether {places} of the host is a link, to an engine's socket perhaps, was not seen: {blind[0][UNFOLLOWED]}"
+    )
+    return replace(plan, notes=(*plan.notes, note))
+
+
+def _sources(mounts: list[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """What of the host is mounted at each place: more than one folder where a volume is an overlay of several."""
     found: dict[str, tuple[str, ...]] = {}
-    for one in with_sources(engine, before)["Mounts"]:
+    for one in mounts:
         source = f"{UNSEEN}:{one.get('Name')}" if one.get(UNSEEN) else str(one.get("Source") or "")
         place = str(one.get("Destination"))
         found[place] = (*found.get(place, ()), source)

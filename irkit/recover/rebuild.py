@@ -124,7 +124,7 @@ def _stepped_back(engine: Engine, old: Container, name: str, new: str) -> str:
     try:
         if new:
             with contextlib.suppress(NotFound):
-                engine.remove(new, force=True)
+                engine.remove(new, force=True, volumes=True)
         if engine.container(old.id).name != name:
             engine.rename(old.id, name)
         now = engine.container(old.id)

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator
 
 from irkit.engine.interface import Json
-from irkit.mounts import UNSEEN
+from irkit.mounts import LINK, UNFOLLOWED, UNSEEN, without_link
 from irkit.scope.model import Found, Row
 from irkit.scope.scene import HOST, Scene, items, mounts
 
@@ -79,9 +79,7 @@ def find_host(scene: Scene) -> Iterator[Found]:
 
 def host_path(source: str) -> str:
     """A source on the host in one form: ``/var/run`` is ``/run`` on every current system."""
-    path = posixpath.normpath(source or "/")
-    path = "/" + path.lstrip("/")
-    return path.removeprefix("/var") if path == "/var/run" or path.startswith("/var/run/") else path
+    return without_link(source or "/")
 
 
 def below(path: str, folder: str) -> bool:
@@ -124,6 +122,8 @@ def _mounts(scene: Scene) -> Iterator[Row]:
         if mount.get("Type") != "bind" or is_secret(mount):
             continue
         by = f"; by the volume {mount['Name']}, which is a mount of the host in disguise" if mount.get("Name") else ""
+        by += f"; by the link {mount[LINK]}" if mount.get(LINK) else ""
+        by += f"; whether it is a link was not seen: {mount[UNFOLLOWED]}" if mount.get(UNFOLLOWED) else ""
         writable = bool(mount.get("RW"))
         if is_socket(source):
             answer = scene.contain.hold(

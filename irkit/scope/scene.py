@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from irkit.engine.interface import Container, Endpoint, Engine, Json, Network
 from irkit.errors import EngineError, NotFound
-from irkit.mounts import seen_through, volumes_of
+from irkit.host_paths import of_engine
+from irkit.mounts import followed, seen_at, seen_through, volumes_of
 from irkit.scope.contained import Containment
 
 NO_NETWORKS = ("host", "none")
@@ -78,7 +80,12 @@ def gather(engine: Engine, target: Container, visible: bool) -> Scene:
 def _seen_through(engine: Engine, containers: Sequence[Container]) -> list[Container]:
     """With volumes that are folders of the host in disguise as what they are; each volume is asked about once."""
     volumes = volumes_of(engine, [row for one in containers for row in one.raw.get("Mounts") or ()])
-    return [Container({**one.raw, "Mounts": seen_through(one.raw.get("Mounts") or (), volumes)}) for one in containers]
+    host = of_engine(engine.endpoint)
+
+    def rows(one: Container) -> list[Json]:
+        return followed(seen_through(one.raw.get("Mounts") or (), volumes), partial(seen_at, host, one))
+
+    return [Container({**one.raw, "Mounts": rows(one)}) for one in containers]
 
 
 def with_containment(target: Container, others: tuple[Container, ...], visible: bool) -> Scene:

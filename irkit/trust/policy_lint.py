@@ -90,6 +90,13 @@ def _patterns(policy: Policy) -> Iterator[Remark]:
                 rule.place,
                 f"{rule.pattern.text} matches every repository of every registry",
             )
+        elif not rule.deny and _of_anybody(rule.pattern.parts[0]):
+            yield Remark(
+                "warning",
+                "any-registry",
+                rule.place,
+                f"{rule.pattern.text}: registries of anybody fit {rule.pattern.parts[0]}; only *.DOMAIN.TLD keeps to one owner's",
+            )
     for one, other in combinations(policy.rules, 2):
         if one.pattern.rank == other.pattern.rank and one.pattern.overlaps(other.pattern):
             same = all(part in ("*", "**") or "*" not in part for part in (*one.pattern.parts, *other.pattern.parts))
@@ -98,6 +105,12 @@ def _patterns(policy: Policy) -> Iterator[Remark]:
                 level, name, other.place,
                 f"{other.pattern.text} is as specific as {one.pattern.text} in line {one.place.line}, which counts where both match",
             )  # fmt: skip
+
+
+def _of_anybody(registry: str) -> bool:
+    """Whether a ``*`` in a registry's name reaches over what one owner has: ``registry.example*`` is also ``registry.example.net``."""
+    head, _, domain = registry.partition(".")
+    return "*" in registry and not (head == "*" and "*" not in domain and "." in domain)
 
 
 def _rule(rule: Rule) -> Iterator[Remark]:

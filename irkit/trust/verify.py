@@ -159,7 +159,7 @@ class _Check:
             if "statement" not in rule.accept or self.engine is None:
                 raise
             self._link(UNCHECKED, "", error.message)
-            self.unanswered = f"; the registry could not be asked: {error.message}"
+            self.unanswered = f"; the registry did not tell: {error.message}"
             return None
         found = self.resolved
         self._link(HELD, found.root.digest, f"{reference} at {reference.registry}")

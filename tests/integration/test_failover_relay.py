@@ -9,24 +9,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import jsonschema
 import pytest
 from dateutil.parser import isoparse
 
 from irkit import schemas
-from irkit.netns import in_netns
+from irkit.quarantine.diversion import KEPT
+from tests.load import PATIENCE, Asked, get, steady
 
 from .conftest import WEB, Lab
 from .test_contain import answers, free_port, inspect
 
 MARK = "/mark"
 """A page that the compromised container alone has."""
-PATIENCE = 5.0
 WHO = (
     "mkdir -p /srv/www/cgi-bin && printf '#!/bin/sh\\necho\\necho from $REMOTE_ADDR\\n' > /srv/www/cgi-bin/who"
     " && chmod +x /srv/www/cgi-bin/who && exec /bin/busybox httpd -f -p 8080 -h /srv/www"
@@ -40,48 +41,8 @@ def trusted(lab: Lab) -> Lab:
     return lab
 
 
-class Asked(NamedTuple):
-    """When a request was begun, and what came back; empty when nothing did."""
-
-    begun: float
-    answer: str
-
-
-@contextmanager
-def load(netns: str | None, address: str, port: int, path: str = MARK) -> Iterator[list[Asked]]:
-    """A new connection every 20 ms, whether or not those before were answered."""
-    rows: list[Asked] = []
-    stop, threads = threading.Event(), list[threading.Thread]()
-
-    def steadily() -> None:
-        while not stop.is_set():
-            threads.append(threading.Thread(target=lambda: rows.append(ask(address, port, path))))
-            threads[-1].start()  # a thread is born in its maker's namespaces
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=in_netns, args=(netns, steadily))
-    thread.start()
-    try:
-        yield rows
-    finally:
-        stop.set()
-        thread.join()
-        for one in threads:
-            one.join()
-
-
-def ask(address: str, port: int, path: str) -> Asked:
-    begun = time.time()
-    try:
-        with socket.create_connection((address, port), PATIENCE) as link:
-            link.settimeout(PATIENCE)
-            link.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-            found = b""
-            while piece := link.recv(4096):
-                found += piece
-            return Asked(begun, found.decode("latin-1"))
-    except OSError:
-        return Asked(begun, "")
+def load(netns: str | None, address: str, port: int, path: str = MARK) -> AbstractContextManager[list[Asked]]:
+    return steady(netns, partial(get, address, port, path))
 
 
 def answered(link: socket.socket) -> bool:
@@ -100,11 +61,14 @@ def tables() -> list[str]:
     return [one for one in listed.splitlines() if "irkit_relay_" in one]
 
 
-def rules() -> str:
+def diverts() -> bool:
+    """Whether a set of a relay has a port in it: all of them but the one that tells that its run goes on."""
     listed = [
-        subprocess.run(["nft", "list", *one.split()], capture_output=True, text=True, check=False) for one in tables()
+        subprocess.run(["nft", "-j", "list", *one.split()], capture_output=True, text=True, check=False)
+        for one in tables()
     ]
-    return "".join(one.stdout for one in listed)
+    rows = [row for one in listed if one.returncode == 0 for row in json.loads(one.stdout)["nftables"]]
+    return any("elem" in row["set"] and row["set"]["name"] != KEPT for row in rows if "set" in row)
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:
@@ -188,15 +152,17 @@ def test_what_is_open_goes_on_after_the_switch_and_is_cut_at_the_end(trusted: La
     lab, port = trusted, free_port()
     published = f"[{address}]:{port}:8080" if ":" in address else f"{address}:{port}:8080"
     name = lab.run("web", "-p", published)
-    until(lambda: " 200 " in ask(address, port, "/").answer)
+    until(lambda: " 200 " in get(address, port))
     idle: list[socket.socket] = []
     asking: list[bytes] = []
+    left: list[dict[str, Any]] = []
 
     def hold() -> None:
-        until(lambda: "elements" in rules())
+        until(diverts)
         idle.append(socket.create_connection((address, port), PATIENCE))
         with socket.create_connection((address, port), PATIENCE) as link:
-            until(lambda: "elements" not in rules())
+            until(lambda: not diverts())
+            left.append(lab.irkit("release", "--leftovers", "--json").json)
             link.sendall(b"GET / HTTP/1.0\r\n\r\n")
             asking.append(link.recv(12))
 
@@ -205,6 +171,8 @@ def test_what_is_open_goes_on_after_the_switch_and_is_cut_at_the_end(trusted: La
     run = lab.irkit("failover", name, "--image", WEB, "--json")
     thread.join()
     assert asking[0].endswith(b"200"), "the answer of the replacement, with new connections the engine's already"
+    (case,) = left[0]["relays_in_use"]
+    assert case == run.json["case"] and left[0]["relays"] == left[0]["cases"] == []
     assert run.json["failover"]["relay"]["cut"] == 1 and "were cut" in run.err
     assert idle[0].recv(1) == b""
     idle[0].close()
@@ -229,7 +197,9 @@ def test_killed_while_it_relays(trusted: Lab, way: str) -> None:
             )
         )
         found = lab.irkit("release", "--leftovers", "--json").json
-        assert found["relays"] == [case] and found["problems"] == []
+        assert found["relays"] == [case] and found["problems"] == found["replacements"] == []
+        frozen = (Path(lab.home) / "cases" / case / "quarantine.json").exists()
+        assert len(found["waiting"]) == (0 if frozen else 1), "it was ready: the run goes on with it"
         assert not tables()
     run = lab.irkit("resume", case, "--json").json
     assert not tables() and answers(port)

@@ -369,7 +369,7 @@ def test_what_does_not_work_is_taken_back(fault: str, trusted: Lab, tmp_path: Pa
     lab.irkit("contain", name, code=None)
     if fault == "port-is-taken":
         lab.run("squatter", "-p", "127.0.0.1:18477:8080")
-    before = inspect(lab, name)
+    before, volumes = inspect(lab, name), set(lab.docker("volume", "ls", "-q").split())
     assert before["State"]["Paused"]
     (tmp_path / "new").write_text(FRESH)
     failed = lab.irkit(
@@ -383,5 +383,6 @@ def test_what_does_not_work_is_taken_back(fault: str, trusted: Lab, tmp_path: Pa
         assert after[part] == before[part], part
     left = lab.docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"label={LABEL}={lab.token}").split()
     assert sorted(left) == sorted({name, *([f"{lab.token}-squatter"] if fault == "port-is-taken" else [])})
+    assert set(lab.docker("volume", "ls", "-q").split()) == volumes, "the old one's anonymous volume, and no other"
     for path in (one for one in lab.home.rglob("*") if one.is_file()):
         assert FRESH.encode() not in path.read_bytes(), path

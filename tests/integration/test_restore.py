@@ -104,6 +104,11 @@ def test_contained_needs_a_verified_image(lab: Lab, volume: str) -> None:
     lab.irkit("key", "generate", "--name", "images", "--use", "image", code=None)
     lab.irkit("image", "sign", WEB, "--key", "images", code=None)
     lab.docker("network", "inspect", f"{lab.token}-net")
+    before, rules = set(lab.docker("volume", "ls", "-q").split()), lab.home / "audit.yaml"
+    rules.write_text("apiVersion: irkit/v1\nkind: AuditPolicy\nrebuild: low\n")
+    stopped = lab.irkit("restore", web, "--from", str(source), "--image", WEB, code=3)
+    assert "the audit stops the rebuild" in stopped.err and set(lab.docker("volume", "ls", "-q").split()) == before
+    rules.unlink()
     done = lab.irkit("restore", web, "--from", str(source), "--image", WEB, "--json", code=None)
     assert done.code in (0, 4), done.err
     assert lab.docker("exec", web, "cat", "/data/sub/config") == "clean"
@@ -179,6 +184,8 @@ def test_nothing_is_left_of_a_failure(lab: Lab, volume: str, kind: str) -> None:
     source, more = str(tar), []
     if kind == "cut":
         tar.write_bytes(tar.read_bytes()[:3000])
+        lab.docker("start", web)
+        more = ["--stop"]
     elif kind == "limit":
         more = ["--limit-files", "3"]
     elif kind == "noise":
@@ -194,6 +201,7 @@ def test_nothing_is_left_of_a_failure(lab: Lab, volume: str, kind: str) -> None:
         source, more = f"{tar}.gz", ["--limit-bytes", "1000000"]
     done = lab.irkit("restore", web, "--from", source, *more, code=None)
     assert done.code in (3, 5), (done.code, done.err)
+    assert (f"`docker start {web}`" in done.err) == (kind == "cut"), "it was stopped for nothing, which is said"
     assert not [one for one in lab.docker("volume", "ls", "-q").split() if "restored" in one]
     assert lab.docker("inspect", "-f", "{{(index .Mounts 0).Name}}", web) == volume
 

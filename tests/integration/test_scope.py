@@ -153,3 +153,42 @@ def test_a_volume_that_is_a_folder_of_the_host_in_disguise(lab: Lab, device: str
         for one in lab.docker("ps", "-aq", "--filter", f"label=dev.irkit.test={lab.token}").split():
             lab.docker("rm", "-f", one, check=False)
         lab.docker("volume", "rm", volume, check=False)
+
+
+def on_the_host(lab: Lab, script: str) -> None:
+    """Run in the engine's own root folder, which another flavour has for itself."""
+    lab.docker("run", "--rm", "-v", "/var/tmp:/there", BUSYBOX, "sh", "-c", script)
+
+
+@pytest.mark.parametrize("way", ["volume", "bind"])
+def test_a_link_to_a_folder_of_the_host(lab: Lab, way: str) -> None:
+    """As it leads now, and as it led when the container was started, which the kernel alone knows."""
+    link, volume = f"/var/tmp/{lab.token}-link", f"{lab.token}-linked"
+    on_the_host(lab, f"ln -s /etc /there/{lab.token}-link")
+    try:
+        if way == "volume":
+            lab.docker("volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", f"device={link}", volume)
+        mounted = volume if way == "volume" else link
+        name = lab.run("linked", "-v", f"{mounted}:/mnt", image=BUSYBOX, command=("sleep", "600"))
+        lab.docker("exec", name, "test", "-e", "/mnt/passwd")
+        (row,) = rows(lab.irkit("scope", name, "--json").json, "mount")
+        assert row["subject"] == "/etc" and f"by the link {link}" in row["detail"]
+        on_the_host(lab, f"ln -sfn /home /there/{lab.token}-link")
+        found = rows(lab.irkit("scope", name, "--json").json, "mount")
+        assert sorted(one["subject"] for one in found) == ["/etc", "/home"]
+        checks = lab.irkit("audit", name, "--json", code=None).json["findings"]
+        assert [one["evidence"] for one in checks if one["id"] == "5.6"] == ["mounted: /etc"]
+        done = lab.irkit("contain", name, "--var", "profile=standard+volumes", "--json", code=None).json
+        assert "host-folder" in {one["rule"] for one in done["findings"]}
+        kept = lab.irkit("audit", done["bundle"]["path"], "--json", code=None).json["findings"]
+        assert [one["evidence"] for one in kept if one["id"] == "5.6"] == ["mounted: /etc"]
+        on_the_host(lab, f"ln -sfn /run /there/{lab.token}-link")
+        lab.irkit("key", "generate", "--name", "rel", "--use", "image")
+        lab.irkit("image", "sign", BUSYBOX, "--key", "rel")
+        plan = lab.irkit("rebuild", name, "--image", BUSYBOX, "--harden=docker-socket", "--plan", "--json").json
+        assert any("/run of the host is mounted at /mnt" in one["why"] for one in plan["not_hardened"])
+    finally:
+        for one in lab.docker("ps", "-aq", "--filter", f"label=dev.irkit.test={lab.token}").split():
+            lab.docker("rm", "-f", one, check=False)
+        on_the_host(lab, f"rm -f /there/{lab.token}-link")
+        lab.docker("volume", "rm", volume, check=False)

@@ -25,7 +25,7 @@ from irkit.models import Target
 from irkit.quarantine import firewall
 from irkit.recover import holds
 from irkit.recover.bad import Asked, find
-from irkit.recover.eradicate import remove, remove_image
+from irkit.recover.eradicate import remove, remove_image, stop
 from irkit.recover.record import RAN_ON, Eradication, Request
 from irkit.recover.record import begun as record_begun
 from irkit.trust import denied
@@ -335,6 +335,15 @@ def test_a_label_alone_makes_no_network_irkits(engine: FakeEngine) -> None:
     engine.connect("theirs", made["web"])
     found = find(engine, asked(engine, container="web"))
     assert ("network", "theirs") in {(one.kind, one.name) for one in found.items}
+
+
+def test_how_it_was_stopped_is_told_as_it_was(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 137: it did not heed its signal, and the engine killed it."""
+    made = scene(engine)
+    assert stop(engine, engine.container("web")) == "asked to end by SIGTERM, ended by SIGKILL (exit code 137)"
+    engine.start("web")
+    monkeypatch.setattr(engine, "stop", lambda ref, grace=None: engine.end(ref, 0))
+    assert stop(engine, engine.container(made["web"])) == "stopped by SIGTERM, exit code 0"
 
 
 def test_evidence_older_than_its_end_is_said(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ FORBIDDEN = (
     "irkit.quarantine.prove", "irkit.quarantine.roads", "irkit.recover", "irkit.review", "irkit.trust",
 )  # fmt: skip
 """And all within them."""
-MOST_OF_IRKIT, MOST_DATACLASSES = 54, 10
+MOST_OF_IRKIT, MOST_DATACLASSES = 55, 10
 """A dataclass takes half a millisecond to make, a named tuple a fifth of that."""
 
 

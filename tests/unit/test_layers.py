@@ -29,6 +29,8 @@ COMMON = (
     "sarif",
     "models",
     "mounts",
+    "mountinfo",
+    "host_paths",
     "target",
     "yara_rules",
     "package_paths",

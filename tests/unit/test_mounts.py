@@ -15,7 +15,7 @@ from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Container
 from irkit.errors import EngineError
 from irkit.mounts import UNSEEN, seen_through, shown, volumes_of, with_sources
-from irkit.recover.plan import make_plan
+from irkit.recover.plan import SAME, make_plan
 from irkit.recover.secrets import Answers
 from irkit.scope.host import find_host
 from irkit.scope.scene import gather
@@ -102,7 +102,7 @@ def test_a_volume_that_is_made_with_the_container() -> None:
         assert states(of_recipe(engine, "web", {"Image": container.image_id, "HostConfig": host}))["5.6"][0] == "fail"
     there = {"Mounts": [{"Type": "volume", "Source": "shared", "Target": "/mnt", "VolumeOptions": config}]}
     subject = of_recipe(engine, "web", {"Image": container.image_id, "HostConfig": there})
-    assert states(subject)["5.6"][0] == "pass", "one that is there is taken as it is"
+    assert states(subject)["5.6"][0] == "warn", "one that is there is taken as it is, and nobody saw that it is no link"
 
 
 def test_what_nobody_can_tell_is_no_pass() -> None:
@@ -127,6 +127,20 @@ def test_hardening_takes_a_socket_away() -> None:
     engine, container = staged("/run/docker.sock")
     plan = make_plan(engine, container, container.image_id, Answers(), ("docker-socket",))
     assert [one.name for one in plan.hardened] == ["docker-socket"] and not plan.recipe.body["HostConfig"]["Binds"]
+    (said,) = plan.hardened
+    assert said.what.count("/mnt") == 1
+    assert not any("shared with the old container" in one for one in plan.notes), "it is not shared any more"
     plain = staged("/srv/data")
     plan = make_plan(*plain, plain[1].image_id, Answers(), ("docker-socket",))
     assert plan.hardened == plan.not_hardened == ()
+    assert any("/mnt: shared with the old container" in one for one in plan.notes)
+    assert any(
+        "/srv/data of the host is a link, to an engine's socket perhaps, was not seen" in one for one in plan.notes
+    )
+
+
+def test_the_compromised_image_itself_is_told() -> None:
+    engine = FakeEngine("irkit-test/image:1", "irkit-test/other:1")
+    container = engine.container(engine.create({"Image": "irkit-test/image:1"}, "web"))
+    same, other = (make_plan(engine, container, one, Answers()) for one in (container.image_id, "irkit-test/other:1"))
+    assert SAME in same.notes and SAME not in other.notes

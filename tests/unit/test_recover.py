@@ -328,6 +328,14 @@ def test_a_socket_of_another_container_s_is_told() -> None:
     assert harden(own, NAMES, IMAGE_CONFIG, {"/s": ("/run/docker.sock",)}).left == ()
 
 
+@pytest.mark.parametrize("link", ["/srv/docker.sock", "/tmp/x"])
+def test_a_link_to_a_socket_is_taken_away_once(link: str) -> None:
+    plan = made(container(host={"Binds": [f"{link}:/s", "/srv:/srv"]}))
+    done = harden(plan, ("docker-socket",), IMAGE_CONFIG, {"/s": ("/run/docker.sock", "/run"), "/srv": ("/srv",)})
+    assert done.recipe.body["HostConfig"]["Binds"] == ["/srv:/srv"] and done.left == ()
+    assert [one.what for one in done.changes] == ["the engine's socket is not mounted at /s"]
+
+
 def test_a_well_configured_one_is_left_alone() -> None:
     plan = made(container())
     done = harden(plan, NAMES, IMAGE_CONFIG)

@@ -200,9 +200,9 @@ def test_what_the_rules_match_lapses() -> None:
     text = diversion.elements(CASE, ports, DOORS)
     adds = [line for line in text.splitlines() if line.startswith("add")]
     assert [line.partition("{")[2] for line in adds] == [
-        " 80 timeout 5s }", " 10.0.0.1 . 8443 timeout 5s }", " 80 timeout 5s }",
+        " 1 timeout 15s }", " 80 timeout 5s }", " 10.0.0.1 . 8443 timeout 5s }", " 80 timeout 5s }",
     ]  # fmt: skip
-    assert text.count("flush set") == 4, "what is there is refreshed, not added to"
+    assert text.count("flush set") == 5, "what is there is refreshed, not added to"
 
 
 class Nft:
@@ -224,14 +224,29 @@ def fake_nft(monkeypatch: pytest.MonkeyPatch, **answers: object) -> Nft:
 
 
 def test_only_lapsed_tables_are_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead, alive = relay_table("dead"), relay_table("alive")
-    rows = [{"table": {"family": "inet", "name": one}} for one in (dead, alive, table_name("dead"), "foreign")]
-    sets = {dead: [{"set": {"name": "any_ipv4"}}], alive: [{"set": {"name": "any_ipv4", "elem": [80]}}]}
+    """One without a port has open connections, as long as its run says so."""
+    dead, alive, open_still = (relay_table(one) for one in ("dead", "alive", "open"))
+    rows = [
+        {"table": {"family": "inet", "name": one}} for one in (dead, alive, open_still, table_name("dead"), "foreign")
+    ]
+    kept = {"set": {"name": diversion.KEPT, "elem": [1]}}
+    sets = {
+        dead: [{"set": {"name": "any_ipv4"}}, {"set": {"name": diversion.KEPT}}],
+        alive: [{"set": {"name": "any_ipv4", "elem": [80]}}, kept], open_still: [{"set": {"name": "any_ipv4"}}, kept],
+    }  # fmt: skip
     nft = fake_nft(monkeypatch, tables=rows, **sets)
     monkeypatch.setattr(firewall, "cases_of", lambda found: {one.name for one in found})
-    assert release.lapsed_relays(remove=False) == [dead] and not any("delete" in one for one in nft.asked)
-    assert release.lapsed_relays(remove=True) == [dead]
+    assert release.relays() == (sorted([alive, open_still]), [dead])
+    assert not any("delete" in one for one in nft.asked)
+    release.remove_lapsed_relays()
     assert [one for one in nft.asked if "delete" in one] == [f"delete table inet {dead}"]
+
+
+def test_an_emptied_table_is_kept_as_long_as_somebody_says_so() -> None:
+    for text in (diversion.elements(CASE, (), DOORS), diversion.elements(CASE, (published(80, "", 80),), DOORS)):
+        assert f"{diversion.KEPT} {{ 1 timeout {diversion.KEPT_FOR}s }}" in text
+    rules = diversion.rules(CASE, DOORS, near=False)
+    assert f"set {diversion.KEPT}" in rules and f"@{diversion.KEPT}" not in rules
 
 
 def test_a_table_that_goes_meanwhile_is_nobody_s_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +259,7 @@ def test_a_table_that_goes_meanwhile_is_nobody_s_problem(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(firewall, "nft", nft)
     monkeypatch.setattr(firewall, "available", lambda: True)
-    assert release.lapsed_relays(remove=True) == []
+    assert release.relays() == ([], [])
 
 
 def test_a_case_s_relay_is_its_own() -> None:

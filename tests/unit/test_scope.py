@@ -291,6 +291,8 @@ def test_privileged_says_it_once_and_rm_is_a_risk() -> None:
         ("PWD=/app", False), ("KEYBOARD=us", False), ("AUTHOR=me", False), ("PASSWORD_FILE=/run/secrets/db", False), ("PASSWORD=", False),
         ("ALLOW_EMPTY_PASSWORD=yes", False), ("URL=https://host/a@b", False), ("PASSTHROUGH=1", False), ("MODE=prod", False),
         ("GPG_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D", False), ("GPG_KEYS=" + " ".join(2 * ["AFD8691FDAEDF03BDF6E460563F15A9B715376CA"]), False),
+        ("CONF=mode=prod\nexport API_TOKEN='x1y2'\n", True), ('CONF={\n  "db_password": "hunter2",\n}', True), ("CONF=a\n-----BEGIN RSA PRIVATE KEY-----", True),
+        ("CONF=url: postgres://u:p@h/x\nb", True), ("CONF=mode=prod\nname: web\n", False), ("CONF=api_token=\nmode=x", False),
         ("GPG_KEY=hunter2hunter2", True), ("API_KEY=A035C8C19219BA821ECEA86B64E628F8D684696D", True),
     ],
 )  # fmt: skip

@@ -277,8 +277,8 @@ class FakeEngine(FakeEvidence):
                 raise error_for(error.status or 0, f"Error when allocating new name: {error.message}") from None
             found.name = name
 
-    def remove(self, container: str, force: bool = False) -> None:
-        """Gone, with its places on networks."""
+    def remove(self, container: str, force: bool = False, volumes: bool = False) -> None:
+        """Gone, with its places on networks.  It has no anonymous volumes."""
         with self._served("remove", "DELETE", f"/containers/{container}", 204, container):
             found = self._find(container)
             if found.running and not force:
