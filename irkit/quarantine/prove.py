@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import socket
-import subprocess
 
 from irkit.clock import now
 from irkit.models import Probe
-from irkit.netns import cables, in_netns, interfaces, local_ipv4, local_ipv6
+from irkit.netns import in_netns, interfaces, local_ipv4, local_ipv6
 from irkit.quarantine.datagrams import Frame, Volley
 from irkit.quarantine.frames import hardware_address
+from irkit.quarantine.links import cables
 from irkit.quarantine.neighbours import forget
 from irkit.quarantine.ports import TakenPorts, UdpPorts, port_tries
 from irkit.quarantine.procfs import exists, read
@@ -163,7 +163,7 @@ def _same_host(scene: Scene) -> list[Probe]:
     """Probes "from the host" mean something only in the namespace where the engine's bridges are."""
     if not scene.bridge or exists(scene.bridge):
         return []
-    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+    with contextlib.suppress(OSError):
         if cables(scene.victim):  # Podman makes a bridge only when a running container joins
             return []
     detail = f"the bridge {scene.bridge} is not in irkit's network namespace: run irkit where the engine runs"

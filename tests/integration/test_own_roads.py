@@ -1,0 +1,160 @@
+"""Roads that a target has made for itself before it was contained: past the walls, or past what the proof looks at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Lab
+
+PYTHON = "irkit-dev/helper:1"
+MAKER = """
+import socket, struct, sys, time
+def attribute(kind, value):
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+def make(name, kind, info, lower=b""):
+    # IFLA_LINK_NETNSID 0: the lower half in the namespace where the other end of this container's cable is, the host's
+    body = struct.pack("=BBHiII", 0, 0, 0, 0, 1, 1) + attribute(3, name) + lower + attribute(37, struct.pack("=i", 0))
+    body += attribute(18, attribute(1, kind) + attribute(2, info))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.send(struct.pack("=IHHII", 16 + len(body), 16, 0x605, 1, 0) + body)
+        return struct.unpack_from("=IHHIIi", link.recv(65536))[5]
+VXLAN = attribute(1, struct.pack("=I", time.time_ns() >> 12 & 0xFFFFFF)) + attribute(2, socket.inet_aton("198.51.100.9")) + attribute(15, struct.pack(">H", 4789))
+if "vxlan" in sys.argv[1]:
+    print("vxlan", make(b"vx0", b"vxlan", VXLAN), flush=True)
+if "macvlan" in sys.argv[1]:
+    print("macvlan", make(b"mv0", b"macvlan", attribute(1, struct.pack("=I", 4)), attribute(5, struct.pack("=I", int(sys.argv[2])))), flush=True)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def says(lab: Lab, name: str, word: str) -> str:
+    """What the container prints, once it has printed ``word``."""
+    for _ in range(300):
+        if word in (found := lab.docker("logs", name)):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(lab.docker("logs", name))
+
+
+def pid_of(lab: Lab, name: str) -> str:
+    return lab.docker("inspect", "-f", "{{.State.Pid}}", name)
+
+
+def links(pid: str) -> dict[str, Any]:
+    found = subprocess.run(
+        ["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-j", "link"], check=True, capture_output=True
+    )
+    return {row["ifname"]: row for row in json.loads(found.stdout)}
+
+
+def odd(run: Any) -> list[tuple[str, str]]:
+    return [(one["path"], one["result"]) for one in run["quarantine"]["probes"] if one["result"] != "blocked"]
+
+
+def interfaces(run: Any) -> list[Any]:
+    return [one for one in run["quarantine"]["probes"] if one["path"].startswith("interface ")]
+
+
+def test_a_tunnel_whose_lower_half_is_in_the_host_s_namespace(lab: Lab) -> None:
+    """``NET_ADMIN`` is all that it takes.  Leaving the networks does not take such an interface away: irkit sets it down."""
+    net = lab.network("app", "--subnet", "10.231.94.0/24")
+    bridge = "br-" + lab.docker("network", "inspect", "-f", "{{.Id}}", net)[:12]
+    index = json.loads(subprocess.run(["ip", "-j", "link", "show", bridge], check=True, capture_output=True).stdout)[0][
+        "ifindex"
+    ]
+    name = lab.run(
+        "t", "--network", net, "--cap-add", "NET_ADMIN", image=PYTHON, command=("python3", "-c", MAKER, "vxlan,macvlan", str(index))
+    )  # fmt: skip
+    made = says(lab, name, "ready")
+    if "vxlan 0" not in made:
+        pytest.skip(f"this engine's containers can't make one: {made}")  # a user namespace of their own
+    assert "macvlan 0" in made
+    pid = pid_of(lab, name)
+    assert {"vx0", "mv0"} <= {one for one, row in links(pid).items() if "UP" in row["flags"]}
+    done = lab.irkit("contain", name, "--json")
+    run = done.json
+    assert run["quarantine"]["state"] == "proven", odd(run)
+    assert {(one["path"].split()[1], one["result"]) for one in interfaces(run)} == {
+        ("vx0", "blocked"),
+        ("mv0", "blocked"),
+    }
+    assert "only while it is frozen" in done.err and "vx0" in done.err
+    down = {one for one, row in links(pid).items() if "UP" not in row["flags"]}
+    assert {"vx0", "mv0"} <= down
+    proof = json.loads((Path(run["bundle"]["path"]) / "data/quarantine/proof.json").read_bytes())
+    assert "vx0" in json.dumps(proof)
+    released = lab.irkit("release", name, code=4)
+    assert "vx0" in released.out + released.err
+    assert {"vx0", "mv0"} <= {one for one, row in links(pid).items() if "UP" in row["flags"]}
+
+
+def test_a_cable_that_was_plugged_in_by_hand(lab: Lab) -> None:
+    """As pipework does it: no network of the engine's, so that leaving all of them leaves this one."""
+    name = lab.run("t", "--network", lab.network("app"), image="irkit-dev/busybox:1", command=("sleep", "600"))
+    pid, bridge, cable = pid_of(lab, name), f"b{lab.token}", f"c{lab.token}"
+    subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], check=True)
+    try:
+        for words in (
+            f"ip link set {bridge} up", f"ip link add {cable} type veth peer name hand0 netns {pid}", f"ip link set {cable} up master {bridge}",
+            f"nsenter --net=/proc/{pid}/ns/net ip link set hand0 up",
+        ):  # fmt: skip
+            subprocess.run(words.split(), check=True)
+        done = lab.irkit("contain", name, "--json")
+        run = done.json
+        assert run["quarantine"]["state"] == "proven", odd(run)
+        assert "its cables were cut by a firewall" in done.err
+        assert ["cut by a firewall" in one["detail"] for one in interfaces(run)] == [True]
+        earlier = json.loads((Path(run["bundle"]["path"]) / "data/quarantine/proof.json").read_bytes())["earlier"]
+        assert earlier[0]["state"] == "open"
+        assert "exactly as it was" in lab.irkit("release", name).out
+        assert "UP" in links(pid)["hand0"]["flags"]
+    finally:
+        subprocess.run(["ip", "link", "del", cable], check=False)
+        subprocess.run(["ip", "link", "del", bridge], check=False)
+
+
+def test_a_sharer_that_runs_on_and_could_make_one(lab: Lab) -> None:
+    """The holder of the namespace is quarantined with the target, but not frozen: with ``NET_ADMIN`` nothing is proven."""
+    net = lab.network("app")
+    holder = lab.run(
+        "holder", "--network", net, "--cap-add", "NET_ADMIN", image="irkit-dev/busybox:1", command=("sleep", "600")
+    )
+    sharer = lab.run(
+        "sharer", "--network", f"container:{holder}", image="irkit-dev/busybox:1", command=("sleep", "600")
+    )
+    run = lab.irkit("contain", sharer, "--json", code=None).json
+    if "userns" in lab.docker("info", "-f", "{{.SecurityOptions}}"):
+        assert run["quarantine"]["state"] == "proven"  # its NET_ADMIN is none over the host's namespace
+        return
+    assert run["quarantine"]["state"] == "unproven"
+    assert [path for path, _ in odd(run)] == [
+        f"process {pid_of(lab, holder)} (sleep) in the target's network namespace"
+    ]
+
+
+def test_observation_is_refused_to_one_that_could_make_one(lab: Lab) -> None:
+    name = lab.run(
+        "t",
+        "--network",
+        lab.network("app"),
+        "--cap-add",
+        "NET_ADMIN",
+        image="irkit-dev/busybox:1",
+        command=("sleep", "600"),
+    )
+    if "userns" in lab.docker("info", "-f", "{{.SecurityOptions}}"):
+        pytest.skip("in a user namespace of its own it could not")
+    run = lab.irkit("contain", name, "--observe", "2", "--json", code=4).json
+    assert run["quarantine"]["state"] == "proven" and "observed" not in run
+    assert lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "true"
+    assert any(
+        "NET_ADMIN" in json.dumps(gap)
+        for gap in json.loads((Path(run["bundle"]["path"]) / "data/index.json").read_bytes())["gaps"]
+    )
