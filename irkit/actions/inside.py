@@ -6,6 +6,7 @@ goes past them, and so does a cable plugged in by hand: they are looked for, clo
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 from irkit.acquire.host import HostView, all_pids, link_of, read_text
@@ -13,6 +14,7 @@ from irkit.actions.context import Context
 from irkit.clock import now
 from irkit.home import write_json
 from irkit.models import Probe
+from irkit.quarantine.held import Held, held
 from irkit.quarantine.links import Link, ends, links, switch
 from irkit.text import printable
 
@@ -33,7 +35,7 @@ class Process(NamedTuple):
 
 def inside(ctx: Context, view: HostView) -> list[Probe]:
     """Close the roads that the namespace has beside the quarantine, and tell of each; to be called before others are tried."""
-    return [*_strays(view), *_interfaces(ctx, view), *_awake(view)]
+    return [*_strays(view), *_held(ctx, view), *_interfaces(ctx, view), *_awake(view)]
 
 
 def mighty(view: HostView, pids: list[int]) -> Process | None:
@@ -143,17 +145,45 @@ def set_up_again(ctx: Context) -> list[str]:
 
 
 def _strays(view: HostView) -> list[Probe]:
-    """Processes of the target that live in another network namespace: what is probed says nothing about them."""
+    """Threads of the target that live in another network namespace: what is probed says nothing about them."""
     own = link_of(view.netns)
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, None]] = {}
     for pid in view.pids():
-        other = link_of(f"/proc/{pid}/ns/net")
-        if other and other != own:
-            found.setdefault(other, []).append(str(pid))
+        for thread in _threads(pid):
+            other = link_of(f"/proc/{pid}/task/{thread}/ns/net")
+            if other and other != own:
+                found.setdefault(other, {})[str(pid)] = None
     return [
         Probe(
-            f"another network namespace, of the target's processes {', '.join(pids[:8])}", "out", "unknown",
+            f"another network namespace, of the target's processes {', '.join(list(pids)[:8])}", "out", "unknown",
             "it was not left nor probed; they are frozen with the target: don't thaw it", now(),
         )
         for pids in found.values()
     ]  # fmt: skip
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - a hot path of plain strings
+    except OSError:
+        return []
+
+
+def _held(ctx: Context, view: HostView) -> list[Probe]:
+    """What the target's processes hold of other network namespaces, though they live in their own."""
+    begun = now()
+    try:
+        found = held(view.pids(), view.netns)
+    except OSError as error:
+        found = Held(unread=error.strerror or str(error))
+    if found.unable and not ctx.facts.own_rules_kept:
+        ctx.writer.gap(
+            "quarantine", "what the target holds of other network namespaces", f"this kernel can't tell: {found.unable}"
+        )
+    probes = [
+        Probe(one, "out", "unknown", "it was not probed; the target is frozen: don't thaw it", begun)
+        for one in found.roads
+    ]
+    if found.unread:
+        probes.append(Probe("what the target holds of other network namespaces", "out", "unknown", found.unread, begun))
+    return probes

@@ -152,13 +152,13 @@ def _unless_dropped(ctx: Context, rules: OwnRules, probes: tuple[Probe, ...]) ->
         ctx.facts.own_rules_kept = True
         document = {"foreign": list(rules.foreign), "unread": rules.unread, "ruleset": dict(rules.ruleset)}
         ctx.writer.add_json(
-            "network/netfilter.json", document, Origin("quarantine", "nft list ruleset", "the host's nft, in the target's network namespace")
+            "network/netfilter.json", document, Origin("quarantine", "nft list ruleset", "the host's nft and netlink, in the target's network namespace")
         )  # fmt: skip
         if rules.unread and not rules.foreign:
             ctx.writer.gap("quarantine", "firewall rules of the target's own namespace", rules.unread)
     if not rules.foreign:
         return probes
-    why = f"the target's own firewall rules may have dropped it ({rules.foreign[0]})"
+    why = f"the target's own rules may have dropped it ({rules.foreign[0]})"
     return tuple(
         replace(one, result="unknown", detail=f"{why}; {one.detail}") if one.result == "blocked" else one
         for one in probes

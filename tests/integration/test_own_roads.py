@@ -158,3 +158,76 @@ def test_observation_is_refused_to_one_that_could_make_one(lab: Lab) -> None:
         "NET_ADMIN" in json.dumps(gap)
         for gap in json.loads((Path(run["bundle"]["path"]) / "data/index.json").read_bytes())["gaps"]
     )
+
+
+def test_rules_that_refuse_irkit_s_probes_alone(lab: Lab) -> None:
+    """ "No route" shows nothing where a rule of the target's own says so, and lets marked packets pass."""
+    name = lab.run(
+        "t",
+        "--network",
+        lab.network("app"),
+        "--cap-add",
+        "NET_ADMIN",
+        image="irkit-dev/busybox:1",
+        command=("sleep", "600"),
+    )
+    subprocess.run(
+        ["nsenter", f"--net=/proc/{pid_of(lab, name)}/ns/net", "ip", "rule", "add", "not", "fwmark", "7", "prohibit"],
+        check=True,
+    )
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert run["quarantine"]["state"] == "unproven" and "routing rule" in run["quarantine"]["probes"][0]["detail"]
+
+
+GIVER = """
+import os, socket, time
+server = socket.socket(socket.AF_UNIX); server.bind("/share/s"); server.listen()
+passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+peer, _ = server.accept()
+socket.send_fds(peer, [b"x"], [passed.fileno()])
+time.sleep(600)
+"""
+TAKER = """
+import os, socket, time
+while not os.path.exists("/share/s"): time.sleep(0.1)
+client = socket.socket(socket.AF_UNIX)
+for _ in range(50):
+    try: client.connect("/share/s"); break
+    except OSError: time.sleep(0.1)
+_, (number,), _, _ = socket.recv_fds(client, 1, 1)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_socket_that_a_sibling_passed(lab: Lab, tmp_path: Path) -> None:
+    """No privilege is needed: a volume that two containers share.  The socket stays in the sibling's namespace."""
+    share = tmp_path / "share"
+    share.mkdir()
+    share.chmod(0o777)
+    volume = ("-v", f"{share}:/share")
+    lab.run("sibling", "--network", lab.network("other"), *volume, image=PYTHON, command=("python3", "-c", GIVER))
+    name = lab.run("t", "--network", lab.network("app"), *volume, image=PYTHON, command=("python3", "-c", TAKER))
+    says(lab, name, "ready")
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert run["quarantine"]["state"] == "unproven"
+    assert [path.partition(",")[0] for path, _ in odd(run)] == ["a socket of another network namespace"], odd(run)
+
+
+def test_a_namespace_that_no_process_lives_in(lab: Lab) -> None:
+    """A mount keeps it, and with it whatever was moved there."""
+    hide = "touch /run/kept; unshare -n mount --bind /proc/self/ns/net /run/kept && echo ready; exec sleep 600"
+    options = (
+        "--cap-add",
+        "SYS_ADMIN",
+        "--security-opt",
+        "seccomp=unconfined",
+        "--security-opt",
+        "apparmor=unconfined",
+    )
+    name = lab.run(
+        "t", "--network", lab.network("app"), *options, image="irkit-dev/debian:1", command=("sh", "-c", hide)
+    )
+    says(lab, name, "ready")
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert [path.partition(",")[0] for path, _ in odd(run)] == ["another network namespace"], odd(run)
