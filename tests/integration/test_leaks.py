@@ -69,6 +69,7 @@ def test_nothing_leaks(lab: Lab) -> None:
             "out: gateway, tcp", "out: host uplink, udp", "out: old peer, icmp", "out: outside, tcp", "out: metadata, tcp", "out: gateway v6, tcp",
             "in: published tcp", "in: published tcp from outside", "in: published udp", "in: host to old address, tcp", "in: old peer to old address, udp",
             "out: name by the engine's DNS", "out: name by an outside server", "held: victim to peer", "held: victim to outside",
+            "out: gateway, sctp", "out: old peer, sctp", "out: outside, protocol 253", "out: gateway v6, protocol 253", "in: old peer to old address, sctp",
         ):  # fmt: skip
             assert road in before, (road, sorted(before))
         run = contain(made)
@@ -83,6 +84,7 @@ def test_nothing_leaks(lab: Lab) -> None:
     [
         pytest.param((NO_WALL,), "out: raw frame to 10.231.79.1", id="firewall"),
         pytest.param((NO_WALL, INHIBIT), "out: quarantine gateway, tcp", id="inhibit_ipv4"),
+        pytest.param((NO_WALL, INHIBIT), "out: quarantine gateway, sctp", id="inhibit_ipv4 for other protocols"),
         pytest.param((NO_WALL, ICC), "in: quarantined neighbour, tcp", id="icc"),
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL), "out: outside, udp", id="internal"),
         pytest.param((NO_WALL, INHIBIT, NOT_INTERNAL, MASQUERADE), "out: outside, tcp", id="masquerade"),
