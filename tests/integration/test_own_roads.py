@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ if "macvlan" in sys.argv[1]:
 print("ready", flush=True)
 time.sleep(600)
 """
-
-
-def says(lab: Lab, name: str, word: str) -> str:
-    """What the container prints, once it has printed ``word``."""
-    for _ in range(300):
-        if word in (found := lab.docker("logs", name)):
-            return found
-        time.sleep(0.1)
-    raise AssertionError(lab.docker("logs", name))
 
 
 def pid_of(lab: Lab, name: str) -> str:
@@ -72,7 +62,7 @@ def test_a_tunnel_whose_lower_half_is_in_the_host_s_namespace(lab: Lab) -> None:
     name = lab.run(
         "t", "--network", net, "--cap-add", "NET_ADMIN", image=PYTHON, command=("python3", "-c", MAKER, "vxlan,macvlan", str(index))
     )  # fmt: skip
-    made = says(lab, name, "ready")
+    made = lab.says(name, "ready")
     if "vxlan 0" not in made:
         pytest.skip(f"this engine's containers can't make one: {made}")  # a user namespace of their own
     assert "macvlan 0" in made
@@ -208,7 +198,7 @@ def test_a_socket_that_a_sibling_passed(lab: Lab, tmp_path: Path) -> None:
     volume = ("-v", f"{share}:/share")
     lab.run("sibling", "--network", lab.network("other"), *volume, image=PYTHON, command=("python3", "-c", GIVER))
     name = lab.run("t", "--network", lab.network("app"), *volume, image=PYTHON, command=("python3", "-c", TAKER))
-    says(lab, name, "ready")
+    lab.says(name, "ready")
     run = lab.irkit("contain", name, "--json", code=3).json
     assert run["quarantine"]["state"] == "unproven"
     assert [path.partition(",")[0] for path, _ in odd(run)] == ["a socket of another network namespace"], odd(run)
@@ -228,6 +218,6 @@ def test_a_namespace_that_no_process_lives_in(lab: Lab) -> None:
     name = lab.run(
         "t", "--network", lab.network("app"), *options, image="irkit-dev/debian:1", command=("sh", "-c", hide)
     )
-    says(lab, name, "ready")
+    lab.says(name, "ready")
     run = lab.irkit("contain", name, "--json", code=3).json
     assert [path.partition(",")[0] for path, _ in odd(run)] == ["another network namespace"], odd(run)
