@@ -35,7 +35,7 @@ class Process(NamedTuple):
 
 def inside(ctx: Context, view: HostView) -> list[Probe]:
     """Close the roads that the namespace has beside the quarantine, and tell of each; to be called before others are tried."""
-    return [*_strays(view), *_held(ctx, view), *_interfaces(ctx, view), *_awake(view)]
+    return [*_strays(view), *_held(ctx, view), *_interfaces(ctx, view), *_loose(view), *_awake(view)]
 
 
 def mighty(view: HostView, pids: list[int]) -> Process | None:
@@ -65,6 +65,24 @@ def _awake(view: HostView) -> list[Probe]:
         f"it is not frozen, and with {one.power} it can make itself a road past all walls at any moment: freeze it too"
     )
     return [Probe(f"process {one.pid} ({one.name}) in the target's network namespace", "out", "unknown", detail, now())]
+
+
+def _loose(view: HostView) -> list[Probe]:
+    """Processes of the target that its freeze does not hold: they left its cgroup, or are another container's in its pid namespace."""
+    if view.frozen() is not True:
+        return []
+    cgroups = {read_text(f"/proc/{view.pid}/cgroup"): True, "": True}
+    found = []
+    for pid in view.pids():
+        cgroup = read_text(f"/proc/{pid}/cgroup")
+        if cgroup not in cgroups:
+            cgroups[cgroup] = HostView("", pid).frozen() is True
+        if not cgroups[cgroup]:
+            found.append(pid)
+    if not found:
+        return []
+    path = f"processes {', '.join(map(str, found[:8]))} in the target's pid namespace, outside its cgroup"
+    return [Probe(path, "out", "unknown", f"{len(found)} of them are not frozen", now())]
 
 
 def _interfaces(ctx: Context, view: HostView) -> list[Probe]:
@@ -156,7 +174,7 @@ def _strays(view: HostView) -> list[Probe]:
     return [
         Probe(
             f"another network namespace, of the target's processes {', '.join(list(pids)[:8])}", "out", "unknown",
-            "it was not left nor probed; they are frozen with the target: don't thaw it", now(),
+            "it was not left nor probed: don't thaw the target", now(),
         )
         for pids in found.values()
     ]  # fmt: skip

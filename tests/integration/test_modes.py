@@ -166,7 +166,7 @@ def test_a_hardware_address_that_was_chosen_is_told(lab: Lab) -> None:
     lab.irkit("contain", name)
     released = lab.irkit("release", name, code=None)
     mac = inspect(lab, name)["NetworkSettings"]["Networks"][net]["MacAddress"]
-    told = "MAC address was 02:42:de:ad:be:ef" in released.out
+    told = "MAC address was 02:42:de:ad:be:ef" in released.out + released.err
     assert (released.code, told) == ((0, False) if mac == "02:42:de:ad:be:ef" else (4, True))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from irkit.acquire.host import HostView
 
 from .conftest import Lab
 
@@ -81,7 +84,7 @@ def test_a_tunnel_whose_lower_half_is_in_the_host_s_namespace(lab: Lab) -> None:
     proof = json.loads((Path(run["bundle"]["path"]) / "data/quarantine/proof.json").read_bytes())
     assert "vx0" in json.dumps(proof)
     released = lab.irkit("release", name, code=4)
-    assert "vx0" in released.out + released.err
+    assert "interface vx0 was set down and is up again" in released.out + released.err
     assert {"vx0", "mv0"} <= {one for one, row in links(pid).items() if "UP" in row["flags"]}
 
 
@@ -221,3 +224,62 @@ def test_a_namespace_that_no_process_lives_in(lab: Lab) -> None:
     lab.says(name, "ready")
     run = lab.irkit("contain", name, "--json", code=3).json
     assert [path.partition(",")[0] for path, _ in odd(run)] == ["another network namespace"], odd(run)
+
+
+def test_an_interface_that_was_renamed(lab: Lab) -> None:
+    """The engine looks for its own interface by name: one that it does not find stays plugged in."""
+    net = lab.network("app", "--subnet", "10.231.94.0/24")
+    name = lab.run(
+        "t", "--network", net, "--cap-add", "NET_ADMIN", image="irkit-dev/busybox:1", command=("sleep", "600")
+    )
+    for words in ("ip link set eth0 down", "ip link set eth0 name hidden0", "ip link set hidden0 up"):
+        subprocess.run(["nsenter", f"--net=/proc/{pid_of(lab, name)}/ns/net", *words.split()], check=True)
+    run = lab.irkit("contain", name, "--json", code=None).json
+    left = links(pid_of(lab, name))
+    assert run["quarantine"]["state"] in ("proven", "open", "unproven", "frozen-only"), run["quarantine"]
+    if "hidden0" in left:
+        assert [one["result"] for one in interfaces(run)] == ["blocked"] and "cut by a firewall" in interfaces(run)[0][
+            "detail"
+        ]
+
+
+def test_a_process_that_left_the_cgroup(lab: Lab) -> None:
+    """A privileged container can do that.  In a pid namespace of its own it is in none of the target's; it is found all the same."""
+    command = "unshare -p -f sh -c 'echo ready; exec sleep 601' & exec sleep 600"
+    name = lab.run(
+        "t", "--network", lab.network("app"), "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", image="irkit-dev/debian:1",
+        command=("sh", "-c", command),
+    )  # fmt: skip
+    lab.says(name, "ready")
+    shown = lab.docker("top", name, "-o", "pid,args").splitlines()
+    (inner,) = [line.split()[0] for line in shown if line.split()[1:] == ["sleep", "601"]]
+    identity = lab.docker("inspect", "-f", "{{.Id}}", name)
+    elsewhere = Path(next(HostView(identity, int(pid_of(lab, name))).cgroups())).parent / f"away-{lab.token}"
+    elsewhere.mkdir()
+    try:
+        (elsewhere / "cgroup.procs").write_text(inner)
+        run = lab.irkit("contain", name, "--json", code=3).json
+        assert any(path.startswith(f"processes {inner} in ") for path, _ in odd(run)), odd(run)
+        subprocess.run(["kill", "-9", inner], check=True)
+        for _ in range(100):
+            if not (elsewhere / "cgroup.procs").read_text():
+                break
+            time.sleep(0.1)
+    finally:
+        elsewhere.rmdir()
+
+
+def test_a_container_in_the_target_s_pid_namespace(lab: Lab) -> None:
+    """It is another network namespace's, and not frozen: both are told."""
+    name = lab.run("t", "--network", lab.network("app"), image="irkit-dev/busybox:1", command=("sleep", "600"))
+    lab.run(
+        "beside",
+        "--network",
+        lab.network("other"),
+        "--pid",
+        f"container:{name}",
+        image="irkit-dev/busybox:1",
+        command=("sleep", "600"),
+    )
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert sorted(path.partition(" ")[0] for path, _ in odd(run)) == ["another", "processes"], odd(run)
