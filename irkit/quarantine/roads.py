@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from irkit.netns import default_gateways, default_gateways6, in_netns
 from irkit.quarantine.datagrams import Ear, Frame, Shot, Volley
@@ -37,10 +37,11 @@ class Post:
 
 
 class Roads:
-    """All tries of a proof."""
+    """All tries of a proof.  ``devices``: the target's interfaces that tries are bound to, the first one empty: unbound."""
 
-    def __init__(self, scene: Scene, volley: Volley) -> None:
+    def __init__(self, scene: Scene, volley: Volley, devices: Sequence[str]) -> None:
         self.volley = volley
+        self.devices = devices
         self.tries: list[Try] = []
         self._scene = scene
         self._silent: dict[tuple[str, str], Neighbour] = {}

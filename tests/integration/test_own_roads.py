@@ -283,3 +283,22 @@ def test_a_container_in_the_target_s_pid_namespace(lab: Lab) -> None:
     )
     run = lab.irkit("contain", name, "--json", code=3).json
     assert sorted(path.partition(" ")[0] for path, _ in odd(run)) == ["another", "processes"], odd(run)
+
+
+def test_a_crowd_of_interfaces_is_no_hindrance(lab: Lab) -> None:
+    """A proof must end, however many there are; those that were not tried by themselves are told."""
+    name = lab.run(
+        "t",
+        "--network",
+        lab.network("app"),
+        "--cap-add",
+        "NET_ADMIN",
+        image="irkit-dev/busybox:1",
+        command=("sleep", "600"),
+    )
+    crowd = "".join(f"link add crowd{number} type bridge\n" for number in range(300))
+    subprocess.run(
+        ["nsenter", f"--net=/proc/{pid_of(lab, name)}/ns/net", "ip", "-batch", "-"], input=crowd, text=True, check=True
+    )
+    run = lab.irkit("contain", name, "--json", code=3).json
+    assert odd(run) == [("interfaces of the target", "unknown")] and len(run["quarantine"]["probes"]) < 2000
