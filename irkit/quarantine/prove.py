@@ -18,12 +18,11 @@ from irkit.quarantine.ports import TakenPorts, UdpPorts, port_tries
 from irkit.quarantine.procfs import exists, read
 from irkit.quarantine.resolver import EngineDns
 from irkit.quarantine.roads import Post, Roads
-from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
+from irkit.quarantine.scene import DEVICE_LIMIT, METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
 from irkit.quarantine.tries import run_tries
 
 TIMEOUT = 1.0
 CONNECTION_LIMIT = 64
-DEVICE_LIMIT = 16
 
 
 def prove(scene: Scene, timeout: float = TIMEOUT) -> Proof:
