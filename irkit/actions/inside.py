@@ -7,6 +7,7 @@ goes past them, and so does a cable plugged in by hand: they are looked for, clo
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from irkit.acquire.host import HostView, all_pids, link_of, read_text
@@ -35,30 +36,37 @@ class Process(NamedTuple):
 
 def inside(ctx: Context, view: HostView) -> list[Probe]:
     """Close the roads that the namespace has beside the quarantine, and tell of each; to be called before others are tried."""
-    return [*_strays(view), *_held(ctx, view), *_interfaces(ctx, view), *_loose(view), *_awake(view)]
+    pids, asleep = view.pids(), view.frozen() is True
+    return [
+        *_strays(view, pids), *_held(ctx, view, pids), *_interfaces(ctx, view), *(_loose(view, pids) if asleep else ()), *_awake(view, set(pids) if asleep else set()),
+    ]  # fmt: skip
 
 
-def mighty(view: HostView, pids: list[int]) -> Process | None:
-    """The first of these processes that could make itself a road into the host's network."""
+def mighty(pids: Iterable[int]) -> Process | None:
+    """The first of these processes that could make itself a road into the host's network.
+
+    By what each of its threads may ever have (the bounding set), and only in the host's own user namespace.
+    """
     mine = link_of("/proc/self/ns/user")
     for pid in pids:
-        status = dict(line.partition(":\t")[::2] for line in read_text(f"/proc/{pid}/status").splitlines())
-        try:
-            bounds = int(status.get("CapBnd", ""), 16)
-        except ValueError:  # it is gone
-            continue
-        power = next((name for name, bit in POWERS.items() if bounds >> bit & 1), "")
-        if power and link_of(f"/proc/{pid}/ns/user") == mine:
-            return Process(pid, printable(status.get("Name", ""), 32), power)
+        for thread in _threads(pid):
+            place = f"/proc/{pid}/task/{thread}"
+            status = dict(line.partition(":\t")[::2] for line in read_text(f"{place}/status").splitlines())
+            try:
+                bounds = int(status.get("CapBnd", ""), 16)
+            except ValueError:  # it is gone
+                continue
+            power = next((name for name, bit in POWERS.items() if bounds >> bit & 1), "")
+            if power and link_of(f"{place}/ns/user") == mine:
+                return Process(pid, printable(status.get("Name", ""), 32), power)
     return None
 
 
-def _awake(view: HostView) -> list[Probe]:
+def _awake(view: HostView, asleep: set[int]) -> list[Probe]:
     """Who is in the namespace, is not frozen, and could make a road at any moment: a sharer, a process that came by setns(2)."""
-    mine, own = set(view.pids()), link_of(view.netns)
-    asleep = view.frozen() is True
-    others = [pid for pid in all_pids() if link_of(f"/proc/{pid}/ns/net") == own and not (asleep and pid in mine)]
-    one = mighty(view, [pid for pid in others if HostView("", pid).frozen() is not True])
+    own = link_of(view.netns)
+    others = [pid for pid in all_pids() if pid not in asleep and link_of(f"/proc/{pid}/ns/net") == own]
+    one = mighty(pid for pid in others if HostView("", pid).frozen() is not True)
     if one is None:
         return []
     detail = (
@@ -67,18 +75,17 @@ def _awake(view: HostView) -> list[Probe]:
     return [Probe(f"process {one.pid} ({one.name}) in the target's network namespace", "out", "unknown", detail, now())]
 
 
-def _loose(view: HostView) -> list[Probe]:
+def _loose(view: HostView, pids: list[int]) -> list[Probe]:
     """Processes of the target that its freeze does not hold: they left its cgroup, or are another container's in its pid namespace."""
-    if view.frozen() is not True:
-        return []
     cgroups = {read_text(f"/proc/{view.pid}/cgroup"): True, "": True}
     found = []
-    for pid in view.pids():
-        cgroup = read_text(f"/proc/{pid}/cgroup")
-        if cgroup not in cgroups:
-            cgroups[cgroup] = HostView("", pid).frozen() is True
-        if not cgroups[cgroup]:
-            found.append(pid)
+    for pid in pids:
+        for thread in _threads(pid):  # of cgroup v1 each has its own
+            cgroup = read_text(f"/proc/{pid}/task/{thread}/cgroup")
+            if cgroup not in cgroups:
+                cgroups[cgroup] = HostView("", int(thread)).frozen() is True
+            if not cgroups[cgroup] and pid not in found:
+                found.append(pid)
     if not found:
         return []
     path = f"processes {', '.join(map(str, found[:8]))} in the target's pid namespace, outside its cgroup"
@@ -162,21 +169,21 @@ def set_up_again(ctx: Context) -> list[str]:
     return problems
 
 
-def _strays(view: HostView) -> list[Probe]:
+def _strays(view: HostView, pids: list[int]) -> list[Probe]:
     """Threads of the target that live in another network namespace: what is probed says nothing about them."""
     own = link_of(view.netns)
     found: dict[str, dict[str, None]] = {}
-    for pid in view.pids():
+    for pid in pids:
         for thread in _threads(pid):
             other = link_of(f"/proc/{pid}/task/{thread}/ns/net")
             if other and other != own:
                 found.setdefault(other, {})[str(pid)] = None
     return [
         Probe(
-            f"another network namespace, of the target's processes {', '.join(list(pids)[:8])}", "out", "unknown",
+            f"another network namespace, of the target's processes {', '.join(list(some)[:8])}", "out", "unknown",
             "it was not left nor probed: don't thaw the target", now(),
         )
-        for pids in found.values()
+        for some in found.values()
     ]  # fmt: skip
 
 
@@ -187,11 +194,11 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
-def _held(ctx: Context, view: HostView) -> list[Probe]:
+def _held(ctx: Context, view: HostView, pids: list[int]) -> list[Probe]:
     """What the target's processes hold of other network namespaces, though they live in their own."""
     begun = now()
     try:
-        found = held(view.pids(), view.netns)
+        found = held(pids, view.netns)
     except OSError as error:
         found = Held(unread=error.strerror or str(error))
     if found.unable and not ctx.facts.own_rules_kept:

@@ -55,7 +55,7 @@ def observe(ctx: Context, args: Mapping[str, Any]) -> Result:
         why = ctx.facts.not_seen or f"the quarantine is {ctx.facts.quarantine_state or 'not there'}, not proven"
         ctx.writer.gap("observe", "traffic", f"not observed: {why}; it stays frozen")
         return Result("degraded", f"not observed: {why}; it stays frozen")
-    one = mighty(view, view.pids())
+    one = mighty(view.pids())
     if one is not None:
         why = f"process {one.pid} ({one.name}) has {one.power}: {HOLDS_FROZEN}"
         ctx.writer.gap("observe", "traffic", f"not observed: {why}; it stays frozen")

@@ -22,19 +22,16 @@ def elsewhere():
 threading.Thread(target=elsewhere, daemon=True).start()
 sys.stdin.read()
 """
+DROPPED = """
+import ctypes, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+libc = ctypes.CDLL(None)
+for bit in (12, 16, 21, 39):
+    assert libc.prctl(24, bit, 0, 0, 0) == 0
+print("ready", flush=True)
+sys.stdin.read()
+"""
 PLAIN = "import sys; print('ready', flush=True); sys.stdin.read()"
-
-
-class View(HostView):
-    """A process as if it were a container."""
-
-    asleep = True
-
-    def pids(self) -> list[int]:
-        return [self.pid]
-
-    def frozen(self) -> bool | None:
-        return self.asleep
 
 
 def started(script: str, *before: str) -> subprocess.Popen[str]:
@@ -49,7 +46,7 @@ def started(script: str, *before: str) -> subprocess.Popen[str]:
 def test_a_thread_elsewhere_is_a_stray(script: str, count: int) -> None:
     """A thread can leave its process's namespace; ``/proc/PID/ns/net`` tells of the first one only."""
     with started(script) as process:
-        found = _strays(View("x", process.pid))
+        found = _strays(HostView("x", process.pid), [process.pid])
         process.kill()
     assert len(found) == count and all(str(process.pid) in one.path and one.result == "unknown" for one in found)
 
@@ -66,15 +63,22 @@ def test_a_thread_elsewhere_is_a_stray(script: str, count: int) -> None:
 def test_who_could_make_a_road(before: tuple[str, ...], power: str) -> None:
     """By what it may ever have, and only in the host's user namespace: over the host's network a container's own gives nothing."""
     with started(PLAIN, *before) as process:
-        found: Any = mighty(View("x", process.pid), [process.pid])
+        found: Any = mighty([process.pid])
         process.kill()
     assert (found.power if found else "") == power
 
 
+def test_a_thread_that_kept_what_its_process_gave_up() -> None:
+    """The first thread's bounding set tells of that thread alone (PR_CAPBSET_DROP)."""
+    with started(DROPPED) as process:
+        found = mighty([process.pid])
+        process.kill()
+    assert found is not None and found.power == "NET_ADMIN"
+
+
 def test_who_is_frozen_makes_none() -> None:
     with started(PLAIN, "unshare", "--net") as process:
-        view = View("x", process.pid)
-        assert _awake(view) == []
-        view.asleep = False
-        assert [one.result for one in _awake(view)] == ["unknown"]
+        view = HostView("x", process.pid)
+        assert _awake(view, {process.pid}) == []
+        assert [one.result for one in _awake(view, set())] == ["unknown"]
         process.kill()
