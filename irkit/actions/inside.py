@@ -38,7 +38,7 @@ def inside(ctx: Context, view: HostView) -> list[Probe]:
     """Close the roads that the namespace has beside the quarantine, and tell of each; to be called before others are tried."""
     pids, asleep = view.pids(), view.frozen() is True
     return [
-        *_strays(view, pids), *_held(ctx, view, pids), *_interfaces(ctx, view), *(_loose(view, pids) if asleep else ()), *_awake(view, set(pids) if asleep else set()),
+        *_strays(view, pids), *_held(ctx, view, pids), *_interfaces(ctx, view), *(loose(view, pids) if asleep else ()), *_awake(view, set(pids) if asleep else set()),
     ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def _awake(view: HostView, asleep: set[int]) -> list[Probe]:
     return [Probe(f"process {one.pid} ({one.name}) in the target's network namespace", "out", "unknown", detail, now())]
 
 
-def _loose(view: HostView, pids: list[int]) -> list[Probe]:
+def loose(view: HostView, pids: list[int]) -> list[Probe]:
     """Processes of the target that its freeze does not hold: they left its cgroup, or are another container's in its pid namespace."""
     cgroups = {read_text(f"/proc/{view.pid}/cgroup"): True, "": True}
     found = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
-from irkit.actions.inside import HOLDS_FROZEN, inside, mighty
+from irkit.actions.inside import HOLDS_FROZEN, inside, loose, mighty
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
 from irkit.engine.interface import Container, Member, Network, PortBinding
@@ -168,6 +168,8 @@ def _unless_dropped(ctx: Context, rules: OwnRules, probes: tuple[Probe, ...]) ->
 def _frozen_only(ctx: Context, saved: SavedState) -> Proof:
     view = ctx.host_view
     frozen = view.frozen() if view else None
+    if view and frozen and (lost := loose(view, view.pids())):
+        return Proof("unproven", tuple(lost))
     if frozen:
         return Proof(
             "frozen-only",

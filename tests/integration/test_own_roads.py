@@ -83,6 +83,7 @@ def test_a_tunnel_whose_lower_half_is_in_the_host_s_namespace(lab: Lab) -> None:
     assert {"vx0", "mv0"} <= down
     proof = json.loads((Path(run["bundle"]["path"]) / "data/quarantine/proof.json").read_bytes())
     assert "vx0" in json.dumps(proof)
+    assert "set the interface vx0 of its namespace up again" in lab.irkit("release", name, "--dry-run").out
     released = lab.irkit("release", name, code=4)
     assert "interface vx0 was set down and is up again" in released.out + released.err
     assert {"vx0", "mv0"} <= {one for one, row in links(pid).items() if "UP" in row["flags"]}
@@ -243,11 +244,17 @@ def test_an_interface_that_was_renamed(lab: Lab) -> None:
         ]
 
 
-def test_a_process_that_left_the_cgroup(lab: Lab) -> None:
-    """A privileged container can do that.  In a pid namespace of its own it is in none of the target's; it is found all the same."""
+@pytest.mark.parametrize("network", ["app", "host"])
+def test_a_process_that_left_the_cgroup(lab: Lab, network: str) -> None:
+    """A privileged container can do that.  In a pid namespace of its own it is in none of the target's; it is found all the same.
+
+    On the host's network the freeze is all that there is.
+    """
+    if network == "host" and "userns" in lab.docker("info", "-f", "{{.SecurityOptions}}"):
+        pytest.skip("this engine refuses the host's network")
     command = "unshare -p -f sh -c 'echo ready; exec sleep 601' & exec sleep 600"
     name = lab.run(
-        "t", "--network", lab.network("app"), "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", image="irkit-dev/debian:1",
+        "t", "--network", network if network == "host" else lab.network(network), "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", image="irkit-dev/debian:1",
         command=("sh", "-c", command),
     )  # fmt: skip
     lab.says(name, "ready")
