@@ -117,9 +117,8 @@ def _interfaces(ctx: Context, view: HostView) -> list[Probe]:
 def _judged(ctx: Context, view: HostView, one: Link, end: Link | None, bridge: Link | None, begun: str) -> Probe:
     name, kind = printable(one.name), printable(one.kind) or "no virtual one"
     path = f"interface {name} ({kind}), which leads out of the target's namespace"
-    if end is not None and (
-        bridge is None or bridge.kind == "bridge"
-    ):  # nft sees what goes through a bridge, or is routed
+    seen_by_nft = bridge is None or bridge.kind == "bridge"  # what is routed, or goes through a bridge
+    if end is not None and seen_by_nft:
         place = f"the bridge {printable(bridge.name)}" if bridge else "the host"
         if ctx.facts.cables_cut:
             return Probe(path, "out", "blocked", f"plugged into {place}; cut by a firewall", begun)

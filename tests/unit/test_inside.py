@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +83,19 @@ def test_who_is_frozen_makes_none() -> None:
         assert _awake(view, {process.pid}) == []
         assert [one.result for one in _awake(view, set())] == ["unknown"]
         process.kill()
+
+
+def test_a_pid_namespace_beneath_is_the_target_s_as_well() -> None:
+    """Whatever its cgroup; one beside it is not."""
+    nest = ("unshare", "--pid", "--fork")
+    with started(PLAIN, *nest, "unshare", "--pid", "--fork") as process, started(PLAIN, *nest) as other:
+        outer = int(
+            Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        )  # unshare, in the first namespace
+        inner = int(Path(f"/proc/{outer}/task/{outer}/children").read_text())
+        stranger = int(Path(f"/proc/{other.pid}/task/{other.pid}/children").read_text())
+        found = HostView("no such container", outer).pids()
+        for one in (process, other):
+            one.kill()
+        subprocess.run(["kill", "-9", str(outer), str(stranger)], check=True)
+    assert {outer, inner} <= set(found) and stranger not in found and process.pid not in found
