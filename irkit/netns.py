@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import socket
 import struct
-import subprocess
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 CLONE_NEWNET = 0x40000000
 Result = TypeVar("Result")
@@ -108,19 +106,3 @@ def default_gateways6(route: str) -> set[tuple[str, str]]:
         if len(fields) == 10 and fields[1] == "00" and int(fields[4], 16) and fields[9] != "lo":
             found.add((socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[4])), fields[9]))
     return found
-
-
-def cables(netns: str) -> list[str]:
-    """The interfaces of our namespace that are the other ends of veth pairs of another one (ip-link(8), veth(4)).
-
-    Raises ``OSError``, ``ValueError`` or ``SubprocessError`` when ``ip`` can't be run or understood.
-    """
-    there = {row["ifindex"]: row.get("link_index") for row in in_netns(netns, _links)}
-    here = [row for row in _links() if row.get("link_index") is not None]
-    return [row["ifname"] for row in here if there.get(row["link_index"]) == row["ifindex"] and "link_netnsid" in row]
-
-
-def _links() -> list[dict[str, Any]]:
-    found = subprocess.run(["ip", "-j", "link"], capture_output=True, check=True, timeout=5)
-    rows: list[dict[str, Any]] = json.loads(found.stdout)
-    return rows

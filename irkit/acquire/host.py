@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from irkit.engine.interface import Container
 from irkit.mountinfo import PROC, Mount, parse_mountinfo, read_text
 
 __all__ = ["PROC", "HostView", "Mount", "all_pids", "boot_time", "link_of", "locate", "parse_mountinfo", "read_text"]
+NS_GET_PARENT = 0xB702
 
 
 class HostView:
@@ -49,11 +51,20 @@ class HostView:
         return frozenset(found)
 
     def pids(self) -> list[int]:
-        """Every process of the container: by its cgroup, and by its pid namespace (which a process can't leave)."""
+        """Every process of the container: by its cgroup, and by its pid namespace and those beneath it.
+
+        A process may leave its cgroup, and make itself a pid namespace, but never one that is not beneath its own.
+        """
         found = set(self._by_cgroup())
         own, mine = link_of(f"{PROC}/{self.pid}/ns/pid"), link_of(f"{PROC}/self/ns/pid")
         if own and own != mine:
-            found.update(pid for pid in all_pids() if link_of(f"{PROC}/{pid}/ns/pid") == own)
+            inner = {own: True, mine: False, "": False}
+            for pid in all_pids():
+                space = link_of(f"{PROC}/{pid}/ns/pid")
+                if space not in inner:
+                    inner[space] = _beneath(f"{PROC}/{pid}/ns/pid", own)
+                if inner[space]:
+                    found.add(pid)
         found.add(self.pid)
         return sorted(found)
 
@@ -105,6 +116,22 @@ def locate(container: Container) -> HostView | str:
     if not os.access(f"{PROC}/{container.pid}/ns/net", os.R_OK):
         return "no right to read the processes of the container: run irkit as root"
     return HostView(container.id, container.pid)
+
+
+def _beneath(path: str, own: str) -> bool:
+    """Whether a pid namespace is somewhere beneath ``own`` (``pid:[inode]``; ioctl_ns(2), ``NS_GET_PARENT``)."""
+    try:
+        space = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        while f"pid:[{os.fstat(space).st_ino}]" != own:
+            try:
+                parent = fcntl.ioctl(space, NS_GET_PARENT)
+            finally:
+                os.close(space)
+            space = parent
+    except OSError:  # beyond our own there is none that we may see
+        return False
+    os.close(space)
+    return True
 
 
 def all_pids() -> list[int]:

@@ -37,6 +37,7 @@ POWERS = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "BPF"})
 NOT_TRIED = (
     "firewall rules in the target's namespace by the engine's host, a privileged exec, or a container that shared it and is gone",
     "the firewalls of the host and of the peers, and connection tracking",
+    "interfaces of the target's own making, or plugged in by hand, that lead out of its namespace",
     "processes of the target in other network namespaces than the container's",
     "roads into the engine's host from elsewhere: published ports were tried from the host's own network",
 )

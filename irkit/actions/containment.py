@@ -195,11 +195,12 @@ def saved_state(ctx: Context) -> SavedState:
 
 def release(ctx: Context, _: Mapping[str, Any]) -> Result:
     """Networks and restart policy back."""
+    from irkit.actions.inside import set_up_again
     from irkit.quarantine import release as releasing
 
     saved = saved_state(ctx)
     done = releasing.give_back(ctx.engine, saved, ctx.case.id)
-    problems = [*done.differences, *releasing.clear_away(ctx.engine, ctx.case.id)]
+    problems = [*done.differences, *releasing.clear_away(ctx.engine, ctx.case.id), *set_up_again(ctx)]
     ctx.facts.result["problems"] = problems
     networks = ", ".join(done.networks) or "none"
     return Result(

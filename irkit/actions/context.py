@@ -49,6 +49,7 @@ class Facts:
     quarantine_note: str = ""
     bridge: str = ""
     no_wall: str = "none was put up"
+    cables_cut: bool = False
     probes: tuple[Probe, ...] = ()
     own_rules_kept: bool = False
     helper: Verdict | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irkit.actions.context import Context, Result
+from irkit.actions.inside import HOLDS_FROZEN, mighty
 from irkit.clock import rfc3339
 from irkit.engine.interface import Engine
 from irkit.errors import Conflict, EngineError, NotFound, UsageProblem
@@ -52,6 +53,11 @@ def observe(ctx: Context, args: Mapping[str, Any]) -> Result:
     view = ctx.host_view
     if ctx.facts.quarantine_state != "proven" or view is None:
         why = ctx.facts.not_seen or f"the quarantine is {ctx.facts.quarantine_state or 'not there'}, not proven"
+        ctx.writer.gap("observe", "traffic", f"not observed: {why}; it stays frozen")
+        return Result("degraded", f"not observed: {why}; it stays frozen")
+    one = mighty(view.pids())
+    if one is not None:
+        why = f"process {one.pid} ({one.name}) has {one.power}: {HOLDS_FROZEN}"
         ctx.writer.gap("observe", "traffic", f"not observed: {why}; it stays frozen")
         return Result("degraded", f"not observed: {why}; it stays frozen")
     asked, began = Asked(), time.time()

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from irkit.acquire.host import HostView
 from irkit.actions.containment import saved_state
 from irkit.actions.context import Context, Result
+from irkit.actions.inside import HOLDS_FROZEN, inside, loose, mighty
 from irkit.actions.walls import wall_bridge, wall_cables
 from irkit.clock import now
 from irkit.engine.interface import Container, Member, Network, PortBinding
@@ -66,10 +66,20 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     data = {"state": proof.state, "probes": len(proof.probes)}
     if proof.state == "proven":
         ctx.mark("proven")
+        _while_frozen(ctx)
         how = f" by helper containers of {proof.by['image']['reference']}" if proof.by else ""
         return Result("succeeded", f"proven{how}: {len(proof.probes)} probes tried, all blocked", data)
     bare = f"; no firewall: {ctx.facts.no_wall}" if proof.state == "open" and ctx.facts.no_wall else ""
     return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}{bare}", data)
+
+
+def _while_frozen(ctx: Context) -> None:
+    """A proof of a target that could undo it must not be taken for a leave to thaw it."""
+    view = ctx.host_view
+    one = mighty(view.pids()) if view else None
+    if one is not None:
+        ctx.facts.quarantine_note = f"process {one.pid} ({one.name}) has {one.power}: {HOLDS_FROZEN}"
+        ctx.warn(ctx.facts.quarantine_note)
 
 
 def _take_off(ctx: Context, saved: SavedState) -> bool:
@@ -96,6 +106,7 @@ def _wall_cables(ctx: Context, saved: SavedState) -> bool:
     why = wall_cables(saved.sealed_by or ctx.case.id, ctx.facts.bridge, view) if view else ctx.facts.not_seen
     ctx.warn(f"a road is open: {'its cables could not be cut: ' + why if why else 'its cables were cut by a firewall'}")
     ctx.facts.no_wall = why
+    ctx.facts.cables_cut = not why
     return not why
 
 
@@ -126,11 +137,12 @@ def _proof(ctx: Context, saved: SavedState, args: Mapping[str, Any]) -> Proof:
         from irkit.actions.afar import prove_by_helpers
 
         return prove_by_helpers(ctx, saved, args)
+    own_roads = inside(ctx, view)
     scene = _scene(ctx, saved, view.pid, str(args["outside"]) or OUTSIDE)
     former = {address for one in saved.endpoints for address in (one.ipv4, one.ipv6) if address} - set(scene.addresses)
     reading = Reading(view.netns, view.pid, frozenset(former))
     proof = prove(scene, int(args["timeout_ms"]) / 1000)
-    probes = (*_unless_dropped(ctx, reading.result(), proof.probes), *_strays(view))
+    probes = (*_unless_dropped(ctx, reading.result(), proof.probes), *own_roads)
     return proof if probes == proof.probes else Proof(judge(probes), probes)
 
 
@@ -140,46 +152,24 @@ def _unless_dropped(ctx: Context, rules: OwnRules, probes: tuple[Probe, ...]) ->
         ctx.facts.own_rules_kept = True
         document = {"foreign": list(rules.foreign), "unread": rules.unread, "ruleset": dict(rules.ruleset)}
         ctx.writer.add_json(
-            "network/netfilter.json", document, Origin("quarantine", "nft list ruleset", "the host's nft, in the target's network namespace")
+            "network/netfilter.json", document, Origin("quarantine", "nft list ruleset", "the host's nft and netlink, in the target's network namespace")
         )  # fmt: skip
         if rules.unread and not rules.foreign:
             ctx.writer.gap("quarantine", "firewall rules of the target's own namespace", rules.unread)
     if not rules.foreign:
         return probes
-    why = f"the target's own firewall rules may have dropped it ({rules.foreign[0]})"
+    why = f"the target's own rules may have dropped it ({rules.foreign[0]})"
     return tuple(
         replace(one, result="unknown", detail=f"{why}; {one.detail}") if one.result == "blocked" else one
         for one in probes
     )
 
 
-def _strays(view: HostView) -> list[Probe]:
-    """Processes of the target that live in another network namespace: what is probed says nothing about them."""
-    own = _namespace(view.pid)
-    found: dict[str, list[str]] = {}
-    for pid in view.pids():
-        other = _namespace(pid)
-        if other and other != own:
-            found.setdefault(other, []).append(str(pid))
-    return [
-        Probe(
-            f"another network namespace, of the target's processes {', '.join(pids[:8])}", "out", "unknown",
-            "it was not left nor probed; they are frozen with the target: don't thaw it", now(),
-        )
-        for pids in found.values()
-    ]  # fmt: skip
-
-
-def _namespace(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115
-    except OSError:
-        return ""
-
-
 def _frozen_only(ctx: Context, saved: SavedState) -> Proof:
     view = ctx.host_view
     frozen = view.frozen() if view else None
+    if view and frozen and (lost := loose(view, view.pids())):
+        return Proof("unproven", tuple(lost))
     if frozen:
         return Proof(
             "frozen-only",

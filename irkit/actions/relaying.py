@@ -19,8 +19,8 @@ from irkit.actions.context import Context, Result
 from irkit.clock import now
 from irkit.engine.interface import Container, PortBinding
 from irkit.errors import EngineError
-from irkit.netns import cables
 from irkit.quarantine import diversion, firewall
+from irkit.quarantine.links import cables
 from irkit.quarantine.ports import listening
 from irkit.quarantine.procfs import read
 from irkit.recover.failover import WARM
@@ -182,7 +182,7 @@ def _not(found: Diversion, why: str) -> Result:
 
 
 def _why_not(ctx: Context, record: Mapping[str, Any], ports: tuple[PortBinding, ...]) -> str:
-    """Raises ``OSError``, ``ValueError`` or ``subprocess.SubprocessError`` when the target's cables can't be followed."""
+    """Raises ``OSError`` when the target's cables can't be followed."""
     if record.get("start") != WARM:
         return "the replacement is started at the switch" if record else "no replacement was prepared"
     if not ctx.before.running or ctx.before.paused:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from irkit.acquire.host import HostView
 from irkit.errors import EngineError
-from irkit.netns import cables
 from irkit.quarantine import firewall
+from irkit.quarantine.links import cables
 from irkit.quarantine.procfs import exists, read
 
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -30,9 +29,11 @@ def wall_bridge(case_id: str, bridge: str, later: bool = False) -> str:
 def wall_cables(case_id: str, bridge: str, view: HostView) -> str:
     """Drop all that enters or leaves by the host's ends of the target's cables.  Empty, or why it could not be done."""
     try:
-        ends = [one for one in cables(view.netns) if INTERFACE.fullmatch(one)]
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return f"the target's cables can't be followed: {error}"
+        ends = cables(view.netns)
+    except OSError as error:
+        return f"the target's cables can't be followed: {error.strerror or error}"
+    if not all(INTERFACE.fullmatch(one) for one in ends):
+        return "a cable of the target's ends in an interface whose name a rule can't hold"
     if not ends:
         return "no cable of the target's ends in irkit's network namespace"
     return _load(case_id, firewall.bridge_rules(case_id, bridge if INTERFACE.fullmatch(bridge) else "", ends))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import click
 
 from irkit import cases
+from irkit.actions.inside import TAKEN_DOWN
 from irkit.cases import Case
 from irkit.cli.options import catching_signals, engine_option, json_option, print_json, show_event
 from irkit.cli.running import Finished, RunConfig, run_playbook
@@ -92,6 +93,8 @@ def _dry_run(target: str, engine: str | None, admit: object, as_json: bool) -> i
         admit(case, container)
     assert case is not None  # noqa: S101 - admitted
     steps = planned(opened, SavedState.from_json(case.read_json("quarantine.json") or {}), container, case.id)
+    down = (case.read_json(TAKEN_DOWN) or {}).get("interfaces", ())
+    steps += [f"set the interface {row['name']} of its namespace up again" for row in down]
     if as_json:
         print_json({"schema": "irkit.release/v1", "case": case.id, "dry_run": True, "planned": steps})
     else:

@@ -43,6 +43,8 @@ def summarize(finished: Finished, *, to_stderr: bool) -> None:
     say(f"  quarantine  {click.style(text, fg=colour)}{_after(finished, 'proven', ', ')}")
     if facts.quarantine_state == "frozen-only":
         say(f"              {printable(facts.quarantine_note or 'the isolation from the network failed: see above')}")
+    elif facts.quarantine_state == "proven" and facts.quarantine_note:
+        say(f"              {printable(facts.quarantine_note)}")
     _probes(finished, say)
     if facts.sealed is not None:
         say(f"  evidence    {facts.sealed.path}")

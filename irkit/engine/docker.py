@@ -290,33 +290,47 @@ class DockerEngine(DockerEvidence):
         if detach:
             self._call("POST", f"/exec/{exec_id}/start", start)
             return 0, b""
-        output = b"".join(unframe(self._stream("POST", f"/exec/{exec_id}/start", start)))
+        said: dict[int, bytearray] = {STDOUT: bytearray(), STDERR: bytearray()}
+        for found in frames(self._stream("POST", f"/exec/{exec_id}/start", start)):
+            for stream, payload in found:
+                said.setdefault(stream, bytearray()).extend(payload)
+        output = bytes(said[STDERR] + said[STDOUT])
         return int(self._call("GET", f"/exec/{exec_id}/json").get("ExitCode") or 0), output
 
 
+STDOUT, STDERR = 1, 2
+
+
 def unframe(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The payload of the engine's multiplexed stream as it comes, whichever stream it is of.  Raises as :func:`frames`."""
+    for found in frames(chunks):
+        if found:
+            yield b"".join(payload for _, payload in found)
+
+
+def frames(chunks: Iterator[bytes]) -> Iterator[list[tuple[int, bytes]]]:
     """Take the 8-byte headers off the engine's multiplexed stream (API: "Attach to a container", stream format).
 
-    Yields payload as it comes; raises ``EngineError`` when the stream ends inside a frame.
+    Yields ``(stream, payload)`` of each frame in a chunk, 1 for standard output and 2 for standard error; raises
+    ``EngineError`` when the stream ends inside a frame.
     """
     buffer = bytearray()
-    left = 0
+    left = stream = 0
     for chunk in chunks:
         buffer += chunk
-        out = bytearray()
+        found = []
         while buffer:
             if left == 0:
                 if len(buffer) < 8:
                     break
-                left = int.from_bytes(buffer[4:8], "big")
+                stream, left = buffer[0], int.from_bytes(buffer[4:8], "big")
                 del buffer[:8]
                 continue
             take = min(left, len(buffer))
-            out += buffer[:take]
+            found.append((stream, bytes(buffer[:take])))
             del buffer[:take]
             left -= take
-        if out:
-            yield bytes(out)
+        yield found
     if left or buffer:
         raise EngineError("the engine's stream ended in the middle of a frame")
 

@@ -475,4 +475,7 @@ class Engine(EvidenceCalls, Protocol):
         """``stdout`` or ``stderr`` from the beginning, each line with its RFC 3339 time."""
 
     def exec(self, container: str, argv: Sequence[str], *, detach: bool = False, user: str = "") -> tuple[int, bytes]:
-        """Run a program in a running container (drills only): exit code and output; ``(0, b"")`` when detached."""
+        """Run a program in a running container (drills only): exit code and output; ``(0, b"")`` when detached.
+
+        Standard error stands before standard output: the engine sends them in any order, even in the middle of a line.
+        """

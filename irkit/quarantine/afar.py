@@ -28,7 +28,17 @@ from irkit.quarantine.helpers import HOST, Helpers
 from irkit.quarantine.neighbours import FIXED, UNANSWERED
 from irkit.quarantine.own_rules import NAT
 from irkit.quarantine.resolver import DNS_SERVER, OUTSIDE_NAME, nameservers
-from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, QUARANTINED, Connection, Proof, judge, shown
+from irkit.quarantine.scene import (
+    DEVICE_LIMIT,
+    METADATA,
+    METADATA6,
+    OUTSIDE6,
+    QUARANTINED,
+    Connection,
+    Proof,
+    judge,
+    shown,
+)
 from irkit.text import printable
 
 PATIENCE = 1.5
@@ -139,7 +149,11 @@ class _Proving:
     # -- roads ------------------------------------------------------------------------------------------------
 
     def _devices(self, inside: Post) -> list[str]:
-        return ["", *interfaces(inside.net("dev"))]
+        found = interfaces(inside.net("dev"))
+        path, more = "interfaces of the target", f"{len(found) - DEVICE_LIMIT} more were not tried by themselves"
+        if len(found) > DEVICE_LIMIT and path not in {one.path for one in self.lost}:
+            self.lost.append(Probe(path, "out", "unknown", more, now()))
+        return ["", *found[:DEVICE_LIMIT]]
 
     def _to_post(self, label: str, direction: str, start: Post, far: Post, address: str, device: str = "") -> None:
         path = f"{label} by {device}" if device else label

@@ -21,6 +21,7 @@ from irkit.models import Probe
 from irkit.netns import in_netns
 from irkit.quarantine.frames import checksum, udp_frame
 from irkit.quarantine.outcomes import BLOCKING
+from irkit.quarantine.sctp import InitEar, init, sender
 
 ECHO, ECHO6 = 8, 128
 REPLY, REPLY6 = 0, 129
@@ -142,7 +143,7 @@ class Frame(NamedTuple):
 
 @dataclass(slots=True)
 class Shot:
-    """One datagram.  With ``ear`` it is UDP to that ear (in a raw ``frame`` if given), without one it is an ICMP echo.
+    """One datagram.  With ``ear`` it is UDP to that ear (in a raw ``frame`` if given) or an SCTP INIT, without one an ICMP echo.
 
     ``control``: the shot that must have arrived for silence to count; ``silent``: what explains silence otherwise.
     """
@@ -151,7 +152,7 @@ class Shot:
     direction: str
     address: str
     netns: str | None
-    ear: Ear | None = None
+    ear: Ear | InitEar | None = None
     device: str = ""
     frame: Frame | None = None
     control: Shot | None = None
@@ -198,7 +199,9 @@ class Volley:
         for shot in group:
             shot.begun = now()
             try:
-                if shot.frame is not None and shot.ear is not None:
+                if isinstance(shot.ear, InitEar):
+                    _send_init(shot, shot.ear, opened)
+                elif shot.frame is not None and shot.ear is not None:
                     _send_frame(shot, shot.ear, shot.frame, opened)
                 elif shot.ear is not None or shot.port:
                     _send_udp(shot)
@@ -263,6 +266,14 @@ def _send_frame(shot: Shot, ear: Ear, frame: Frame, opened: dict[str, socket.soc
         raw = opened[shot.device] = shot.sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         raw.bind((shot.device, 0))
     raw.send(data)
+
+
+def _send_init(shot: Shot, ear: InitEar, opened: dict[str, socket.socket]) -> None:
+    """``opened``: raw sockets are shared by all that leave the same way."""
+    key = f"SCTP {_family(shot.address)} {shot.device}"
+    if key not in opened:
+        opened[key] = shot.sock = sender(_family(shot.address), shot.device)
+    opened[key].sendto(init(ear.port, ear.mark(shot.number)), _where(shot, 0))
 
 
 def _send_udp(shot: Shot) -> None:

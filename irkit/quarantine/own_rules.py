@@ -1,7 +1,7 @@
-"""Firewall rules that somebody put into the target's own network namespace: they may drop a probe and let other things pass.
+"""Rules that somebody put into the target's own network namespace: they may drop a probe and let other things pass.
 
-A target with ``NET_ADMIN`` can do so.  Read by the host's nft(8) and iptables-legacy-save(8), which run in the target's
-network namespace and in nothing else of it, while the probes are under way.
+A target with ``NET_ADMIN`` can do so.  Firewall rules are read by the host's nft(8) and iptables-legacy-save(8), which run
+in the target's network namespace and in nothing else of it, while the probes are under way; routing rules by netlink.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irkit.netns import in_netns
+from irkit.quarantine.own_routes import own_routes
 from irkit.text import printable
 
 TIMEOUT = 5
@@ -40,6 +41,11 @@ class Reading:
 
     def __init__(self, netns: str | None, pid: int, former: frozenset[str] = frozenset()) -> None:
         self._former = former
+        self._routes: list[str] | OSError
+        try:
+            self._routes = in_netns(netns, own_routes)
+        except OSError as error:
+            self._routes = error
         self._nft = in_netns(netns, lambda: _start("nft", "-j", "list", "ruleset"))
         self._legacy = {}
         for program, tables in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
@@ -65,6 +71,11 @@ class Reading:
             except (OSError, subprocess.SubprocessError) as error:
                 unread.append(f"{name}: {error or type(error).__name__}")
                 foreign.append(f"{name}: there is such a table, and it can't be read")
+        if isinstance(self._routes, OSError):
+            unread.append(f"routing rules: {self._routes.strerror or self._routes}")
+        else:
+            foreign += self._routes
+            ruleset["routing"] = self._routes
         words = tuple(dict.fromkeys(printable(one, 200) for one in foreign))
         return OwnRules(words, "; ".join(unread), ruleset)
 

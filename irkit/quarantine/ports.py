@@ -14,6 +14,7 @@ from irkit.models import Probe
 from irkit.netns import in_netns, local_ipv4, local_ipv6
 from irkit.quarantine.procfs import read
 from irkit.quarantine.scene import Scene, shown
+from irkit.quarantine.sctp import init, sender
 from irkit.quarantine.tries import Try
 
 INSIDE_SECONDS = 0.2
@@ -64,10 +65,10 @@ def listening(port: PortBinding) -> list[str]:
 
 
 class UdpPorts:
-    """UDP has no handshake: datagrams go to the published ports, and a packet socket inside watches for their nonce."""
+    """UDP and SCTP: datagrams and INITs go to the published ports, and a packet socket inside watches for their nonce."""
 
     def __init__(self, scene: Scene) -> None:
-        self.ports = [port for port in scene.ports if port.protocol == "udp"]
+        self.ports = [port for port in scene.ports if port.protocol in ("udp", "sctp")]
         self.nonce = b"irkit " + random_name(16).encode()
         self.begun = now()
         self.error = ""
@@ -79,14 +80,17 @@ class UdpPorts:
                 self.error = error.strerror or str(error)
 
     def send(self) -> None:
-        """One datagram to every address that a port was published on."""
+        """One packet to every address that a port was published on."""
         for number, port in enumerate(self.ports):
             for address in listening(port):
-                with (
-                    contextlib.suppress(OSError),
-                    socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock,
-                ):
-                    sock.sendto(self._mark(number), (address, port.host_port))
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                with contextlib.suppress(OSError):
+                    if port.protocol == "sctp":
+                        with sender(family, "") as sock:
+                            sock.sendto(init(port.host_port, self._mark(number)), (address, 0))
+                        continue
+                    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                        sock.sendto(self._mark(number), (address, port.host_port))
 
     def _mark(self, number: int) -> bytes:
         return self.nonce + b" %d." % number
@@ -104,7 +108,7 @@ class UdpPorts:
                 result, detail = "reached", "a datagram came through"
             elif lost:
                 result, detail = "unknown", f"{lost} frames in the namespace were lost before they were looked at"
-            found.append(Probe(f"published port {port.host_port}/udp", "in", result, detail, self.begun))
+            found.append(Probe(f"published port {port.host_port}/{port.protocol}", "in", result, detail, self.begun))
         return found
 
     def _drain(self) -> bytes:

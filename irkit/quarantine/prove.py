@@ -6,19 +6,19 @@ import contextlib
 import errno
 import os
 import socket
-import subprocess
 
 from irkit.clock import now
 from irkit.models import Probe
-from irkit.netns import cables, in_netns, interfaces, local_ipv4, local_ipv6
+from irkit.netns import in_netns, local_ipv4, local_ipv6
 from irkit.quarantine.datagrams import Frame, Volley
 from irkit.quarantine.frames import hardware_address
+from irkit.quarantine.links import cables, links
 from irkit.quarantine.neighbours import forget
 from irkit.quarantine.ports import TakenPorts, UdpPorts, port_tries
 from irkit.quarantine.procfs import exists, read
 from irkit.quarantine.resolver import EngineDns
 from irkit.quarantine.roads import Post, Roads
-from irkit.quarantine.scene import METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
+from irkit.quarantine.scene import DEVICE_LIMIT, METADATA, METADATA6, OUTSIDE6, Connection, Peer, Proof, Scene, judge
 from irkit.quarantine.tries import run_tries
 
 TIMEOUT = 1.0
@@ -40,7 +40,8 @@ def _prove(scene: Scene, timeout: float) -> Proof:
         _ask_anew(scene)
         volley = Volley()
         stack.callback(volley.close)
-        roads = Roads(scene, volley)
+        devices, lost = _devices(scene)
+        roads = Roads(scene, volley, devices)
 
         def post(netns: str | None) -> Post:
             made = Post(netns, volley)
@@ -48,7 +49,7 @@ def _prove(scene: Scene, timeout: float) -> Proof:
             return made
 
         host, inside = post(None), post(scene.victim)
-        posts, lost = [host, inside], []
+        posts = [host, inside]
         _host_roads(roads, scene, host)
         _nowhere_roads(roads, scene)
         _inward_roads(roads, scene, inside)
@@ -97,9 +98,15 @@ def _lost(peer: Peer, error: OSError) -> Probe:
     return Probe(f"{peer.role} {peer.name}", "out", "unknown", detail, now())
 
 
-def _devices(scene: Scene) -> list[str]:
-    """Unbound, as an attacker without privileges would; and bound to each interface, as one with NET_RAW could."""
-    return ["", *interfaces(read(f"/proc/{scene.pid}/net/dev"))]
+def _devices(scene: Scene) -> tuple[list[str], list[Probe]]:
+    """Unbound, as an attacker without privileges would; and bound to each interface, as one with NET_RAW could.
+
+    Those that lead out of the namespace come first; a target can make itself thousands of others.
+    """
+    found = sorted((one for one in links(scene.victim) if not one.loopback), key=lambda one: not one.leaves)
+    more = len(found) - DEVICE_LIMIT
+    lost = [Probe("interfaces of the target", "out", "unknown", f"{more} more were not tried by themselves", now())]
+    return ["", *(one.name for one in found[:DEVICE_LIMIT])], lost if more > 0 else []
 
 
 def _host_roads(roads: Roads, scene: Scene, host: Post) -> None:
@@ -113,7 +120,7 @@ def _host_roads(roads: Roads, scene: Scene, host: Post) -> None:
             targets.append((f"host address {address}", address))
         elif interface == scene.bridge:
             local.append((f"bridge link-local {address}", address))
-    for device in _devices(scene):
+    for device in roads.devices:
         for label, address in targets + (local if device else []):
             roads.to_post(label, "out", scene.victim, host, address, device)
     _frames(roads, scene, host, own)
@@ -124,7 +131,7 @@ def _frames(roads: Roads, scene: Scene, host: Post, own: list[str]) -> None:
     if not exists(scene.bridge) or not scene.addresses:
         return
     bridge = hardware_address(scene.bridge)
-    for device in _devices(scene)[1:]:
+    for device in roads.devices[1:]:
         with contextlib.suppress(OSError):
             mine = in_netns(scene.victim, lambda device=device: hardware_address(device))  # type: ignore[misc]
             for address in own:
@@ -133,7 +140,7 @@ def _frames(roads: Roads, scene: Scene, host: Post, own: list[str]) -> None:
 
 def _nowhere_roads(roads: Roads, scene: Scene) -> None:
     """To the metadata service, an outside address and the nameservers, in both families."""
-    for device in _devices(scene):
+    for device in roads.devices:
         for address in (METADATA, METADATA6):
             roads.to_nobody("metadata service", address, (80,), device)
         for address in (scene.outside, OUTSIDE6):
@@ -152,7 +159,7 @@ def _inward_roads(roads: Roads, scene: Scene, inside: Post) -> None:
 
 def _peer_roads(roads: Roads, scene: Scene, peer: Peer, theirs: Post, inside: Post) -> None:
     """To a peer and from it, with irkit's own listeners at both ends."""
-    for device in _devices(scene):
+    for device in roads.devices:
         roads.to_post(f"{peer.role} {peer.name} {peer.address}", "out", scene.victim, theirs, peer.address, device)
     for address in dict.fromkeys([*scene.addresses, *(address for address, _ in scene.old)]):
         if address:
@@ -163,7 +170,7 @@ def _same_host(scene: Scene) -> list[Probe]:
     """Probes "from the host" mean something only in the namespace where the engine's bridges are."""
     if not scene.bridge or exists(scene.bridge):
         return []
-    with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+    with contextlib.suppress(OSError):
         if cables(scene.victim):  # Podman makes a bridge only when a running container joins
             return []
     detail = f"the bridge {scene.bridge} is not in irkit's network namespace: run irkit where the engine runs"

@@ -1,16 +1,17 @@
-"""A road is a pair of places; each is tried by TCP, UDP and ICMP, with irkit's own listeners at the far end."""
+"""A road is a pair of places; each is tried by TCP, UDP, SCTP and ICMP, with irkit's own listeners at the far end."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from irkit.netns import default_gateways, default_gateways6, in_netns
 from irkit.quarantine.datagrams import Ear, Frame, Shot, Volley
 from irkit.quarantine.neighbours import Neighbour, neighbours
 from irkit.quarantine.procfs import read
 from irkit.quarantine.scene import Scene
+from irkit.quarantine.sctp import InitEar
 from irkit.quarantine.tries import Answerer, Try
 
 
@@ -19,28 +20,28 @@ class Post:
 
     def __init__(self, netns: str | None, volley: Volley) -> None:
         self.netns = netns
-        self.tcp = Answerer(netns)
-        try:
-            self.udp = Ear(netns)
-        except OSError:
-            self.tcp.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            self.tcp = undo.enter_context(contextlib.closing(Answerer(netns)))
+            self.udp = undo.enter_context(contextlib.closing(Ear(netns)))
+            self.sctp = undo.enter_context(contextlib.closing(in_netns(netns, InitEar)))
+            self._open = undo.pop_all()
         here = "127.0.0.1"
         self.tcp_control = Try("control", "control", here, self.tcp.port, netns=netns, expect=self.tcp.nonce)
         self.udp_control = volley.add(Shot("control", "control", here, netns, self.udp))
+        self.sctp_control = volley.add(Shot("control", "control", here, netns, self.sctp))
         self.icmp_control = volley.add(Shot("control", "control", here, netns))
 
     def close(self) -> None:
         """Stop listening."""
-        self.tcp.close()
-        self.udp.close()
+        self._open.close()
 
 
 class Roads:
-    """All tries of a proof."""
+    """All tries of a proof.  ``devices``: the target's interfaces that tries are bound to, the first one empty: unbound."""
 
-    def __init__(self, scene: Scene, volley: Volley) -> None:
+    def __init__(self, scene: Scene, volley: Volley, devices: Sequence[str]) -> None:
         self.volley = volley
+        self.devices = devices
         self.tries: list[Try] = []
         self._scene = scene
         self._silent: dict[tuple[str, str], Neighbour] = {}
@@ -56,6 +57,7 @@ class Roads:
             Try(f"{path}, TCP", direction, address, post.tcp.port, netns=start, device=device, scope=scope, expect=post.tcp.nonce, control=post.tcp_control)
         )  # fmt: skip
         self.volley.add(Shot(f"{path}, UDP", direction, address, start, post.udp, device, control=post.udp_control))
+        self.volley.add(Shot(f"{path}, SCTP", direction, address, start, post.sctp, device, control=post.sctp_control))
         self.volley.add(Shot(f"{path}, ICMP", direction, address, start, None, device, control=post.icmp_control))
 
     def frame(self, label: str, post: Post, address: str, device: str, frame: Frame) -> None:

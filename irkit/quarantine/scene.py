@@ -13,6 +13,8 @@ OUTSIDE = "198.51.100.1"
 OUTSIDE6 = "2001:db8::1"
 """The documentation prefix (RFC 3849)."""
 METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
+DEVICE_LIMIT = 16
+"""Interfaces of the target that tries are bound to."""
 OLD, QUARANTINED = "old peer", "quarantined neighbour"
 
 

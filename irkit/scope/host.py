@@ -56,7 +56,10 @@ CAPABILITIES: dict[str, tuple[str, str]] = {
     "DAC_READ_SEARCH": ("critical", "opens any file of the host's disk by its number"),
     "BPF": ("critical", "loads programs into the host's kernel"),
     "SYS_PTRACE": ("high", "reads and changes other processes that it sees"),
-    "NET_ADMIN": ("high", "changes its network's routes and rules, listens to others"),
+    "NET_ADMIN": (
+        "high",
+        "changes its network's routes and rules; makes tunnels in the host's network, unless it has a user namespace of its own",
+    ),
     "PERFMON": ("high", "observes the host's kernel"),
     "SYS_BOOT": ("high", "restarts the host"),
     "MAC_ADMIN": ("high", "changes the host's access policy"),

@@ -6,7 +6,9 @@ import json
 import os
 import secrets
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,32 @@ class Lab:
         full = f"{self.token}-{name}"
         self.docker("run", "-d", "--name", full, "--label", f"{LABEL}={self.token}", *argv, image, *command)
         return full
+
+    def says(self, name: str, word: str) -> str:
+        """What the container prints, once it has printed ``word``."""
+        for _ in range(300):
+            if word in (found := self.docker("logs", name)):
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"{name} never said {word}: {found}")
+
+    @contextmanager
+    def swarm(self) -> Iterator[None]:
+        """The engine as a swarm of one; left again afterwards.  It may still be leaving the one of the test before."""
+        for left in range(20, -1, -1):
+            try:
+                self.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+            except AssertionError:
+                if not left:
+                    raise
+                time.sleep(0.5)
+            else:
+                break
+        try:
+            yield
+        finally:
+            self.docker("service", "rm", f"{self.token}-service", check=False)
+            self.docker("swarm", "leave", "--force", check=False)
 
     def network(self, name: str, *argv: str) -> str:
         full = f"{self.token}-{name}"

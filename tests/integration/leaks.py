@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from irkit.netns import in_netns
+from irkit.quarantine import sctp
 
 from .conftest import Lab
 
 WAIT = 0.5
 UPLINK, OUTSIDE, METADATA = "10.231.79.1", "10.231.79.2", "169.254.169.254"
 SUBNET, SUBNET6, VICTIM, PEER = "10.231.93.0/24", "fd93::/64", "10.231.93.10", "10.231.93.20"
+OTHERS = {132: "sctp", 253: "protocol 253"}
 NAME = b"\x0birkit-probe\x07example\x03com\x00"
 
 
@@ -39,9 +42,10 @@ class Place:
         self.ticks = 0
         self.tcp = in_netns(netns, lambda: self._bind(socket.SOCK_STREAM, 0))
         self.udp = in_netns(netns, lambda: self._bind(socket.SOCK_DGRAM, udp_port))
+        self.raw = [one for number in OTHERS for one in in_netns(netns, lambda number=number: self._raw(number))]
         self.tcp.listen(64)
         self.tcp_port, self.udp_port = self.tcp.getsockname()[1], self.udp.getsockname()[1]
-        for work in (self._accept, self._receive):
+        for work in (self._accept, self._receive, *(partial(self._hear, one) for one in self.raw)):
             threading.Thread(target=work, daemon=True).start()
 
     @staticmethod
@@ -54,6 +58,19 @@ class Place:
             made = socket.socket(socket.AF_INET, kind)
             made.bind(("0.0.0.0", port))
         return made
+
+    @staticmethod
+    def _raw(number: int) -> list[socket.socket]:
+        made = [socket.socket(socket.AF_INET, socket.SOCK_RAW, number)]
+        with contextlib.suppress(OSError):
+            made.append(socket.socket(socket.AF_INET6, socket.SOCK_RAW, number))
+        return made
+
+    def _hear(self, sock: socket.socket) -> None:
+        """Packets of a protocol that the kernel has nobody for."""
+        with contextlib.suppress(OSError):
+            while data := sock.recv(2048):
+                self.seen.add(data[-12:])
 
     def _accept(self) -> None:
         while True:
@@ -86,7 +103,7 @@ class Place:
                     )
 
     def close(self) -> None:
-        for sock in (self.tcp, self.udp):
+        for sock in (self.tcp, self.udp, *self.raw):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
@@ -126,6 +143,22 @@ def udp(start: str | None, place: Place, address: str, port: int, device: str = 
             for _ in range(2):
                 with contextlib.suppress(OSError):
                     sock.sendto(nonce, where(port))
+                time.sleep(WAIT / 2)
+        return nonce in place.seen
+
+    return _tried(start, attempt)
+
+
+def other(start: str | None, place: Place, address: str, number: int, device: str = "") -> bool:
+    """Whether a packet of another IP protocol arrives: SCTP's INIT, or what no kernel knows (RFC 3692)."""
+    nonce = secrets.token_bytes(12)
+
+    def attempt() -> bool:
+        sock, where = _socket(address, socket.SOCK_RAW, device, number)
+        with sock:
+            for _ in range(2):
+                with contextlib.suppress(OSError):
+                    sock.sendto(sctp.init(9899, nonce) if number == sctp.SCTP else nonce, where(0))
                 time.sleep(WAIT / 2)
         return nonce in place.seen
 
@@ -279,6 +312,8 @@ class World:
             found[f"{label}, tcp"] = lambda: tcp(start, address, place.tcp_port, by)
             found[f"{label}, udp"] = lambda: udp(start, place, address, place.udp_port, by)
             found[f"{label}, icmp"] = lambda: icmp(start, address, by)
+            for number, called in OTHERS.items():
+                found[f"{label}, {called}"] = lambda number=number: other(start, place, address, number, by)
 
         for label, address in (("gateway", "10.231.93.1"), ("host uplink", UPLINK), ("gateway v6", "fd93::1")):
             three(f"out: {label}", inside, host, address)
@@ -339,6 +374,14 @@ class World:
             if fields[5] == bridge and fields[0].startswith("fe80"):
                 return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0]))
         return ""
+
+    def opened(self, *wanted: str) -> set[str]:
+        """The names of all paths that are open now; those that should be are tried again, as a busy machine is slow."""
+        found = self.open_roads()
+        roads = self.roads()
+        for _ in range(5):
+            found |= {label for label in wanted if label not in found and roads[label]()}
+        return found
 
     def open_roads(self) -> set[str]:
         """The names of all paths that are open now."""

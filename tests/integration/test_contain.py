@@ -37,9 +37,10 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    for _ in range(20):
+    """Whether the service answers, which it may take a while to do on a busy machine."""
+    for _ in range(100):
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
                 return b"ok" in page.read()
         except OSError:
             time.sleep(0.1)

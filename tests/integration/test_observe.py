@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -230,18 +231,28 @@ def test_limits_and_local_traffic(watch: Callable[..., Watched]) -> None:
 
     def flood() -> int:
         socks = [socket.create_connection(("203.0.113.1", 1000 + one), 3) for one in range(12)]
+        closed, end = set(), time.monotonic() + 10
+        while len(closed) < 8 and time.monotonic() < end:
+            closed |= over(socks)
         time.sleep(0.3)
-        closed = 0
+        closed |= over(socks)
         for sock in socks:
-            sock.settimeout(0.1)
+            sock.close()
+        return len(closed)
+
+    def over(socks: list[socket.socket]) -> set[int]:
+        """Which were closed at the other end."""
+        found = set()
+        for number, sock in enumerate(socks):
+            sock.settimeout(0.02)
             try:
-                closed += sock.recv(1) == b""
+                if sock.recv(1) == b"":
+                    found.add(number)
             except ConnectionResetError:
-                closed += 1
+                found.add(number)
             except TimeoutError:
                 pass
-            sock.close()
-        return closed
+        return found
 
     def local() -> bool:
         with (
@@ -287,13 +298,16 @@ def test_the_end_of_the_target_is_no_trouble(lab: Lab, watch: Callable[..., Watc
 def test_a_failing_log_is_reported_and_undone(watch: Callable[..., Watched]) -> None:
     watched = watch()
 
+    called = threading.Event()
+
     def full(_: dict[str, Any]) -> None:
+        called.set()
         raise OSError(28, "No space left on device")
 
     sinkhole = Sinkhole(watched.netns, full)
     sinkhole.start()
     in_netns(watched.netns, lambda: socket.create_connection(("203.0.113.1", 80), 3)).close()
-    time.sleep(0.3)
+    assert called.wait(10)
     with pytest.raises(OSError, match="No space"):
         sinkhole.close()
     assert diversion.left(watched.netns) == []

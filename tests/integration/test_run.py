@@ -15,7 +15,7 @@ from irkit import resources
 from .conftest import Lab
 
 HEAD = "apiVersion: irkit/v1\nkind: Playbook\nid: own\nname: Own\n"
-FREEZE = "  - {id: freeze, uses: container.freeze, approve: {message: Freeze it?, timeout: 20}}\n"
+FREEZE = "  - {id: freeze, uses: container.freeze, approve: {message: Freeze it?, timeout: 60}}\n"
 
 
 @pytest.mark.parametrize("deny", [False, True])
@@ -31,7 +31,7 @@ def test_an_approval_from_another_terminal(lab: Lab, tmp_path: Path, deny: bool)
     assert lab.docker("inspect", "-f", "{{.State.Paused}}", name) == "false"
     assert lab.irkit("case", "approve", waiting[0]["case"], "freeze", code=1).err.count("default") >= 1
     lab.irkit("case", "approve", waiting[0]["case"], "freeze", "--key", "ann", *(["--deny"] if deny else []))
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == (5 if deny else 0)
     assert json.loads(out)["steps"][0]["outcome"] == ("failed" if deny else "succeeded")
     assert lab.docker("inspect", "-f", "{{.State.Paused}}", name) == ("false" if deny else "true")

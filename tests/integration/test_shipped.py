@@ -122,7 +122,7 @@ def test_lessons_learned_keeps_the_answers(lab: Lab) -> None:
     name = lab.run("past")
     lab.irkit("contain", name, code=None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "irkit", "run", "lessons-learned", name, "--json", "--var", "wait=4"],
+        [sys.executable, "-m", "irkit", "run", "lessons-learned", name, "--json", "--var", "wait=8"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=lab.environment,
     )  # fmt: skip
     while not (asked := lab.irkit("case", "pending", "--json").json["questions"]):

@@ -68,9 +68,9 @@ def test_nothing_is_left_mounted(lab: Lab, engine: DockerEngine) -> None:
 
 
 def test_a_stopped_container_is_compared_as_a_running_one(lab: Lab) -> None:
-    script = "echo x >/new; rm /etc/profile; chmod 4755 /bin/ls; mkdir -p /deep/er; sleep 1000"
+    script = "echo x >/new; rm /etc/profile; chmod 4755 /bin/ls; mkdir -p /deep/er; echo ready; sleep 1000"
     name = lab.run("stopped", command=("sh", "-c", script))
-    time.sleep(1)
+    lab.says(name, "ready")
 
     def rows() -> list[tuple[str, str]]:
         ran = lab.irkit("diff", name, "--json", code=None)

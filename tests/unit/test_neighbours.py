@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irkit.quarantine.neighbours import ACK, REQUEST, RTM_DELNEIGH, RTM_NEWNEIGH, parse, request
+from irkit.quarantine.neighbours import RTM_DELNEIGH, RTM_NEWNEIGH, parse, request
+from irkit.quarantine.netlink import ACK, REQUEST, attributes, message, messages
 
 
 def row(family: int, index: int, state: int, address: bytes, kind: int = RTM_NEWNEIGH) -> bytes:
@@ -22,22 +23,24 @@ def row(family: int, index: int, state: int, address: bytes, kind: int = RTM_NEW
 
 
 def test_request() -> None:
-    message = request(RTM_DELNEIGH, REQUEST | ACK, 3, socket.AF_INET6, 7, "fe80::1")
-    length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", message)
-    assert (length, kind, flags, sequence) == (len(message), 29, 5, 3)
-    assert message[-16:] == socket.inet_pton(socket.AF_INET6, "fe80::1")
+    made = message(RTM_DELNEIGH, REQUEST | ACK, 3, request(socket.AF_INET6, 7, "fe80::1"))
+    length, kind, flags, sequence, _ = struct.unpack_from("=IHHII", made)
+    assert (length, kind, flags, sequence) == (len(made), 29, 5, 3)
+    assert made[-16:] == socket.inet_pton(socket.AF_INET6, "fe80::1")
 
 
 def test_parse() -> None:
     data = row(socket.AF_INET, 2, 1, bytes([10, 0, 0, 1])) + row(socket.AF_INET6, 3, 2, b"\xfe\x80" + bytes(13) + b"\1")
-    assert parse(data) == ([(2, "10.0.0.1", 1), (3, "fe80::1", 2)], False)
-    assert parse(data + struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4))[1]
+    assert [parse(one.body) for one in messages(data)] == [(2, "10.0.0.1", 1), (3, "fe80::1", 2)]
+    assert parse(struct.pack("=BBHiHBB", 99, 0, 0, 1, 0, 0, 0)) is None
 
 
 @given(st.binary(max_size=400))
 def test_any_bytes(data: bytes) -> None:
-    rows, _ = parse(data)
-    assert len(rows) <= len(data) // 28
+    assert sum(16 + len(one.body) for one in messages(data)) <= len(data)
+    for one in (data, *(one.body for one in messages(data))):
+        parse(one)
+        assert sum(4 + len(value) for _, value in attributes(one)) <= len(one)
 
 
 SCRIPT = """

@@ -26,7 +26,7 @@ NOT_PRINTED = {
     "irkit.answer/v1", "irkit.approval/v1", "irkit.engine-files/v1", "irkit.engine-settings/v1", "irkit.events-window/v1",
     "irkit.failover/v1", "irkit.image-content/v1", "irkit.image-identity/v1", "irkit.logs/v1", "irkit.proof/v1",
     "irkit.quarantine/v1", "irkit.question/v1", "irkit.restore-begun/v1", "irkit.run-record/v1", "irkit.service-update/v1",
-    "irkit.volumes/v1", "irkit.watch-state/v1",
+    "irkit.taken-down/v1", "irkit.volumes/v1", "irkit.watch-state/v1",
 }  # fmt: skip
 """Of files that irkit keeps in a case, a bundle or its home."""
 

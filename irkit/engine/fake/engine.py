@@ -486,7 +486,7 @@ class FakeEngine(FakeEvidence):
             if found.status == "paused":
                 raise error_for(409, f"Container {found.id} is paused, unpause the container before exec")
             program = self.programs.get(tuple(argv), Program())
-            return (0, b"") if detach else (program.code or 0, program.out + program.err)
+            return (0, b"") if detach else (program.code or 0, program.err + program.out)
 
     # -- one call ----------------------------------------------------------------------------------------------
 
