@@ -20,18 +20,19 @@ def home() -> Path:
 
     Raises ``Refused`` when anybody but root and this user can write to it: it says whom irkit trusts.
     """
+    named = os.environ.get("IRKIT_HOME", "")
+    if named in _SAFE:  # asked for at every step of every run
+        return _SAFE[named]
     folder = named_home()
-    name = str(folder)
-    if name not in _SAFE:
-        wrong = home_safety.fault(name)
-        if wrong:
-            raise Refused(f"{name} is not trusted: {wrong}", hint=home_hint(name))
-        if folder.exists():
-            _SAFE.add(name)
+    wrong = home_safety.fault(str(folder))
+    if wrong:
+        raise Refused(f"{folder} is not trusted: {wrong}", hint=home_hint(str(folder)))
+    if named == str(folder) and folder.exists():
+        _SAFE[named] = folder
     return folder
 
 
-_SAFE: set[str] = set()
+_SAFE: dict[str, Path] = {}
 
 
 def home_hint(name: str) -> str:

@@ -10,8 +10,8 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from irkit.acquire.watchdog import guarded
 from irkit.clock import now, rfc3339_ns
@@ -25,11 +25,12 @@ LIMIT = 10_000
 LINE_LIMIT = 1024 * 1024
 DAY = 24 * 3600
 NANO = 1_000_000_000
+SHORT = 4096
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
-@dataclass(frozen=True, slots=True)
-class EngineEvent:
-    """One event.  ``detail``: what stands behind the colon (``exec_create: /bin/sh -c id``).
+class EngineEvent(NamedTuple):
+    """One event, never changed: those of a crowd are shared.  ``detail``: what stands behind the colon (``exec_create: /bin/sh -c id``).
 
     ``relation`` to the target: ``target``, ``image``, ``network``, ``volume`` (one that it has), ``other``.
     """
@@ -42,15 +43,10 @@ class EngineEvent:
     relation: str
     attributes: dict[str, str]
 
-    @property
-    def time(self) -> str:
-        """RFC 3339, to the nanosecond."""
-        return rfc3339_ns(self.time_ns)
-
     def to_json(self) -> dict[str, Any]:
         """One line of ``engine/events.jsonl``.  Attributes hold labels, which who made the object wrote."""
         return {
-            "time": self.time, "time_ns": self.time_ns, "type": self.type, "action": self.action, "detail": self.detail,
+            "time": rfc3339_ns(self.time_ns), "time_ns": self.time_ns, "type": self.type, "action": self.action, "detail": self.detail,
             "actor": self.actor, "name": self.attributes.get("name", ""), "relation": self.relation, "attributes": self.attributes,
         }  # fmt: skip
 
@@ -71,8 +67,8 @@ class _Names:
         return self._relations.get(actor, "other")
 
 
-def parse_event(line: bytes, names: _Names) -> EngineEvent:
-    """One line of ``GET /events``.  Raises ``ValueError``."""
+def parse_event(line: bytes) -> EngineEvent:
+    """One line of ``GET /events``, as yet in no relation to anything.  Raises ``ValueError``."""
     try:
         row = json.loads(line)
         actor = row.get("Actor") or {}
@@ -82,9 +78,26 @@ def parse_event(line: bytes, names: _Names) -> EngineEvent:
     except (AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError("not an event") from error
     who = str(actor.get("ID") or row.get("id") or "")
-    return EngineEvent(
-        moment, str(row.get("Type") or ""), action, detail.strip(), who, names.relation(who, attributes), attributes
-    )
+    return EngineEvent(moment, str(row.get("Type") or ""), action, detail.strip(), who, "", attributes)
+
+
+def _read(line: bytes) -> tuple[EngineEvent, str, str]:
+    """An event, and its row up to the relation to a target and after that.  Raises ``ValueError``."""
+    event = parse_event(line)
+    # The last one is its own: no text holds bare quotes, and attributes, which may have such a key, stand before it.
+    before, key, after = _encode(event.to_json()).rpartition('"relation": ')
+    return event, before + key, after.removeprefix('""') + "\n"
+
+
+_read_once = lru_cache(2 * KEPT)(_read)
+"""The targets of one command are told of the same events: each is read once.  Short ones only, so that memory is bounded."""
+
+
+def _event(line: bytes, names: _Names) -> tuple[EngineEvent, str]:
+    """An event in relation to the target, and its row of ``engine/events.jsonl``.  Raises ``ValueError``."""
+    event, before, after = _read_once(line) if len(line) <= SHORT else _read(line)
+    relation = names.relation(event.actor, event.attributes)
+    return event._replace(relation=relation), f'{before}"{relation}"{after}'
 
 
 def acquire_events(
@@ -110,8 +123,8 @@ def acquire_events(
                 bad += len(lines) - len(rows)
                 over = len(found) + len(rows) > limit
                 rows = rows[: limit - len(found)]
-                found += rows
-                sink.write("".join([_row(one) for one in rows]).encode())
+                found += [event for event, _ in rows]
+                sink.write("".join([text for _, text in rows]).encode())
                 if over:
                     writer.gap("engine-state", "events", f"more than {limit} events: the later ones were left out")
                     break
@@ -122,20 +135,13 @@ def acquire_events(
     return tuple(found)
 
 
-def _events(lines: list[bytes], names: _Names) -> list[EngineEvent]:
-    """The events of some lines, without the lines that are none."""
+def _events(lines: list[bytes], names: _Names) -> list[tuple[EngineEvent, str]]:
+    """The events of some lines and their rows, without the lines that are none."""
     found = []
     for line in lines:
         with contextlib.suppress(ValueError):
-            found.append(parse_event(line, names))
+            found.append(_event(line, names))
     return found
-
-
-_encode = json.JSONEncoder(sort_keys=True).encode
-
-
-def _row(event: EngineEvent) -> str:
-    return _encode(event.to_json()) + "\n"
 
 
 def _window(

@@ -9,66 +9,32 @@ between two calls (:meth:`FakeEngine.before`), and ask what was changed (:attr:`
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Network
 from typing import Any
 
-from irkit.clock import now, rfc3339
+from irkit.clock import now
 from irkit.engine.fake.evidence import FakeEvidence, fake_volume
+from irkit.engine.fake.networks import FakeNetworks, has
 from irkit.engine.fake.state import NO_PID, FakeContainer, FakeImage, FakeNetwork, Place, Program
-from irkit.engine.interface import Call, Container, Endpoint, EngineInfo, Image, Json, Network, NetworkSpec
+from irkit.engine.interface import Call, Container, EngineInfo, Image, Json
 from irkit.engine.wire import error_for
-from irkit.errors import EngineError, EngineUnreachable
+from irkit.errors import EngineError
 
 ENDPOINT = "unix:///nowhere/fake-docker.sock"
 DEFAULT_POOL = "10.231.128.0/17"
 VERSION = "20.10.24"
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
-NO_POOL = "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
 TAKEN = (
     'Conflict. The container name "/{name}" is already in use by container "{id}". '
     "You have to remove (or rename) that container to be able to reuse that name."
 )
 BAD_NAME = "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-HOST_MODE = "container cannot be disconnected from host network or connected to host network"
-NONE_MODE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-SHARED_MODE = (
-    "container sharing network namespace with another container or host cannot be connected to any other network"
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A call that changes something: the method's name, what it was asked, and why it failed, if it did."""
-
-    method: str
-    args: tuple[object, ...]
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """Something that a test has staged for some of a method's calls; ``done``: after the engine has done as asked."""
-
-    method: str
-    first: int
-    last: int | None
-    done: bool
-    act: Callable[[], None]
-
-    def due(self, method: str, number: int, done: bool) -> bool:
-        fits = self.method == method and self.done == done
-        return fits and number >= self.first and (self.last is None or number <= self.last)
-
-
-class FakeEngine(FakeEvidence):
+class FakeEngine(FakeNetworks, FakeEvidence):
     """An engine with the networks that every engine has, and with ``images``.
 
     ``pool``/``pool_size``: where it takes subnets from when none is asked for.
@@ -82,17 +48,11 @@ class FakeEngine(FakeEvidence):
         pool_size: int = 24,
         version: str = VERSION,
     ) -> None:
-        self.mutations: list[Mutation] = []
+        super().__init__(endpoint)
         self.programs: dict[tuple[str, ...], Program] = {}
-        self._endpoint, self._version = endpoint, version
+        self._version = version
         self._pool, self._pool_size = IPv4Network(pool), pool_size
-        self._calls: list[Call] = []
         self.volumes, self.remembered, self.objects, self.updates = {}, [], {}, []
-        self._counts: Counter[str] = Counter()
-        self._events: list[_Event] = []
-        self._lock = threading.RLock()
-        self._quiet = self._dead = False
-        self._made = 0
         self._containers: dict[str, FakeContainer] = {}
         self._images = [FakeImage(tag, {"Env": ["PATH=/bin"], "Labels": {}}) for tag in images]
         self._networks: dict[str, FakeNetwork] = {}
@@ -105,58 +65,6 @@ class FakeEngine(FakeEvidence):
             self._networks[one.id] = one
 
     # -- what a test stages and asks ---------------------------------------------------------------------------
-
-    def before(
-        self, method: str, act: Callable[[], None], *, at: int = 1, times: int | None = 1, done: bool = False
-    ) -> None:
-        """Call ``act`` in front of the ``at``-th call of ``method`` from now on, and of the next ones up to ``times``.
-
-        ``times=None``: of all that follow.  With ``done`` it is called after the engine has done as asked, before it
-        answers.  ``act`` may raise, and may use the engine within :meth:`unrecorded`.
-        """
-        with self._lock:
-            first = self._counts[method] + at
-            self._events.append(_Event(method, first, None if times is None else first + times - 1, done, act))
-
-    def fail(self, method: str, error: EngineError, *, at: int = 1, times: int | None = 1, done: bool = False) -> None:
-        """Let the ``at``-th call of ``method`` from now on raise ``error``; ``done``: although it was done as asked."""
-
-        def act() -> None:
-            raise error
-
-        self.before(method, act, at=at, times=times, done=done)
-
-    def die(self, method: str = "", *, at: int = 1, done: bool = False) -> None:
-        """Nobody answers any more: at once, or from the ``at``-th call of ``method`` on."""
-
-        def act() -> None:
-            self._dead = True
-            raise self._unreachable()
-
-        if method:
-            self.before(method, act, at=at, done=done)
-        else:
-            self._dead = True
-
-    def revive(self) -> None:
-        """It answers again, with all that it knew; nothing that was staged is left."""
-        with self._lock:
-            self._dead = False
-            self._events.clear()
-
-    @contextlib.contextmanager
-    def unrecorded(self) -> Iterator[FakeEngine]:
-        """For what somebody else does to the engine: no call is recorded or counted, and nothing staged comes in between."""
-        with self._lock:
-            before, self._quiet = self._quiet, True
-            try:
-                yield self
-            finally:
-                self._quiet = before
-
-    def changed(self, *methods: str) -> list[tuple[object, ...]]:
-        """What the mutations were, in order, as ``(method, argument, ...)``; only of ``methods``, if any are named."""
-        return [(one.method, *one.args) for one in self.mutations if not methods or one.method in methods]
 
     def set_health(self, container: str, status: str) -> None:
         """What its health check says from now on."""
@@ -210,7 +118,7 @@ class FakeEngine(FakeEvidence):
     def containers(self, label: str = "") -> tuple[str, ...]:
         """Newest first."""
         with self._served("containers", "GET", "/containers/json"):
-            return tuple(one.id for one in reversed(self._containers.values()) if _has(one.config["Labels"], label))
+            return tuple(one.id for one in reversed(self._containers.values()) if has(one.config["Labels"], label))
 
     def pause(self, container: str) -> None:
         """Running → paused."""
@@ -327,100 +235,6 @@ class FakeEngine(FakeEvidence):
                 self.volumes.setdefault(volume, fake_volume(volume, {}))
             return made.id
 
-    def network(self, ref: str) -> Network:
-        """By name, id, or the beginning of an id; with the running containers that have joined it."""
-        with self._served("network", "GET", f"/networks/{ref}"):
-            if not ref:
-                raise error_for(404, "page not found")
-            found = self._find_network(ref)
-            members = {
-                one.id: {
-                    "Name": one.name, "EndpointID": place.endpoint_id, "MacAddress": place.raw()["MacAddress"],
-                    "IPv4Address": f"{place.ipv4}/{place.prefix}" if place.ipv4 else "", "IPv6Address": "",
-                }
-                for one, place in self._joined(found)
-            }  # fmt: skip
-            return Network(found.raw(members))
-
-    def networks(self, label: str = "") -> tuple[Network, ...]:
-        """Without members."""
-        with self._served("networks", "GET", "/networks"):
-            return tuple(Network(one.raw({})) for one in self._networks.values() if _has(one.labels, label))
-
-    def create_network(self, spec: NetworkSpec) -> str:
-        """A bridge network on the subnet asked for, or on the first free one of the pool."""
-        with self._served("create_network", "POST", "/networks/create", 201, spec):
-            if spec.name in ("bridge", "host", "none"):
-                raise error_for(403, f"operation is not permitted on predefined {spec.name} network ")
-            if not spec.name or any(one.name == spec.name for one in self._networks.values()):
-                raise error_for(409, f"network with name {spec.name} already exists")
-            made = FakeNetwork(
-                self._new_id("network"), spec.name, "bridge", spec.internal, self._subnet(spec.subnet), bool(spec.subnet),
-                dict(spec.options), dict(spec.labels),
-            )  # fmt: skip
-            self._networks[made.id] = made
-            return made.id
-
-    def remove_network(self, network: str) -> None:
-        """Gone, unless a running container is on it; stopped ones keep pointing at it."""
-        with self._served("remove_network", "DELETE", f"/networks/{network}", 204, network):
-            found = self._find_network(network)
-            if found.predefined:
-                raise error_for(403, f"{found.name} is a pre-defined network and cannot be removed")
-            if self._joined(found):
-                raise error_for(
-                    403, f"error while removing network: network {found.name} id {found.id} has active endpoints"
-                )
-            del self._networks[found.id]
-
-    def connect(self, network: str, container: str, endpoint: Endpoint | None = None) -> None:
-        """A place on a network: joined at once by a running container, else remembered for its start.
-
-        A running container that is refused an address keeps the unused entry in its inspect, as with Docker 20.10.
-        """
-        with self._served("connect", "POST", f"/networks/{network}/connect", 200, network, container, endpoint):
-            if not network:
-                raise error_for(301, "no reason given")
-            if not container:
-                raise error_for(400, 'invalid name or ID supplied: ""')
-            box, place = self._find(container), Place.asked(endpoint)
-            try:
-                found = self._find_network(network)
-            except EngineError:
-                if box.running:
-                    raise
-                box.places[network] = place  # a stopped container may be given a network that does not exist
-                return
-            self._check_modes(box, found)
-            self._check_place(box, found, place)
-            if not box.running:
-                box.places.setdefault(found.name, place)
-                return
-            current = box.places.setdefault(found.name, place)
-            if current.endpoint_id:
-                raise error_for(403, f"endpoint with name {box.name} already exists in network {found.name}")
-            self._join(box, found, place)
-            box.places[found.name] = place
-            self._publish(box)
-
-    def disconnect(self, network: str, container: str) -> None:
-        """The place on a network given up."""
-        with self._served("disconnect", "POST", f"/networks/{network}/disconnect", 200, network, container):
-            if not network:
-                raise error_for(301, "no reason given")
-            box = self._find(container)
-            if not box.running:
-                self._forget(box, network)
-                return
-            found = self._find_network(network)
-            if box.mode == "host" and found.driver == "host":
-                raise error_for(400, HOST_MODE)
-            place = box.places.get(found.name)
-            if place is None or not place.endpoint_id:
-                raise error_for(500, f"container {box.id} is not connected to network {found.name}")
-            del box.places[found.name]
-            self._publish(box)
-
     def image(self, ref: str) -> Image:
         """By name or id."""
         with self._served("image", "GET", f"/images/{ref}/json"):
@@ -487,45 +301,6 @@ class FakeEngine(FakeEvidence):
                 raise error_for(409, f"Container {found.id} is paused, unpause the container before exec")
             program = self.programs.get(tuple(argv), Program())
             return (0, b"") if detach else (program.code or 0, program.err + program.out)
-
-    # -- one call ----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _served(self, name: str, method: str, path: str, status: int = 200, *args: object) -> Iterator[_Answer]:
-        with self._lock:
-            answer = _Answer(status)
-            if self._quiet:
-                yield answer
-                return
-            self._counts[name] += 1
-            number, started, said, shown = self._counts[name], time.time(), "", 0
-            try:
-                if self._dead:
-                    raise self._unreachable()
-                self._happen(name, number, False)
-                yield answer
-                self._happen(name, number, True)
-                shown = answer.status
-            except EngineError as error:
-                said, shown = error.message, error.status or 0
-                raise
-            finally:
-                spent = round((time.time() - started) * 1000, 3)
-                self._calls.append(Call(method, f"/v1.41{path}", shown, rfc3339(started), spent))
-                if method != "GET":
-                    self.mutations.append(Mutation(name, args, said))
-
-    def _happen(self, name: str, number: int, done: bool) -> None:
-        for event in tuple(self._events):
-            if event.due(name, number, done):
-                event.act()
-
-    def _unreachable(self) -> EngineUnreachable:
-        return EngineUnreachable(f"no engine at {self._endpoint}: the socket is there, but nobody listens")
-
-    def _new_id(self, kind: str) -> str:
-        self._made += 1
-        return hashlib.sha256(f"{kind} {self._made}".encode()).hexdigest()
 
     # -- containers --------------------------------------------------------------------------------------------
 
@@ -599,97 +374,6 @@ class FakeEngine(FakeEvidence):
             for one in ([binding["HostIp"]] if binding.get("HostIp") else ["0.0.0.0", "::"])  # noqa: S104 - what an engine answers
         ]
 
-    # -- networks ----------------------------------------------------------------------------------------------
-
-    def _find_network(self, ref: str) -> FakeNetwork:
-        for one in self._networks.values():
-            if ref in (one.id, one.name):
-                return one
-        matches = [one for one in self._networks.values() if ref and one.id.startswith(ref)]
-        if len(matches) != 1:
-            raise error_for(404, f"network {ref} not found")
-        return matches[0]
-
-    def _joined(self, network: FakeNetwork) -> list[tuple[FakeContainer, Place]]:
-        return [
-            (one, place)
-            for one in self._containers.values()
-            for place in one.places.values()
-            if place.endpoint_id and place.network_id == network.id
-        ]
-
-    def _subnet(self, asked: str) -> IPv4Network:
-        used = [one.subnet for one in self._networks.values() if one.subnet]
-        if asked:
-            try:
-                subnet = IPv4Network(asked, strict=False)
-            except ValueError:
-                raise error_for(500, f"Invalid subnet {asked} : invalid CIDR address: {asked}") from None
-            if any(subnet.overlaps(one) for one in used):
-                raise error_for(403, "Pool overlaps with other one on this address space")
-            return subnet
-        for subnet in self._pool.subnets(new_prefix=self._pool_size):
-            if not any(subnet.overlaps(one) for one in used):
-                return subnet
-        raise error_for(404, NO_POOL)
-
-    def _check_modes(self, box: FakeContainer, network: FakeNetwork) -> None:
-        if box.mode.startswith("container:") or box.mode == "host":
-            raise error_for(400, SHARED_MODE)
-        if network.driver == "host":
-            raise error_for(400, HOST_MODE)
-        others = [name for name in box.places if name != network.name]
-        if others and (network.driver == "null" or "none" in others):
-            raise error_for(400, NONE_MODE)
-
-    def _check_place(self, box: FakeContainer, network: FakeNetwork, place: Place) -> None:
-        """What is refused before an address is looked for; on a network of the user's own, its short id is an alias."""
-        fixed = place.fixed_ipv4 or place.fixed_ipv6
-        if network.predefined:
-            if fixed:
-                raise error_for(400, "user specified IP address is supported on user defined networks only")
-            if place.aliases:
-                raise error_for(400, "network-scoped alias is supported only for containers in user defined networks")
-            return
-        if box.id[:12] not in (place.aliases or ()):
-            place.aliases = [*(place.aliases or ()), box.id[:12]]
-        if fixed and not network.own_subnet:
-            raise error_for(
-                400,
-                "user specified IP address is supported only when connecting to networks with user configured subnets",
-            )
-
-    def _join(self, box: FakeContainer, network: FakeNetwork, place: Place) -> None:
-        if network.subnet is not None:
-            place.ipv4, place.prefix = self._address(network, place.fixed_ipv4), network.subnet.prefixlen
-            place.gateway = network.gateway
-        place.network_id, place.endpoint_id = network.id, self._new_id("endpoint")
-
-    def _address(self, network: FakeNetwork, fixed: str) -> str:
-        if network.subnet is None:
-            raise error_for(500, "a network without addresses")
-        _check_address(fixed)
-        used = {network.gateway, *(place.ipv4 for _, place in self._joined(network))}
-        if not fixed:
-            for host in network.subnet.hosts():
-                if str(host) not in used:
-                    return str(host)
-            raise error_for(
-                500, f"no available IPv4 addresses on this network's address pools: {network.name} ({network.id})"
-            )
-        if IPv4Address(fixed) not in network.subnet:
-            raise error_for(500, f"Invalid address {fixed}: It does not belong to any of this network's subnets")
-        if fixed in used:
-            raise error_for(403, "Address already in use")
-        return fixed
-
-    def _forget(self, box: FakeContainer, network: str) -> None:
-        with contextlib.suppress(EngineError):
-            network = self._find_network(network).name
-        if network not in box.places:
-            raise error_for(500, f"container {box.id} is not connected to the network {network}")
-        del box.places[network]
-
     # -- images ------------------------------------------------------------------------------------------------
 
     def _find_image(self, ref: str, refusal: str) -> FakeImage:
@@ -697,18 +381,6 @@ class FakeEngine(FakeEvidence):
             if ref in (one.tag, one.id) or (len(ref) >= 12 and one.id.removeprefix("sha256:").startswith(ref)):
                 return one
         raise error_for(404, refusal.format(ref=ref))
-
-
-@dataclass(slots=True)
-class _Answer:
-    """The HTTP status of the call that is being served."""
-
-    status: int
-
-
-def _has(labels: Mapping[str, str], wanted: str) -> bool:
-    key, given, value = wanted.partition("=")
-    return not wanted or (key in labels and (not given or labels[key] == value))
 
 
 def _command(box: FakeContainer) -> tuple[str, ...]:
@@ -732,10 +404,3 @@ def _check_policy(policy: Json) -> None:
         raise error_for(400, f"invalid restart policy '{name}'")
     if policy.get("MaximumRetryCount") and name != "on-failure":
         raise error_for(400, f"maximum retry count cannot be used with restart policy '{name}'")
-
-
-def _check_address(address: str) -> None:
-    try:
-        IPv4Address(address or "0.0.0.0")  # noqa: S104 - nothing is bound
-    except ValueError:
-        raise error_for(500, f"Invalid IPv4 address: {address})") from None

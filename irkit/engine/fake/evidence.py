@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irkit.clock import now
 from irkit.engine.evidence_calls import Json
+from irkit.engine.fake.staging import FakeStaging
 from irkit.engine.wire import error_for
 from irkit.streams import IDLE
 
@@ -29,7 +29,7 @@ def fake_volume(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class FakeEvidence:
+class FakeEvidence(FakeStaging):
     """Mixed into ``FakeEngine``.  A test puts volumes and events in; the engine keeps its last 256."""
 
     volumes: dict[str, dict[str, Any]]
@@ -38,7 +38,6 @@ class FakeEvidence:
     updates: list[str]
     images: dict[str, bytes] | None = None
     """What a checkpoint consists of; ``None``: the engine's experimental features are off."""
-    _served: Callable[..., AbstractContextManager[Any]]
     _find: Callable[[str], FakeContainer]
     _containers: dict[str, FakeContainer]
 

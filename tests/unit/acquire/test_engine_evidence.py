@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from irkit.acquire.engine_state import acquire_calls, acquire_engine_state, masked, volume_names
 from irkit.acquire.engine_state import settings as engine_settings
-from irkit.acquire.events import _Names, _seconds, acquire_events, parse_event
+from irkit.acquire.events import _event, _Names, _seconds, acquire_events
 from irkit.clock import rfc3339
 from irkit.engine.fake.engine import FakeEngine
 from irkit.engine.interface import Call, Container
@@ -116,6 +116,11 @@ def test_an_event_without_end(fake: FakeEngine, writer: BundleWriter, monkeypatc
     assert "longer than 1048576 bytes" in whys(writer)
 
 
+TRICKY = st.text(max_size=4) | st.sampled_from(
+    ["relation", '"relation": ""', '", "relation": "target', "container", 'a"', "\\"]
+)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     st.one_of(
@@ -130,9 +135,22 @@ def test_an_event_without_end(fake: FakeEngine, writer: BundleWriter, monkeypatc
 def test_any_line_is_an_event_or_a_value_error(line: bytes) -> None:
     names = _Names(Container({"Id": "x", "Image": "y", "Config": {"Image": "z"}, "State": {}}))
     try:
-        json.dumps(parse_event(line, names).to_json())
+        event, text = _event(line, names)
     except ValueError:
         return
+    assert json.loads(text) == event.to_json()
+
+
+@given(st.dictionaries(TRICKY, TRICKY, max_size=3), TRICKY, TRICKY)
+def test_an_event_read_once_is_each_targets_own(attributes: dict[str, str], actor: str, kind: str) -> None:
+    """Also where names and texts look like the rest of the row."""
+    row = {"Type": kind, "Action": actor, "timeNano": 5, "Actor": {"ID": actor, "Attributes": attributes}}
+    line = json.dumps(row).encode()
+    for target, relation in ((actor, "target"), ("somebody", "other")):
+        names = _Names(Container({"Id": target, "Image": "y", "Config": {"Image": "z"}, "State": {}}))
+        event, text = _event(line, names)
+        assert event.relation == ("target" if attributes.get("container") == target else relation)
+        assert text == json.dumps(event.to_json(), sort_keys=True) + "\n"
 
 
 # -- state -----------------------------------------------------------------------------------------------------------
