@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -95,7 +94,7 @@ def prepare_ahead(ctx: Context, saved: SavedState) -> None:
 
         return network
 
-    ctx.network_ahead = Ahead(make, ctx.shared.turns.ask(urgent=False) if ctx.shared else None)
+    ctx.network_ahead = Ahead(make)
 
 
 def _needs_network(saved: SavedState) -> bool:
@@ -135,8 +134,7 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
     if ctx.case.read_json("container.json") is None:
         write_json(ctx.case.folder / "container.json", dict(ctx.before.raw))
     network = (lambda: _network(ctx, saved)) if _needs_network(saved) else None
-    with _turn(ctx):
-        done = sealing.seal_off(ctx.engine, saved, ctx.case.id, network)
+    done = sealing.seal_off(ctx.engine, saved, ctx.case.id, network)
     ctx.facts.quarantine_network, ctx.facts.bridge, ctx.facts.quarantine_note = (
         done.network,
         done.bridge,
@@ -160,15 +158,6 @@ def seal(ctx: Context, _: Mapping[str, Any]) -> Result:
             f"{saved.holder_name} shares the target's network namespace: it is quarantined with it, but not frozen"
         )
     return Result("succeeded", message, {"network": done.network})
-
-
-def _turn(ctx: Context) -> AbstractContextManager[None]:
-    """Among the targets of one command.  Whoever has a turn waits for nobody: the network is made by then, or can't be."""
-    if ctx.shared is None:
-        return nullcontext()
-    if ctx.network_ahead is not None:
-        ctx.network_ahead.wait()
-    return ctx.shared.turns.ask(urgent=True)
 
 
 def _stay(ctx: Context, saved: SavedState) -> Result:

@@ -5,21 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from irkit.actions.turns import Turns
-
 if TYPE_CHECKING:
     from irkit.acquire.image_files import ImageFiles
     from irkit.compare.originals import Originals
 
 
 class Shared:
-    """Made before the first target is frozen, so nothing is imported until a part is asked for (ADR 2).
-
-    ``slots``: how many may have the engine change their networks at the same time.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self.turns = Turns(slots)
+    """Made before the first target is frozen, so nothing is imported until a part is asked for (ADR 2)."""
 
     @cached_property
     def image_files(self) -> ImageFiles:

@@ -23,8 +23,6 @@ from irkit.events import Event, Observer
 from irkit.text import printable
 
 WORKERS = 64
-IN_HAND = 6
-"""Of how many the engine changes the networks at once: with more it is not done any sooner (measured, 20.10)."""
 LATER = 10
 """How much nicer a thread is to others once its target is sealed off (setpriority(2)): isolation first."""
 WORST_FIRST = (
@@ -94,9 +92,10 @@ def contain_all(
     """Run the playbook on every target; what fails for one is no reason to leave out another."""
     progress = _Progress(len(containers))
     chosen = groups(containers)
-    config = replace(config, together=frozenset(one.id for one in containers), read=read_playbook(config))
+    config = replace(
+        config, together=frozenset(one.id for one in containers), read=read_playbook(config), shared=Shared()
+    )
     count = min(len(chosen), workers.cores()) if key_for_all(config) else 1
-    config = replace(config, shared=Shared(-(-IN_HAND // count)))
     ended: dict[str, Ended] = {}
 
     def heard(message: Mapping[str, Any]) -> None:
