@@ -16,7 +16,7 @@ from irkit.clock import now
 from irkit.home import write_json
 from irkit.models import Probe
 from irkit.quarantine.held import Held, held
-from irkit.quarantine.links import Link, ends, links, switch
+from irkit.quarantine.links import Link, ends, link_at, links, switch
 from irkit.text import printable
 
 TAKEN_DOWN = "taken-down.json"
@@ -97,7 +97,8 @@ def _interfaces(ctx: Context, view: HostView) -> list[Probe]:
     begun = now()
     try:
         found = [one for one in links(view.netns) if one.leaves]
-        cables, here = ends(view.netns), {one.number: one for one in links()}
+        cables = ends(view.netns, found)
+        here = {one: link_at(one) for one in {end.master for end in cables.values()} - {0}}
     except OSError as error:
         why = f"the kernel can't be asked: {error.strerror or error}"
         return [Probe("interfaces of the target's own", "out", "unknown", why, begun)]

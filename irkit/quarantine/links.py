@@ -7,13 +7,25 @@ namespace a number.  Such an interface stays when every network was left, and no
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from irkit.netns import in_netns
-from irkit.quarantine.netlink import LIMIT, REQUEST, attribute, attributes, dump, link, message, messages, order
+from irkit.quarantine.netlink import (
+    LIMIT,
+    REQUEST,
+    attribute,
+    attributes,
+    dump,
+    link,
+    message,
+    messages,
+    order,
+    refusal,
+)
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 RTM_NEWNSID, RTM_GETNSID = 88, 90
@@ -22,6 +34,8 @@ IFINFOMSG = "=BBHiII"
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
 IFLA_INFO_KIND = 1
+IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS = 29, 8
+_PLAIN = attribute(IFLA_EXT_MASK, struct.pack("=I", RTEXT_FILTER_SKIP_STATS))
 INNER = frozenset({
     "bond", "bridge", "dummy", "erspan", "geneve", "gre", "gretap", "ifb", "ip6erspan", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "ipvlan", "macvlan",
     "nlmon", "sit", "veth", "vlan", "vrf", "vti", "vti6", "vxlan",
@@ -78,7 +92,8 @@ def _number(value: bytes) -> int | None:
 
 def links(netns: str | None = None) -> list[Link]:
     """All interfaces of the namespace at ``netns`` (``None``: our own).  Raises ``OSError``."""
-    rows = in_netns(netns, lambda: [parse(one.body) for one in dump(RTM_GETLINK, bytes(16)) if one.kind == RTM_NEWLINK])
+    body = bytes(16) + _PLAIN
+    rows = in_netns(netns, lambda: [parse(one.body) for one in dump(RTM_GETLINK, body) if one.kind == RTM_NEWLINK])
     return [one for one in rows if one is not None]
 
 
@@ -88,14 +103,36 @@ def switch(netns: str | None, index: int, up: bool) -> None:
     in_netns(netns, lambda: order(RTM_NEWLINK, body))
 
 
-def ends(netns: str) -> Mapping[int, Link]:
+def link_at(index: int) -> Link | None:
+    """One interface of *our* namespace; ``None`` when there is none.  Raises ``OSError``."""
+    with link() as sock:
+        sock.send(message(RTM_GETLINK, REQUEST, 1, struct.pack(IFINFOMSG, 0, 0, 0, index, 0, 0) + _PLAIN))
+        for one in messages(sock.recv(LIMIT)):
+            if one.kind == RTM_NEWLINK:
+                return parse(one.body)
+            refusal(one, errno.ENODEV)
+    return None
+
+
+def ends(netns: str, there: Iterable[Link] | None = None) -> Mapping[int, Link]:
     """The interfaces of *our* namespace that are the other ends of veth(4) pairs of ``netns``, by those pairs' number there.
 
     By the number that our namespace knows that one by: indexes alone can be chosen to look like another container's.
-    Raises ``OSError``.
+    Only these are asked for: a host of many containers has many.  ``there``: the interfaces of ``netns``, if they are
+    known.  Raises ``OSError``.
     """
-    space = _space(netns)
-    return {one.lower: one for one in links() if one.kind == "veth" and one.space is not None and one.space == space}
+    pairs = [
+        one
+        for one in (links(netns) if there is None else there)
+        if one.kind == "veth" and one.space is not None and one.lower > 0
+    ]
+    space = _space(netns) if pairs else None
+    found = {} if space is None else {one.number: link_at(one.lower) for one in pairs}
+    return {
+        number: end
+        for number, end in found.items()
+        if end is not None and end.kind == "veth" and end.space == space and end.lower == number
+    }
 
 
 def cables(netns: str) -> list[str]:

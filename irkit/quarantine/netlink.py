@@ -72,7 +72,7 @@ def dump(kind: int, body: bytes, protocol: int = socket.NETLINK_ROUTE) -> Iterat
             for one in got:
                 if one.kind == NLMSG_DONE:
                     return
-                _raise(one)
+                refusal(one)
                 yield one
             if not got:
                 raise OSError("an answer of netlink's that can't be understood")
@@ -83,12 +83,15 @@ def order(kind: int, body: bytes) -> None:
     with link() as sock:
         sock.send(message(kind, REQUEST | ACK, 1, body))
         for one in messages(sock.recv(LIMIT)):
-            _raise(one)
+            refusal(one)
 
 
-def _raise(one: Message) -> None:
-    """An error message (``struct nlmsgerr``) holds a negative ``errno``, or zero for an acknowledgement."""
+def refusal(one: Message, expected: int = 0) -> None:
+    """Raise the ``OSError`` of an error message, unless it is the ``expected`` one.
+
+    Such a message (``struct nlmsgerr``) holds a negative ``errno``, or zero for an acknowledgement.
+    """
     if one.kind == NLMSG_ERROR and len(one.body) >= 4:
         number = -struct.unpack_from("=i", one.body)[0]
-        if number:
+        if number and number != expected:
             raise OSError(number, os.strerror(number))
