@@ -27,17 +27,18 @@ def _find_statx() -> Callable[..., int] | None:
 
 
 _statx = _find_statx()
-_buffer = ctypes.create_string_buffer(256)
+_STATX_SIZE = 256
 
 
 def birth_time(folder: int, name: str) -> int:
     """When a name's inode was made, nanoseconds since the epoch; 0 where neither libc nor file system tell."""
     raw = os.fsencode(name)
-    if _statx is None or _statx(folder, raw, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, _buffer):
+    answer = ctypes.create_string_buffer(_STATX_SIZE)  # one a call: collectors run beside each other
+    if _statx is None or _statx(folder, raw, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME, answer):
         return 0
-    if not struct.unpack_from("=I", _buffer)[0] & _STATX_BTIME:
+    if not struct.unpack_from("=I", answer)[0] & _STATX_BTIME:
         return 0
-    seconds, fraction = struct.unpack_from("=qI", _buffer, _BTIME_OFFSET)
+    seconds, fraction = struct.unpack_from("=qI", answer, _BTIME_OFFSET)
     return int(seconds) * 1_000_000_000 + int(fraction)
 
 

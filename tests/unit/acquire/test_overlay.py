@@ -8,6 +8,8 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -276,6 +278,23 @@ def test_sockets_stand_in_the_list(tmp_path: Path) -> None:
         made.bind(str(overlay.upper / "sock"))
     taken = overlay.scan()
     assert taken.changes["/sock"].kind == "socket" and taken.names == [] and taken.notes == []
+
+
+def test_birth_times_are_not_mixed_up_between_threads(tmp_path: Path) -> None:
+    """Collectors, and the targets of one command, run beside each other."""
+    names = [f"f{number}" for number in range(8)]
+    for name in names:
+        (tmp_path / name).touch()
+        time.sleep(0.005)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        alone = {name: birth_time(folder, name) for name in names}
+        assert len(set(alone.values())) == len(names)
+        with ThreadPoolExecutor(len(names)) as pool:
+            for name, found in pool.map(lambda name: (name, {birth_time(folder, name) for _ in range(4000)}), names):
+                assert found == {alone[name]}
+    finally:
+        os.close(folder)
 
 
 def test_every_time(tmp_path: Path) -> None:
