@@ -33,7 +33,9 @@ def update_service(ctx: Context, args: Mapping[str, Any]) -> Result:
     )  # fmt: skip
     ctx.facts.result["service"] = {"id": done.id, "name": done.name, "old_image": done.old_image, "image": done.image}
     return Result(
-        "succeeded", f"the service {done.name} runs {done.image} instead of {done.old_image}", {"id": done.id}
+        "succeeded",
+        f"Swarm has updated the service {done.name} to {done.image}, from {done.old_image}",
+        {"id": done.id},
     )
 
 

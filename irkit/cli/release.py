@@ -109,7 +109,8 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     there = relays()
     replacements, waiting, problems = _never_served(opened, remove=not dry_run)
     found = leftovers(opened, lambda case: _holds(opened, case), there.in_use)
-    problems += [] if dry_run else _cleared(opened, found)
+    kept = {} if dry_run else _cleared(opened, found, there.lapsed)
+    problems += [problem for several in kept.values() for problem in several]
     document = {
         "cases": found,
         "relays": there.lapsed,
@@ -122,10 +123,9 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
         print_json({"schema": "irkit.leftovers/v1", "dry_run": dry_run, **document})
     else:
         done = "would remove" if dry_run else "removed"
-        for case in found:
-            click.echo(f"{done} what was left of {printable(case)}")
-        for case in there.lapsed:
-            click.echo(f"{done} the lapsed rules of a relay of {printable(case)}")
+        for what, names in ((LEFT, found), (RULES, there.lapsed)):
+            for case in names:
+                click.echo(f"{'could not remove all of' if (what, case) in kept else done} {what} of {printable(case)}")
         for name in replacements:
             click.echo(f"{done} the container {printable(name)}, which a failover made and which never served")
         if not found and not there.lapsed and not replacements:
@@ -139,13 +139,20 @@ def _clear(engine: str | None, dry_run: bool, as_json: bool) -> int:
     return ExitCode.GAPS if problems else ExitCode.DONE
 
 
-def _cleared(engine: Engine, found: list[str]) -> list[str]:
-    problems = [problem for case in found for problem in clear_away(engine, case)]
+LEFT, RULES = "what was left", "the lapsed rules of a relay"
+
+
+def _cleared(engine: Engine, found: list[str], lapsed: list[str]) -> dict[tuple[str, str], list[str]]:
+    """The problems of each that is not gone."""
+    kept = {(LEFT, case): problems for case in found if (problems := clear_away(engine, case))}
     try:
-        remove_lapsed_relays()
+        if lapsed:
+            remove_lapsed_relays()
     except EngineError as error:
-        problems.append(f"the rules of lapsed relays could not be removed: {error.message}")
-    return problems
+        kept |= {
+            (RULES, case): [f"the rules of a lapsed relay could not be removed: {error.message}"] for case in lapsed
+        }
+    return kept
 
 
 def _holds(engine: Engine, case_id: str) -> bool:

@@ -115,7 +115,7 @@ def update(
     engine: Engine, service: str, image: str, timeout: float, checkpoint: Callable[[], None],
     past: Begun | None = None, keep: Callable[[Begun], None] = lambda begun: None,
 ) -> Updated:  # fmt: skip
-    """Update, and wait until every task runs.  Raises ``EngineError``, which says whether the former spec is back.
+    """Update, and wait until Swarm says that it is completed.  Raises ``EngineError``, which says whether the former spec is back.
 
     ``timeout`` in seconds.  ``keep`` is told before the engine is asked; ``past``: what it was told by a run that was
     killed, whose update is waited for and not asked for again.
