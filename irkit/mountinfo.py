@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 PROC = "/proc"
+CHUNK = 65536
 
 
 class Mount(NamedTuple):
@@ -62,6 +62,18 @@ def parse_mountinfo(text: str, holding: str = "") -> tuple[Mount, ...]:
 def read_text(path: str) -> str:
     """A file of ``/proc`` or ``/sys``; empty when it is gone or can't be read."""
     try:
-        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, CHUNK), b"")).decode("utf-8", "surrogateescape")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+
+
+def link_of(path: str) -> str:
+    """Where a magic link of ``/proc`` points to; empty when it is gone or can't be read."""
+    try:
+        return os.readlink(path)  # noqa: PTH115
     except OSError:
         return ""

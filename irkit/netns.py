@@ -22,18 +22,14 @@ def in_netns(path: str | None, make: Callable[[], Result]) -> Result:
     """Run ``make`` in the namespace at ``path`` (``None``: our own) and give back what it returns or raises."""
     if path is None:
         return make()
+    if threading.current_thread() is not threading.main_thread():  # it may go there itself, and comes back
+        return _there_and_back(path, make)
     outcome: list[Result] = []
     failure: list[BaseException] = []
 
     def body() -> None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _libc.setns(descriptor, CLONE_NEWNET) != 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, os.strerror(number), path)
-            finally:
-                os.close(descriptor)
+            _enter(path)
             outcome.append(make())
         except BaseException as error:  # handed to the caller's thread
             failure.append(error)
@@ -44,6 +40,31 @@ def in_netns(path: str | None, make: Callable[[], Result]) -> Result:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _there_and_back(path: str, make: Callable[[], Result]) -> Result:
+    """A thread that can't come back must not go on as if it had: that ends the process."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(path)
+        try:
+            return make()
+        finally:
+            if _libc.setns(home, CLONE_NEWNET) != 0:
+                os.abort()
+    finally:
+        os.close(home)
+
+
+def _enter(path: str) -> None:
+    """Move the calling thread into the network namespace at ``path``.  Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
 
 
 def listener() -> socket.socket:

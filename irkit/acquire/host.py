@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 
 from irkit.engine.interface import Container
-from irkit.mountinfo import PROC, Mount, parse_mountinfo, read_text
+from irkit.mountinfo import PROC, Mount, link_of, parse_mountinfo, read_text
 
-__all__ = ["PROC", "HostView", "Mount", "all_pids", "boot_time", "link_of", "locate", "parse_mountinfo", "read_text"]
-NS_GET_PARENT = 0xB702
+__all__ = ["PROC", "HostView", "Mount", "boot_time", "link_of", "locate", "parse_mountinfo", "read_text"]
 
 
 class HostView:
@@ -21,6 +19,8 @@ class HostView:
     def __init__(self, container_id: str, pid: int) -> None:
         self.container_id = container_id
         self.pid = pid
+        self.seen: list[int] = []
+        """What :meth:`pids` found when it was last asked."""
 
     @property
     def root(self) -> str:
@@ -58,15 +58,15 @@ class HostView:
         found = set(self._by_cgroup())
         own, mine = link_of(f"{PROC}/{self.pid}/ns/pid"), link_of(f"{PROC}/self/ns/pid")
         if own and own != mine:
-            inner = {own: True, mine: False, "": False}
-            for pid in all_pids():
-                space = link_of(f"{PROC}/{pid}/ns/pid")
-                if space not in inner:
-                    inner[space] = _beneath(f"{PROC}/{pid}/ns/pid", own)
-                if inner[space]:
-                    found.add(pid)
+            from irkit.acquire.spaces import spaces  # not before the target is frozen
+
+            seen = spaces("pid")
+            for space, some in seen.pids.items():
+                if space == own or own in seen.above.get(space, ()):
+                    found.update(some)
         found.add(self.pid)
-        return sorted(found)
+        self.seen = sorted(found)
+        return self.seen
 
     def _by_cgroup(self) -> Iterator[int]:
         for folder in self.cgroups():
@@ -80,9 +80,8 @@ class HostView:
         """Its cgroup folders that name it, the freezer's first (v1), or the only one (v2)."""
         rows = [line.split(":", 2) for line in read_text(f"{PROC}/{self.pid}/cgroup").splitlines()]
         rows = [row for row in rows if len(row) == 3 and self.container_id in row[2]]
-        mounts = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
         for _, controllers, path in sorted(rows, key=lambda row: row[1] != "freezer"):
-            for mount in mounts:
+            for mount in _cgroup_mounts():
                 fits = (
                     mount.fstype == "cgroup2"
                     if not controllers
@@ -104,6 +103,12 @@ class HostView:
         return None
 
 
+@cache
+def _cgroup_mounts() -> tuple[Mount, ...]:
+    """Where this host's cgroups are mounted: read once, since a host of many containers has a long table of mounts."""
+    return parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
+
+
 def locate(container: Container) -> HostView | str:
     """The container's processes on this host, or the reason why they can't be seen from here."""
     if not container.running or not container.pid:
@@ -116,35 +121,6 @@ def locate(container: Container) -> HostView | str:
     if not os.access(f"{PROC}/{container.pid}/ns/net", os.R_OK):
         return "no right to read the processes of the container: run irkit as root"
     return HostView(container.id, container.pid)
-
-
-def _beneath(path: str, own: str) -> bool:
-    """Whether a pid namespace is somewhere beneath ``own`` (``pid:[inode]``; ioctl_ns(2), ``NS_GET_PARENT``)."""
-    try:
-        space = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        while f"pid:[{os.fstat(space).st_ino}]" != own:
-            try:
-                parent = fcntl.ioctl(space, NS_GET_PARENT)
-            finally:
-                os.close(space)
-            space = parent
-    except OSError:  # beyond our own there is none that we may see
-        return False
-    os.close(space)
-    return True
-
-
-def all_pids() -> list[int]:
-    """Every process of this host."""
-    return [int(name) for name in os.listdir(PROC) if name.isdigit()]  # noqa: PTH208
-
-
-def link_of(path: str) -> str:
-    """Where a magic link of ``/proc`` points to; empty when it is gone or can't be read."""
-    try:
-        return os.readlink(path)  # noqa: PTH115
-    except OSError:
-        return ""
 
 
 def boot_time() -> float:

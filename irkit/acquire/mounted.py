@@ -15,7 +15,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 
-from irkit.acquire.host import PROC, HostView, Mount, all_pids, link_of, parse_mountinfo, read_text
+from irkit.acquire.host import PROC, HostView, Mount, link_of, parse_mountinfo, read_text
+from irkit.acquire.spaces import spaces
 from irkit.engine.interface import Container, Engine
 from irkit.errors import EngineError
 
@@ -126,11 +127,9 @@ def engine_mounts(but: frozenset[int], name: str) -> Iterator[Mount]:
 def namespaces(but: frozenset[int]) -> Iterator[int]:
     """A process of each mount namespace whose processes share irkit's pid namespace; ``but``: the container's own."""
     mine = link_of(f"{PROC}/self/ns/pid")
-    seen = set()
-    for pid in (os.getpid(), 1, *all_pids()):
-        if pid in but:
-            continue
-        namespace = link_of(f"{PROC}/{pid}/ns/mnt")
-        if namespace and namespace not in seen and link_of(f"{PROC}/{pid}/ns/pid") == mine:
-            seen.add(namespace)
-            yield pid
+    first = {os.getpid(), 1}
+    for some in sorted(spaces("mnt").pids.values(), key=first.isdisjoint):
+        for pid in some:
+            if pid not in but and link_of(f"{PROC}/{pid}/ns/pid") == mine:
+                yield pid
+                break

@@ -118,9 +118,9 @@ class Context:
 
         Not of a run that encrypts as it writes, which can't go on: its environment would lie there plain.
         """
-        path = self.run_folder / "before.json"
         if not self._kept:
             self._kept = True
+            path = self.run_folder / "before.json"
             if not self.writer.identities and not path.exists():
                 write_json(path, dict(self.before.raw))
 

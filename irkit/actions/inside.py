@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from irkit.acquire.host import HostView, all_pids, link_of, read_text
+from irkit.acquire.host import HostView, link_of, read_text
+from irkit.acquire.spaces import spaces
 from irkit.actions.context import Context
 from irkit.clock import now
 from irkit.home import write_json
@@ -65,7 +66,7 @@ def mighty(pids: Iterable[int]) -> Process | None:
 def _awake(view: HostView, asleep: set[int]) -> list[Probe]:
     """Who is in the namespace, is not frozen, and could make a road at any moment: a sharer, a process that came by setns(2)."""
     own = link_of(view.netns)
-    others = [pid for pid in all_pids() if pid not in asleep and link_of(f"/proc/{pid}/ns/net") == own]
+    others = [pid for pid in spaces("net").pids.get(own, ()) if pid not in asleep]
     one = mighty(pid for pid in others if HostView("", pid).frozen() is not True)
     if one is None:
         return []

@@ -76,7 +76,7 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
 def _while_frozen(ctx: Context) -> None:
     """A proof of a target that could undo it must not be taken for a leave to thaw it."""
     view = ctx.host_view
-    one = mighty(view.pids()) if view else None
+    one = mighty(view.seen or view.pids()) if view else None  # the proof has just looked
     if one is not None:
         ctx.facts.quarantine_note = f"process {one.pid} ({one.name}) has {one.power}: {HOLDS_FROZEN}"
         ctx.warn(ctx.facts.quarantine_note)

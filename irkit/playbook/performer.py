@@ -15,7 +15,7 @@ from irkit.errors import Interrupted, IrkitError, Refused, UsageProblem, transie
 from irkit.events import Event
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Approve, Guard, Playbook, Step, resolve, visible
-from irkit.playbook.state import state_of
+from irkit.playbook.state import Known
 from irkit.playbook.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Performer:
         self.wait = True
         """Whether a step waits for its approval, or the run ends until there is one."""
         self.decided: dict[str, bool | str] = {}
-        self.known: dict[str, Any] = {}
+        self.known = Known()
         self.watch = Stopwatch(context.checkpoint)
         self._lock = threading.Lock()
         context.checkpoint = context.writer.checkpoint = self.watch.check
@@ -207,9 +207,10 @@ class Performer:
     def _state(self, artifacts: int, gaps: int) -> dict[str, Any]:
         """What a step added to what is known: enough for a run that is killed now to go on."""
         writer, facts = self.context.writer, self.context.facts
-        state = state_of(facts, writer.artifacts[artifacts:], writer.gaps[gaps:], self.known)
-        self.known.update(state["facts"])
-        return state
+        return {
+            "facts": self.known.news(facts), "artifacts": [one.to_json() for one in writer.artifacts[artifacts:]],
+            "gaps": [one.to_json() for one in writer.gaps[gaps:]],
+        }  # fmt: skip
 
     def _was(self, step: Step, done: Done) -> IrkitError | None:
         """A step that ended before the run was cut off: its row, and the failure that it was."""

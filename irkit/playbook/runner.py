@@ -12,7 +12,6 @@ from irkit.errors import ExitCode, Interrupted, IrkitError, Refused, Waiting
 from irkit.playbook.journal import Journal
 from irkit.playbook.model import Playbook, Step
 from irkit.playbook.performer import UNDECIDED, Performer
-from irkit.playbook.state import facts_to_json
 
 if TYPE_CHECKING:
     from irkit.playbook.resume import Past
@@ -110,7 +109,7 @@ class Runner:
         """Take over what a killed or interrupted run had done: its steps are not run again."""
         self.journal.write("run-resumed", by=whoami(), running=past.running, signed_by=self.signed_by)
         self.steps.registered.update(past.registered)
-        self.steps.known = facts_to_json(self.context.facts)
+        self.steps.known.news(self.context.facts)  # the journal has them already
         self.steps.cut_off, self.steps.decided = set(past.running), dict(past.decided)
         ending = {step.id for step in (*self.playbook.on_exception, *self.playbook.final)} if past.status else set()
         self.steps.done = {name: done for name, done in past.done.items() if name not in ending}

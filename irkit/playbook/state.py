@@ -7,34 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from irkit.actions.context import Facts
-    from irkit.evidence.writer import Artifact
-    from irkit.target import Gap
-
-
-def state_of(facts: Facts, artifacts: list[Artifact], gaps: list[Gap], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step added: new artifacts and gaps, and those facts that are not as ``known``."""
-    present = facts_to_json(facts)
-    return {
-        "facts": {name: value for name, value in present.items() if known.get(name) != value},
-        "artifacts": [one.to_json() for one in artifacts], "gaps": [one.to_json() for one in gaps],
-    }  # fmt: skip
-
 
 PLAIN = (
     "timeline", "not_seen", "quarantine_state", "quarantine_network", "quarantine_note", "bridge", "no_wall", "changes", "result",
 )  # fmt: skip
+WHOLE = ("probes", "findings", "sealed")
+"""These are never changed, but made anew."""
 
 
-def facts_to_json(facts: Facts) -> dict[str, Any]:
-    """All of the facts that can't be had again from the bundle."""
-    sealed = facts.sealed
+class Known:
+    """Which of the facts the journal has already: all of those that can't be had again from the bundle."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def news(self, facts: Facts) -> dict[str, Any]:
+        """Those that are not as they were when this was last asked, as JSON."""
+        found = {}
+        for name in PLAIN:
+            value = getattr(facts, name)
+            if name not in self._values or self._values[name] != value:
+                self._values[name] = found[name] = dict(value) if isinstance(value, Mapping) else value
+        for name in WHOLE:
+            value = getattr(facts, name)
+            if name not in self._values or self._values[name] is not value:
+                self._values[name] = value
+                found[name] = _sealed(value) if name == "sealed" else [one.to_json() for one in value]
+        return found
+
+
+def _sealed(sealed: Any) -> dict[str, Any] | None:
+    if sealed is None:
+        return None
     return {
-        **{name: _copy(getattr(facts, name)) for name in PLAIN}, "probes": [one.to_json() for one in facts.probes],
-        "findings": [one.to_json() for one in facts.findings],
-        "sealed": {"path": str(sealed.path), "digest": sealed.digest, "status": sealed.status, "sealed": sealed.sealed, "key": sealed.key}
-        if sealed else None,
+        "path": str(sealed.path), "digest": sealed.digest, "status": sealed.status, "sealed": sealed.sealed, "key": sealed.key,
     }  # fmt: skip
-
-
-def _copy(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
