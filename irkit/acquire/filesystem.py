@@ -10,11 +10,12 @@ from typing import Any
 from irkit.acquire.attributes import NO_OVERLAY
 from irkit.acquire.beneath import facts_of, open_folder, walk
 from irkit.acquire.host import HostView, Mount
+from irkit.acquire.image_databases import keep_databases
 from irkit.acquire.image_files import ImageFiles
 from irkit.acquire.layers import Layers
 from irkit.acquire.lower import Lower
 from irkit.acquire.overlay import scan
-from irkit.acquire.package_files import Places, Sources, keep
+from irkit.acquire.package_files import Places, Sources
 from irkit.acquire.taker import ORIGINALS_LIMIT, DigestTaker, TarTaker
 from irkit.engine.interface import Container
 from irkit.errors import StorageError
@@ -99,7 +100,7 @@ def acquire_changes(
         kept: list[dict[str, Any]] = []
 
         def databases(lower: Lower) -> None:
-            keep(lower, places, originals.keep_always, note)
+            keep_databases(lower, places, originals, known, note)
             for entry in sources.files(lower):
                 kept.append({**text_fields("path", entry.path), "size": entry.size, "mtime_ns": entry.info.st_mtime_ns})
 

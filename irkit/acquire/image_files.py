@@ -8,8 +8,12 @@ every change of bytes, owner, mode or attributes, and nobody can set it back (in
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from irkit.acquire.beneath import Entry
+
+if TYPE_CHECKING:
+    from irkit.acquire.image_databases import Databases
 
 LIMIT = 16 * 1024 * 1024
 """Bytes that are held at most: what comes after is read again by each."""
@@ -20,6 +24,8 @@ class ImageFiles:
 
     def __init__(self) -> None:
         self._members: dict[Hashable, bytes] = {}
+        self.databases: dict[Hashable, Databases] = {}
+        """What was found of the package databases of an image (:mod:`irkit.acquire.image_databases`)."""
         self._left = LIMIT
 
     def find(self, entry: Entry) -> bytes | None:

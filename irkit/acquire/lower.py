@@ -11,7 +11,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from irkit.acquire.attributes import Marks
 from irkit.acquire.beneath import FOLDER, Entry
@@ -53,6 +53,30 @@ def is_metacopy(entry: Entry) -> bool:
     return entry.kind == "file" and entry.marks.get(entry.xattrs(), "metacopy") is not None
 
 
+Stamp = tuple[int, int, int, int, int, int]
+
+
+def stamp(info: os.stat_result) -> Stamp:
+    """Device, inode, size and times of a file or folder: what can't stay the same when it is changed (inode(7)).
+
+    Of a folder without the time of its last reading, which a search changes.
+    """
+    read = 0 if stat.S_ISDIR(info.st_mode) else info.st_atime_ns
+    return info.st_dev, info.st_ino, info.st_size, info.st_ctime_ns, info.st_mtime_ns, read
+
+
+@dataclass(slots=True)
+class Trace:
+    """What was looked at: each folder that was searched and each name that was found.
+
+    ``whole``: whether that is all that the answers depend on.
+    """
+
+    folders: dict[Place, Stamp] = field(default_factory=dict)
+    names: dict[tuple[Place, str], Stamp] = field(default_factory=dict)
+    whole: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """What the lower layers show under a name.  ``below``: where it goes on, when it is a folder."""
@@ -66,7 +90,9 @@ class Lower:
 
     def __init__(self, folders: list[int], marks: Marks) -> None:
         self._roots = folders
-        self._marks = marks
+        self.marks = marks
+        self.trace: Trace | None = None
+        """What is looked at from now on, if somebody wants to know."""
         self._open: OrderedDict[Place, int] = OrderedDict()
 
     @property
@@ -78,7 +104,7 @@ class Lower:
         """The merged root folder itself."""
         if not self._roots:
             return None
-        return Entry("/", ".", self._roots[0], os.fstat(self._roots[0]), self._marks)
+        return Entry("/", ".", self._roots[0], os.fstat(self._roots[0]), self.marks)
 
     def close(self) -> None:
         """Close every folder."""
@@ -111,6 +137,7 @@ class Lower:
             if stop:
                 break
             if onward := redirect_of(entry):
+                self._leads_elsewhere()
                 wanted = onward
                 if wanted.startswith("/"):
                     pending = [one for one in self.root if one[0] > layer]
@@ -118,7 +145,7 @@ class Lower:
             return None
         if is_metacopy(top):
             top.data = self._data(top, at[0], below)
-        again = self._folder(at[0], at[1].rpartition("/")[0])  # the layers since may have cost it its descriptor
+        again = self.folder(at[0], at[1].rpartition("/")[0])  # the layers since may have cost it its descriptor
         if again is None:
             return None
         top.folder = again
@@ -154,41 +181,57 @@ class Lower:
         """The names in a merged folder, sorted; ``wanted``: no others are looked at."""
         found: dict[str, bool] = {}
         for layer, folder in below:
-            opened = self._folder(layer, folder)
+            opened = self.folder(layer, folder)
             if opened is None:
                 continue
             for name in os.listdir(opened):  # noqa: PTH208 - by descriptor
                 if name not in found and wanted(name):
-                    entry = self._entry(opened, name, name)
+                    entry = self._entry(opened, name, name, (layer, folder))
                     found[name] = entry is not None and not is_whiteout(entry)
         return sorted(name for name, visible in found.items() if visible)
+
+    def _leads_elsewhere(self) -> None:
+        if self.trace is not None:
+            self.trace.whole = False
 
     def _step(self, layer: int, folder: str, wanted: str, path: str) -> tuple[Entry | None, Place, bool]:
         """One layer: the entry, its place, and whether the layers below it don't count any more."""
         *parents, last = wanted.strip("/").split("/")
         hidden = False
         for part in parents:
-            opened = self._folder(layer, folder)
-            entry = None if opened is None else self._entry(opened, part, path)
+            opened = self.folder(layer, folder)
+            entry = None if opened is None else self._entry(opened, part, path, (layer, folder))
             if entry is None:
                 return None, (layer, ""), hidden
             if is_whiteout(entry) or entry.kind != "directory":
                 return None, (layer, ""), True
             hidden = hidden or is_opaque(entry)
             folder = f"{folder}/{part}".lstrip("/")
-        opened = self._folder(layer, folder)
-        entry = None if opened is None else self._entry(opened, last, path)
+        opened = self.folder(layer, folder)
+        entry = None if opened is None else self._entry(opened, last, path, (layer, folder))
         if entry is None:
             return None, (layer, ""), hidden
         if is_whiteout(entry):
             return None, (layer, ""), True
         return entry, (layer, f"{folder}/{last}".lstrip("/")), hidden or is_opaque(entry)
 
-    def _entry(self, folder: int, name: str, path: str) -> Entry | None:
+    def _entry(self, folder: int, name: str, path: str, place: Place) -> Entry | None:
         try:
-            return Entry(path, name, folder, os.stat(name, dir_fd=folder, follow_symlinks=False), self._marks)
+            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError:
             return None
+        if self.trace is not None:
+            self.trace.names[place, name] = stamp(info)
+        return Entry(path, name, folder, info, self.marks)
+
+    def folder(self, layer: int, path: str) -> int | None:
+        """A folder of a layer, open until the next call but one; ``None`` when it can't be opened."""
+        opened = self._folder(layer, path)
+        if self.trace is not None:
+            self.trace.whole = self.trace.whole and opened is not None
+            if opened is not None and (layer, path) not in self.trace.folders:
+                self.trace.folders[layer, path] = stamp(os.fstat(opened))
+        return opened
 
     def _folder(self, layer: int, path: str) -> int | None:
         if not path:

@@ -36,6 +36,15 @@ class Places:
         if "/node_modules/" in path and (found := NODE.match(path)):
             self._node.add(found[1])
 
+    @property
+    def key(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What the changes told."""
+        return frozenset(self._python), frozenset(self._node)
+
+    def heads(self) -> set[str]:
+        """The folders of the root beneath which databases are looked for."""
+        return {path.split("/")[1] for path in (*FIXED, *FOLDERS, *PYTHONS, *self._python, *self._node)}
+
     def files(self, lower: Lower) -> Iterator[Entry]:
         """Every file of a database of the image.  An entry can be used until the next one is asked for."""
         for path in FIXED:
@@ -51,7 +60,7 @@ class Places:
             yield from _wanted(lower, folder)
 
 
-def keep(lower: Lower, places: Places, take: Callable[[Entry], None], gap: Callable[[str, str], None]) -> None:
+def keep(lower: Lower, places: Places, take: Callable[[Entry], object], gap: Callable[[str, str], None]) -> None:
     """Give every file of the databases to ``take``, within their limits; what is over them is told to ``gap``."""
     left = DATABASE_BUDGET
     for entry in places.files(lower):

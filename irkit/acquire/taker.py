@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from irkit.acquire import tarwriter
@@ -157,13 +157,26 @@ class TarTaker:
                 entry.path, "no room is left for what the image had under this name, and for all that come after it"
             )
 
-    def keep_always(self, entry: Entry) -> None:
-        """Take it whatever is left of the budget, once: its own limits were asked."""
-        if entry.path not in self._kept and not self._full:
-            self._kept.add(entry.path)
-            self._budget = max(self._budget, entry.size)
-            if not self._again(entry):
-                self.take(entry)
+    def keep_always(self, entry: Entry) -> bool:
+        """Take it whatever is left of the budget, once: its own limits were asked.  Whether it was not taken before."""
+        if entry.path in self._kept or self._full:
+            return False
+        self._kept.add(entry.path)
+        self._budget = max(self._budget, entry.size)
+        if not self._again(entry):
+            self.take(entry)
+        return True
+
+    def keep_members(self, paths: Collection[str], members: bytes) -> bool:
+        """Store what the same files of the image made for another target; not if any of them was taken before."""
+        if self._full or not self._kept.isdisjoint(paths):
+            return False
+        try:
+            self._tar.member(members)
+        except StorageError:
+            return False
+        self._kept.update(paths)
+        return True
 
     def _again(self, entry: Entry) -> bool:
         """Store what the same file of the image made for another target of this command, if it did."""
