@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,11 @@ class DockerEvidence:
             raise UsageProblem(f"not a kind of swarm object: {kind}")
         found: Json = self._call("GET", f"/{kind}s/{_quoted(ref)}")
         return found
+
+    def service_tasks(self, service: str) -> tuple[Json, ...]:
+        """``GET /tasks?filters=…``."""
+        filters = json.dumps({"service": [service], "desired-state": ["running"]})
+        return tuple(self._call("GET", "/tasks", filters=filters) or ())
 
     def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:
         """``GET /containers/{id}/export``."""

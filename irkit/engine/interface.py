@@ -420,6 +420,9 @@ class Engine(EvidenceCalls, Protocol):
     def create(self, config: Json, name: str) -> str:
         """Make a container from an API v1.41 body; its id."""
 
+    def service_tasks(self, service: str) -> tuple[Json, ...]:
+        """The tasks of a Swarm service that shall run, whatever their state.  Raises ``EngineError`` off a manager."""
+
     def update_service(self, service: str, version: int, spec: Json) -> None:
         """Replace a Swarm service's whole spec.  ``version``: the index that it was read at; another one is refused."""
 

@@ -24,12 +24,17 @@ FAILED = ("paused", "rollback_started", "rollback_completed", "rollback_paused")
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """What was done to a service: its id and name, the image that it had, and the one that it has."""
+    """What was done to a service: its id and name, the image that it had, and the one that it has.
+
+    ``running`` of its ``wanted`` tasks run by the new one.
+    """
 
     id: str
     name: str
     old_image: str
     image: str
+    running: int
+    wanted: int
 
 
 def service_of(container: Container) -> str:
@@ -115,11 +120,14 @@ def update(
     engine: Engine, service: str, image: str, timeout: float, checkpoint: Callable[[], None],
     past: Begun | None = None, keep: Callable[[Begun], None] = lambda begun: None,
 ) -> Updated:  # fmt: skip
-    """Update, and wait until Swarm says that it is completed.  Raises ``EngineError``, which says whether the former spec is back.
+    """Update, and wait until Swarm says that it is completed and the tasks run.
+
+    Raises ``EngineError`` when the update fails, which says whether the former spec is back.
 
     ``timeout`` in seconds.  ``keep`` is told before the engine is asked; ``past``: what it was told by a run that was
     killed, whose update is waited for and not asked for again.
     """
+    deadline = time.monotonic() + timeout
     found = engine.swarm("service", service)
     if past is not None and (past.service, past.image) == (service, image) and past.made(found):
         begun, spec = past, past.former(found)
@@ -133,8 +141,28 @@ def update(
         error.message = f"{error.message}; {_back(engine, service, spec, timeout)}"
         error.args = (error.message,)
         raise
+    running, wanted = _running(engine, begun, deadline, checkpoint)
     _settings_back(engine, service, spec)
-    return Updated(service, str(spec.get("Name") or service), begun.old_image, image)
+    return Updated(service, str(spec.get("Name") or service), begun.old_image, image, running, wanted)
+
+
+def _running(engine: Engine, begun: Begun, deadline: float, checkpoint: Callable[[], None]) -> tuple[int, int]:
+    """How many tasks run by the new spec, and how many shall: Swarm says ``completed`` at once where no task stood before."""
+    while True:
+        checkpoint()
+        tasks = engine.service_tasks(begun.service)
+        running = sum(1 for one in tasks if _runs(one, begun))
+        mode = engine.swarm("service", begun.service)["Spec"].get("Mode") or {}
+        wanted = max(1, len(tasks)) if "Global" in mode else int((mode.get("Replicated") or {}).get("Replicas", 1))
+        if running >= wanted or time.monotonic() > deadline:
+            return running, wanted
+        time.sleep(POLL)
+
+
+def _runs(task: Mapping[str, Any], begun: Begun) -> bool:
+    spec = {"TaskTemplate": task["Spec"]}
+    state = (task.get("Status") or {}).get("State")
+    return state == "running" and _image(spec) == begun.image and _force(spec) == begun.force
 
 
 def _wait(engine: Engine, service: str, began: str, timeout: float, checkpoint: Callable[[], None]) -> None:

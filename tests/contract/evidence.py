@@ -71,6 +71,8 @@ class EvidenceContract:
                 engine.swarm(kind, gone)
         with pytest.raises(EngineError, match="swarm"):
             engine.update_service(gone, 1, {})
+        with pytest.raises(EngineError, match="swarm"):
+            engine.service_tasks(gone)
 
     def test_volumes(self, engine: Engine, yard: Stage) -> None:
         name = yard.name("vol")

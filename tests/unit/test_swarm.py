@@ -44,6 +44,34 @@ def test_only_the_image_changes(fake: FakeEngine) -> None:
     assert spec(fake) == {**SPEC, "TaskTemplate": task}
 
 
+def test_it_is_over_when_the_tasks_run(fake: FakeEngine) -> None:
+    """Where no task stood at that moment Swarm says ``completed`` before the new ones run."""
+    fake.objects["service", "id"]["Spec"] = {**SPEC, "Mode": {"Replicated": {"Replicas": 2}}}
+    fake.task_states = ["preparing", "starting"]
+    done = update(fake)
+    assert (done.running, done.wanted) == (2, 2)
+    assert len(fake.changed("update_service")) == 2 and not fake.task_states
+
+
+def test_tasks_that_do_not_run_are_told(fake: FakeEngine) -> None:
+    fake.objects["service", "id"]["Spec"] = {**SPEC, "Mode": {"Global": {}}}
+    fake.task_states = ["pending"] * 1_000_000
+    done = update(fake)
+    assert (done.running, done.wanted) == (0, 1)
+    assert spec(fake)["TaskTemplate"]["ContainerSpec"]["Image"] == "web@sha256:x"  # the old one was compromised
+
+
+def test_no_task_need_run_where_none_shall(fake: FakeEngine) -> None:
+    fake.objects["service", "id"]["Spec"] = {**SPEC, "Mode": {"Replicated": {"Replicas": 0}}}
+    assert update(fake).wanted == 0
+
+
+def test_tasks_of_another_update_don_t_count(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"Spec": SPEC["TaskTemplate"], "Status": {"State": "running"}}
+    monkeypatch.setattr(fake, "service_tasks", lambda service: (old,))
+    assert update(fake).running == 0
+
+
 @pytest.mark.parametrize("state", ["rollback_completed", "paused", "rollback_paused", "updating"])
 def test_a_failed_update_leaves_the_former_spec(fake: FakeEngine, state: str) -> None:
     fake.updates = [state]

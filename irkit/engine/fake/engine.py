@@ -52,7 +52,7 @@ class FakeEngine(FakeNetworks, FakeEvidence):
         self.programs: dict[tuple[str, ...], Program] = {}
         self._version = version
         self._pool, self._pool_size = IPv4Network(pool), pool_size
-        self.volumes, self.remembered, self.objects, self.updates = {}, [], {}, []
+        self.volumes, self.remembered, self.objects, self.updates, self.task_states = {}, [], {}, [], []
         self._containers: dict[str, FakeContainer] = {}
         self._images = [FakeImage(tag, {"Env": ["PATH=/bin"], "Labels": {}}) for tag in images]
         self._networks: dict[str, FakeNetwork] = {}

@@ -36,6 +36,7 @@ class FakeEvidence(FakeStaging):
     remembered: list[dict[str, Any]]
     objects: dict[tuple[str, str], dict[str, Any]]
     updates: list[str]
+    task_states: list[str]
     images: dict[str, bytes] | None = None
     """What a checkpoint consists of; ``None``: the engine's experimental features are off."""
     _find: Callable[[str], FakeContainer]
@@ -117,6 +118,16 @@ class FakeEvidence(FakeStaging):
             if (kind, ref) not in self.objects:
                 raise error_for(503, NO_MANAGER)
             return self.objects[kind, ref]
+
+    def service_tasks(self, service: str) -> tuple[Json, ...]:
+        """One for each replica, by the present spec; ``task_states`` says how they stand at each call (``running``)."""
+        with self._served("service_tasks", "GET", "/tasks", 200, service):
+            found = self.objects.get(("service", service))
+            if found is None:
+                raise error_for(503, NO_MANAGER)
+            state = self.task_states.pop(0) if self.task_states else "running"
+            replicas = (found["Spec"].get("Mode") or {}).get("Replicated", {}).get("Replicas", 1)
+            return tuple({"Spec": found["Spec"]["TaskTemplate"], "Status": {"State": state}} for _ in range(replicas))
 
     def update_service(self, service: str, version: int, spec: Json) -> None:
         """The service's spec replaced, its former one kept; ``updates`` says how Swarm ends it (``completed`` by default)."""
