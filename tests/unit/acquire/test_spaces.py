@@ -48,7 +48,7 @@ def _chain(outer: int) -> tuple[int, int]:
 
 
 def _child(pid: int) -> int:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
         return int((file.read().split() or ["0"])[0])
 
 
