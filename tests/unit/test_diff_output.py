@@ -145,6 +145,7 @@ def test_a_crowd_comes_last_of_its_severity() -> None:
     assert [one.rule for one in ranked([low, *crowd, real])] == ["preload", *["miner-file"] * 9, "a"]
 
 
+@pytest.mark.thorough
 def test_sarif_of_a_crowd(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What readers of SARIF would refuse as too much is left out, and said; --all writes it."""
     for everything, count in ((False, out.SARIF_EACH), (True, out.SARIF_EACH + 2)):

@@ -131,6 +131,7 @@ def test_the_way_is_another_user_s(tmp_path: Path, what: str) -> None:
     assert fault(str(theirs / "home")) == f"{theirs}, on the way to it, belongs to the user {OTHER}"
 
 
+@pytest.mark.thorough
 def test_a_command_refuses_and_doctor_tells(mine: Path) -> None:
     mine.mkdir()
     mine.chmod(0o777)

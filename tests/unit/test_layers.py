@@ -11,6 +11,7 @@ import pytest
 
 import irkit
 
+pytestmark = pytest.mark.thorough  # it parses all of irkit
 ROOT = Path(irkit.__file__).parent
 CAPABILITIES = ("quarantine", "observe", "acquire", "compare", "trust", "recover")
 COMMON = (

@@ -220,6 +220,7 @@ def test_volumes_are_read_beneath_their_folder(
     assert {row["origin"] for row in rows(writer, "volumes/0.jsonl")} == {"volume"}
 
 
+@pytest.mark.thorough
 def test_limits_hold_over_all_volumes(
     fake: FakeEngine, target: Container, writer: BundleWriter, tmp_path: Path
 ) -> None:
