@@ -1,6 +1,6 @@
 """The fresh volume of a restore, and what is known of it in the case: a killed run leaves no half one behind.
 
-``restores/RUN.begun.json`` is on the disk before the volume is made, with its time once that is known, and with the
+``restores/RUN.begun.json`` is on the disk before the volume is made, with its folder once that is known, and with the
 report once it is filled; it goes when the restore has ended.  Only what it names is ever removed: a label that somebody
 set is not enough.
 """
@@ -8,11 +8,14 @@ set is not enough.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from irkit.acquire.attributes import birth_time
+from irkit.acquire.beneath import open_folder
 from irkit.actions.context import Context
 from irkit.actions.swapping import mounts
 from irkit.engine.interface import Engine
@@ -26,7 +29,7 @@ SUFFIX = ".begun.json"
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """``made``: when the engine made the volume, empty when the kill came before that was known; ``report``: once it is filled."""
+    """``made``: which folder the engine made, empty when the kill came before that was known; ``report``: once it is filled."""
 
     path: Path
     volume: str
@@ -53,7 +56,22 @@ class Begun:
         except NotFound:
             return None
         mine = (found.get("Labels") or {}).get(LABEL) == self.suspect
-        return found if mine and self.made in ("", str(found.get("CreatedAt") or "")) else None
+        return found if mine and self.made in ("", folder_made(found)) else None
+
+
+def folder_made(volume: Mapping[str, Any]) -> str:
+    """The volume's folder by its inode and birth time; empty where it can't be seen from here.
+
+    Not by ``CreatedAt``: in Docker 20.10 that is the folder's ``ctime``, which moves as soon as it is filled.
+    """
+    mountpoint = str(volume.get("Mountpoint") or "")
+    if not mountpoint:
+        return ""
+    try:
+        with open_folder("/", mountpoint) as opened:
+            return f"{os.fstat(opened).st_ino} {birth_time(opened, '.')}"
+    except OSError:
+        return ""
 
 
 def folder(ctx: Context) -> Path:
@@ -85,7 +103,7 @@ def make(ctx: Context, name: str, suspect: str) -> tuple[Begun, str]:
         raise Refused(f"there is a volume {name} already, and irkit did not make it")
     begun.save()
     volume = ctx.engine.create_volume(name, {LABEL: suspect})
-    known = Begun(begun.path, name, suspect, str(volume.get("CreatedAt") or ""))
+    known = Begun(begun.path, name, suspect, folder_made(volume))
     known.save()
     return known, str(volume.get("Mountpoint") or "")
 

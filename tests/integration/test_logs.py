@@ -223,7 +223,7 @@ def test_the_engine_goes_away_in_the_middle(
     proxied: Callable[..., DockerEngine], ended: Callable[..., str], writer: BundleWriter, hold: bool
 ) -> None:
     far = proxied(50_000, hold)
-    acquire_logs(far, far.container(ended("w", WRITE)), writer, idle=0.5 if hold else 60)
+    acquire_logs(far, far.container(ended("w", WRITE)), writer, idle=2 if hold else 60)
     got = texts(writer, "stdout")
     assert 100 < len(got) < COUNT and got[:-1] == [b"out%d" % number for number in range(len(got) - 1)]
     assert not index(writer)["complete"] and "incomplete" in whys(writer)

@@ -13,7 +13,7 @@ from .conftest import Lab
 from .test_restore import backup, victim, volume  # noqa: F401 - a fixture
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from irkit.engine.docker import DockerEngine
 from irkit.recover.placing import Placer
 call, when = sys.argv.pop(1), sys.argv.pop(1)
@@ -23,6 +23,11 @@ def killed(*args, **more):
     if when == "before": os.kill(os.getpid(), signal.SIGKILL)
     done = real(*args, **more)
     os.kill(os.getpid(), signal.SIGKILL)
+def later(*args, made=DockerEngine.create_volume):
+    volume = made(*args)
+    time.sleep(1.1)  # what the engine calls a volume's time, of a second's precision, may move when it is filled
+    return volume
+if call != "create_volume": DockerEngine.create_volume = later
 setattr(owner, call, killed)
 from irkit.cli.main import main
 main()
