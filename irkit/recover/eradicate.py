@@ -85,7 +85,7 @@ def _network(engine: Engine, item: Item) -> Gone:
 def _volume(engine: Engine, item: Item) -> Gone:
     made = str(engine.volume(item.id).get("CreatedAt") or "")
     if made != item.made:
-        return Gone("gone", f"another volume of this name was made {made or 'since'}: left alone")
+        return Gone("gone", f"another volume of this name was made, or this one changed, {made or 'since'}: left alone")
     users = _users(engine, lambda one: item.id in volumes_of(one))
     if users:
         return Gone("kept", f"used by {', '.join(users)}")

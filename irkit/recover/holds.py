@@ -144,7 +144,10 @@ def _volume(reader: BundleReader, item: Item) -> Look:
         ), ()
     row = mine[0]
     if item.made and made.get(item.id) and made[item.id] != item.made:
-        return f"it holds another volume of this name, made {made[item.id]}", ()
+        return (
+            f"it holds another volume of this name, or this one before it changed: the engine's time of it was {made[item.id]}",
+            (),
+        )
     number = int(row["number"])
     if not row.get("taken") or not all(_whole(reader, f"volumes/{number}.{kind}") for kind in ("jsonl", "tar")):
         return f"its files were not taken: {row.get('why') or 'they are incomplete'}", ()
