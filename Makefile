@@ -47,7 +47,7 @@ test-thorough: venv ## the dear unit tests: exhaustive, of random input, of larg
 test-packaging: venv
 	$(PY) -m pytest -n auto --dist worksteal tests/packaging $(ARGS)
 
-test-integration: venv ## tests with real engines, private ones, one more than cores; nothing of them is left running
+test-integration: venv ## tests with real engines, several private ones; nothing of them is left running
 	scripts/test-integration tests/integration $(ARGS)
 	IRKIT_ENGINE=docker-26.1 scripts/test-integration tests/integration/test_contain.py tests/integration/test_leaks.py tests/integration/test_remote.py $(ARGS)
 

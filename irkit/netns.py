@@ -22,8 +22,8 @@ def in_netns(path: str | None, make: Callable[[], Result]) -> Result:
     """Run ``make`` in the namespace at ``path`` (``None``: our own) and give back what it returns or raises."""
     if path is None:
         return make()
-    if threading.current_thread() is not threading.main_thread():  # it may go there itself, and comes back
-        return _there_and_back(path, make)
+    if threading.current_thread() is not threading.main_thread() and (home := _way_back()) >= 0:
+        return _there_and_back(home, path, make)
     outcome: list[Result] = []
     failure: list[BaseException] = []
 
@@ -42,9 +42,20 @@ def in_netns(path: str | None, make: Callable[[], Result]) -> Result:
     return outcome[0]
 
 
-def _there_and_back(path: str, make: Callable[[], Result]) -> Result:
-    """A thread that can't come back must not go on as if it had: that ends the process."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def _way_back() -> int:
+    """The calling thread's own namespace, as a descriptor; -1 where it could not come back (root of a user namespace alone)."""
+    try:
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    if _libc.setns(home, CLONE_NEWNET) == 0:
+        return home
+    os.close(home)
+    return -1
+
+
+def _there_and_back(home: int, path: str, make: Callable[[], Result]) -> Result:
+    """In the calling thread.  One that can't come back must not go on as if it had: that ends the process."""
     try:
         _enter(path)
         try:

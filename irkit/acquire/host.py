@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
 
 from irkit.engine.interface import Container
 from irkit.mountinfo import PROC, Mount, link_of, parse_mountinfo, read_text
@@ -103,10 +103,14 @@ class HostView:
         return None
 
 
-@cache
 def _cgroup_mounts() -> tuple[Mount, ...]:
     """Where this host's cgroups are mounted: read once, since a host of many containers has a long table of mounts."""
-    return parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
+    if not _CGROUP_MOUNTS.get("all"):
+        _CGROUP_MOUNTS["all"] = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
+    return _CGROUP_MOUNTS["all"]
+
+
+_CGROUP_MOUNTS: dict[str, tuple[Mount, ...]] = {}
 
 
 def locate(container: Container) -> HostView | str:

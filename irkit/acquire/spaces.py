@@ -56,32 +56,50 @@ def _look(kind: str) -> Spaces:
     begun = time.monotonic_ns()
     pids: dict[str, list[int]] = {}
     for pid in all_pids():
-        if link := link_of(f"{PROC}/{pid}/ns/{kind}"):
+        if link := link_of(f"{PROC}/{pid}/ns/{kind}") or _of_a_thread(pid, kind):
             pids.setdefault(link, []).append(pid)
     above = {}
     if kind == "pid":
         mine = link_of(f"{PROC}/self/ns/pid")
-        above = {link: _above(f"{PROC}/{some[0]}/ns/pid", link) for link, some in pids.items() if link != mine}
+        above = {link: _above(some, link) for link, some in pids.items() if link != mine}
     return Spaces({link: tuple(some) for link, some in pids.items()}, above, begun)
 
 
-def _above(path: str, link: str) -> tuple[str, ...]:
-    """The pid namespaces that one is beneath, the nearest first (ioctl_ns(2), ``NS_GET_PARENT``)."""
+def _of_a_thread(pid: int, kind: str) -> str:
+    """Of a process whose first thread has ended while others live: it has no namespaces any more, they do."""
+    try:
+        threads = os.listdir(f"{PROC}/{pid}/task")  # noqa: PTH208
+    except OSError:
+        return ""
+    return next((link for one in threads if (link := link_of(f"{PROC}/{pid}/task/{one}/ns/{kind}"))), "")
+
+
+def _above(pids: list[int], link: str) -> tuple[str, ...]:
+    """The pid namespaces that one is beneath, the nearest first; by the first of its processes that is still in it."""
+    for pid in pids:
+        try:
+            space = os.open(f"{PROC}/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        if f"pid:[{os.fstat(space).st_ino}]" == link:
+            return _parents(space)
+        os.close(space)
+    return ()
+
+
+def _parents(space: int) -> tuple[str, ...]:
+    """ioctl_ns(2), ``NS_GET_PARENT``; closes the descriptor."""
     found: list[str] = []
     try:
-        space = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if f"pid:[{os.fstat(space).st_ino}]" != link:
-                return ()  # the process is another one by now
-            while len(found) < DEPTH_LIMIT:
-                parent = fcntl.ioctl(space, NS_GET_PARENT)
-                os.close(space)
-                space = parent
-                found.append(f"pid:[{os.fstat(space).st_ino}]")
-        finally:
+        while len(found) < DEPTH_LIMIT:
+            parent = fcntl.ioctl(space, NS_GET_PARENT)
             os.close(space)
+            space = parent
+            found.append(f"pid:[{os.fstat(space).st_ino}]")
     except OSError:  # beyond our own there is none that we may see
         pass
+    finally:
+        os.close(space)
     return tuple(found)
 
 

@@ -50,13 +50,19 @@ class Begun:
         write_json(self.path, whole)
 
     def there(self, engine: Engine) -> Mapping[str, Any] | None:
-        """The volume as the engine has it, if it is this very one."""
+        """The volume as the engine has it, if it is this very one.  Raises ``EngineError`` when that can't be told."""
         try:
             found = engine.volume(self.volume)
         except NotFound:
             return None
-        mine = (found.get("Labels") or {}).get(LABEL) == self.suspect
-        return found if mine and self.made in ("", folder_made(found)) else None
+        if (found.get("Labels") or {}).get(LABEL) != self.suspect:
+            return None
+        now = folder_made(found) if self.made else ""
+        if self.made and not now:
+            raise EngineError(
+                f"the folder of the volume {self.volume} can't be seen: whether irkit made it is not known"
+            )
+        return found if now == self.made else None
 
 
 def folder_made(volume: Mapping[str, Any]) -> str:

@@ -66,17 +66,20 @@ def prove_quarantine(ctx: Context, args: Mapping[str, Any]) -> Result:
     data = {"state": proof.state, "probes": len(proof.probes)}
     if proof.state == "proven":
         ctx.mark("proven")
-        _while_frozen(ctx)
+        _while_frozen(ctx, looked=not proof.by)
         how = f" by helper containers of {proof.by['image']['reference']}" if proof.by else ""
         return Result("succeeded", f"proven{how}: {len(proof.probes)} probes tried, all blocked", data)
     bare = f"; no firewall: {ctx.facts.no_wall}" if proof.state == "open" and ctx.facts.no_wall else ""
     return Result("degraded", f"{proof.state}: {_why(proof, ctx.facts.quarantine_note)}{bare}", data)
 
 
-def _while_frozen(ctx: Context) -> None:
-    """A proof of a target that could undo it must not be taken for a leave to thaw it."""
+def _while_frozen(ctx: Context, *, looked: bool) -> None:
+    """A proof of a target that could undo it must not be taken for a leave to thaw it.
+
+    ``looked``: the proof has just asked for the target's processes.
+    """
     view = ctx.host_view
-    one = mighty(view.seen or view.pids()) if view else None  # the proof has just looked
+    one = mighty(view.seen if looked else view.pids()) if view else None
     if one is not None:
         ctx.facts.quarantine_note = f"process {one.pid} ({one.name}) has {one.power}: {HOLDS_FROZEN}"
         ctx.warn(ctx.facts.quarantine_note)

@@ -32,11 +32,10 @@ def update_service(ctx: Context, args: Mapping[str, Any]) -> Result:
         swarm.Begun.from_json(raw) if raw else None, lambda begun: write_json(record, begun.to_json()),
     )  # fmt: skip
     ctx.facts.result["service"] = {"id": done.id, "name": done.name, "old_image": done.old_image, "image": done.image}
-    short = done.running < done.wanted
-    missing = f"; but {done.running} of its {done.wanted} tasks run: `docker service ps {done.name}` says why"
     return Result(
-        "degraded" if short else "succeeded",
-        f"Swarm has updated the service {done.name} to {done.image}, from {done.old_image}{missing if short else ''}",
+        "degraded" if done.unsure else "succeeded",
+        f"Swarm has updated the service {done.name} to {done.image}, from {done.old_image}"
+        + (f"; but {done.unsure}" if done.unsure else ""),
         {"id": done.id, "running": done.running, "wanted": done.wanted},
     )
 

@@ -80,8 +80,8 @@ class DockerEvidence:
         return found
 
     def service_tasks(self, service: str) -> tuple[Json, ...]:
-        """``GET /tasks?filters=…``."""
-        filters = json.dumps({"service": [service], "desired-state": ["running"]})
+        """``GET /tasks?filters=…``.  ``ready``: what waits to be started again."""
+        filters = json.dumps({"service": [service], "desired-state": ["running", "ready"]})
         return tuple(self._call("GET", "/tasks", filters=filters) or ())
 
     def export(self, container: str, idle: float = IDLE) -> Iterator[bytes]:

@@ -19,6 +19,9 @@ from irkit.errors import EngineError
 SERVICE, TASK = "com.docker.swarm.service.id", "com.docker.swarm.task.id"
 POLL = 0.5
 WAYS = ("UpdateConfig", "RollbackConfig")
+STEADY = 2
+"""How many times in a row all tasks must be seen to run."""
+SUPERSEDED = "somebody else has updated it since: its UpdateConfig was left as it was for irkit's update"
 FAILED = ("paused", "rollback_started", "rollback_completed", "rollback_paused")
 
 
@@ -26,15 +29,16 @@ FAILED = ("paused", "rollback_started", "rollback_completed", "rollback_paused")
 class Updated:
     """What was done to a service: its id and name, the image that it had, and the one that it has.
 
-    ``running`` of its ``wanted`` tasks run by the new one.
+    ``running`` of its ``wanted`` tasks run by the new one; ``unsure``: why that is not known, or not enough.
     """
 
     id: str
     name: str
     old_image: str
     image: str
-    running: int
-    wanted: int
+    running: int = 0
+    wanted: int = 0
+    unsure: str = ""
 
 
 def service_of(container: Container) -> str:
@@ -86,7 +90,7 @@ class Begun:
 
     def made(self, found: Mapping[str, Any]) -> bool:
         """Whether the engine has taken it: it is in force, or Swarm has gone back from it since."""
-        if self._in_force(found):
+        if self.in_force(found):
             return True
         state = (found.get("UpdateStatus") or {}).get("State")
         return _began(found) != self.began and state in FAILED and _image(found["Spec"]) == self.old_image
@@ -94,13 +98,14 @@ class Begun:
     def former(self, found: Mapping[str, Any]) -> dict[str, Any]:
         """The spec before the update: what Swarm keeps as ``PreviousSpec``, unless it is in force again."""
         spec = found["Spec"]
-        if self._in_force(found):
+        if self.in_force(found):
             previous = found.get("PreviousSpec") or {}
             # after the second update, of the settings alone, what came before is not kept any more: nor is it needed
             spec = previous if previous and _force(previous) < self.force else spec
         return {**{name: value for name, value in spec.items() if name not in WAYS}, **self.ways}
 
-    def _in_force(self, found: Mapping[str, Any]) -> bool:
+    def in_force(self, found: Mapping[str, Any]) -> bool:
+        """Whether the service has this spec now."""
         return _image(found["Spec"]) == self.image and _force(found["Spec"]) == self.force
 
 
@@ -141,21 +146,37 @@ def update(
         error.message = f"{error.message}; {_back(engine, service, spec, timeout)}"
         error.args = (error.message,)
         raise
-    running, wanted = _running(engine, begun, deadline, checkpoint)
-    _settings_back(engine, service, spec)
-    return Updated(service, str(spec.get("Name") or service), begun.old_image, image, running, wanted)
+    name = str(spec.get("Name") or service)
+    running, wanted, unsure = _running(engine, begun, name, deadline, checkpoint)
+    if unsure != SUPERSEDED:
+        _settings_back(engine, service, spec, tasks=False)
+    return Updated(service, name, begun.old_image, image, running, wanted, unsure)
 
 
-def _running(engine: Engine, begun: Begun, deadline: float, checkpoint: Callable[[], None]) -> tuple[int, int]:
-    """How many tasks run by the new spec, and how many shall: Swarm says ``completed`` at once where no task stood before."""
+def _running(
+    engine: Engine, begun: Begun, name: str, deadline: float, checkpoint: Callable[[], None]
+) -> tuple[int, int, str]:
+    """How many tasks run by the new spec, how many shall, and why that is not known or not enough.
+
+    Swarm says ``completed`` at once where no task stood before.  Seen to run twice: one may end as soon as it has begun.
+    """
+    running, wanted, seen = 0, 0, 0
     while True:
         checkpoint()
-        tasks = engine.service_tasks(begun.service)
+        try:
+            found, tasks = engine.swarm("service", begun.service), engine.service_tasks(begun.service)
+        except EngineError as error:
+            return running, wanted, f"whether its tasks run is not known ({error.message})"
+        if not begun.in_force(found):
+            return running, wanted, SUPERSEDED
         running = sum(1 for one in tasks if _runs(one, begun))
-        mode = engine.swarm("service", begun.service)["Spec"].get("Mode") or {}
+        mode = found["Spec"].get("Mode") or {}
         wanted = max(1, len(tasks)) if "Global" in mode else int((mode.get("Replicated") or {}).get("Replicas", 1))
-        if running >= wanted or time.monotonic() > deadline:
-            return running, wanted
+        seen = seen + 1 if running >= wanted else 0
+        if seen == STEADY:
+            return running, wanted, ""
+        if time.monotonic() > deadline:
+            return running, wanted, f"{running} of its {wanted} tasks run: `docker service ps {name}` says why"
         time.sleep(POLL)
 
 
@@ -187,7 +208,7 @@ def _back(engine: Engine, service: str, spec: Mapping[str, Any], timeout: float)
     try:
         while (state := _state(engine, service)) == "rollback_started" and time.monotonic() < deadline:
             time.sleep(POLL)
-        _settings_back(engine, service, spec)
+        _settings_back(engine, service, spec, tasks=True)
         now = engine.swarm("service", service)["Spec"]["TaskTemplate"]["ContainerSpec"].get("Image")
     except EngineError as error:
         return f"whether its former spec is back is not known ({error.message})"
@@ -200,11 +221,11 @@ def _state(engine: Engine, service: str) -> str:
     return str((engine.swarm("service", service).get("UpdateStatus") or {}).get("State") or "")
 
 
-def _settings_back(engine: Engine, service: str, spec: Mapping[str, Any]) -> None:
-    """The former way of updating, and after a failure the former tasks; nothing is called when all is as it should be."""
+def _settings_back(engine: Engine, service: str, spec: Mapping[str, Any], *, tasks: bool) -> None:
+    """The former way of updating, and after a failure the former ``tasks``; nothing is called when all is as it should be."""
     now = engine.swarm("service", service)
     wanted = dict(now["Spec"])
-    if _state_is_bad(now):
+    if tasks and _state_is_bad(now):
         wanted["TaskTemplate"] = spec["TaskTemplate"]
     for name in WAYS:
         if name in spec:

@@ -49,7 +49,7 @@ def test_it_is_over_when_the_tasks_run(fake: FakeEngine) -> None:
     fake.objects["service", "id"]["Spec"] = {**SPEC, "Mode": {"Replicated": {"Replicas": 2}}}
     fake.task_states = ["preparing", "starting"]
     done = update(fake)
-    assert (done.running, done.wanted) == (2, 2)
+    assert (done.running, done.wanted, done.unsure) == (2, 2, "")
     assert len(fake.changed("update_service")) == 2 and not fake.task_states
 
 
@@ -57,8 +57,41 @@ def test_tasks_that_do_not_run_are_told(fake: FakeEngine) -> None:
     fake.objects["service", "id"]["Spec"] = {**SPEC, "Mode": {"Global": {}}}
     fake.task_states = ["pending"] * 1_000_000
     done = update(fake)
-    assert (done.running, done.wanted) == (0, 1)
+    assert (done.running, done.wanted) == (0, 1) and "0 of its 1 tasks run" in done.unsure
     assert spec(fake)["TaskTemplate"]["ContainerSpec"]["Image"] == "web@sha256:x"  # the old one was compromised
+
+
+def test_tasks_that_end_as_soon_as_they_have_begun(fake: FakeEngine) -> None:
+    fake.task_states = ["running", "failed"] * 1_000_000
+    assert "tasks run" in update(fake).unsure
+
+
+@pytest.mark.parametrize("image", ["web@sha256:x", "theirs"])
+def test_what_somebody_else_updates_meanwhile_is_left_to_them(fake: FakeEngine, image: str) -> None:
+    """Swarm forgets the state of an update as soon as the service is updated in any other way, as by a new scale."""
+    fake.task_states = ["preparing"] * 3
+
+    def theirs() -> None:
+        found = fake.objects["service", "id"]
+        task = found["Spec"]["TaskTemplate"]
+        changed = {**task, "ContainerSpec": {**task["ContainerSpec"], "Image": image}}
+        found["Spec"] = {**found["Spec"], "Mode": {"Replicated": {"Replicas": 2}}, "TaskTemplate": changed}
+        found.pop("UpdateStatus", None)
+
+    fake.before("service_tasks", theirs)
+    done = update(fake)
+    assert spec(fake)["TaskTemplate"]["ContainerSpec"]["Image"] == image
+    if image == "theirs":
+        assert "somebody else" in done.unsure and len(fake.changed("update_service")) == 1
+    else:
+        assert (done.running, done.wanted, done.unsure) == (2, 2, "")
+        assert spec(fake)["UpdateConfig"] == SPEC["UpdateConfig"]
+
+
+def test_an_engine_that_does_not_tell_of_tasks(fake: FakeEngine) -> None:
+    fake.fail("service_tasks", EngineError("no leader", status=503))
+    done = update(fake)
+    assert "is not known (no leader)" in done.unsure and spec(fake)["UpdateConfig"] == SPEC["UpdateConfig"]
 
 
 def test_no_task_need_run_where_none_shall(fake: FakeEngine) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -52,36 +52,52 @@ def _child(pid: int) -> int:
         return int((file.read().split() or ["0"])[0])
 
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Passes that take a while; when each began."""
-    begun: list[int] = []
+class Slow:
+    """Passes that take as long as is wished; when each began."""
 
-    def look(kind: str) -> Spaces:
-        begun.append(time.monotonic_ns())
-        made = Spaces({}, {}, begun[-1])
-        time.sleep(0.05)
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.go_on = threading.Event()
+
+    def look(self, kind: str) -> Spaces:
+        self.begun.append(time.monotonic_ns())
+        made = Spaces({}, {}, self.begun[-1])
+        self.go_on.wait(10)
         return made
 
-    monkeypatch.setattr(module, "_look", look)
-    yield begun
 
-
-def test_who_asks_is_given_what_was_begun_after_the_question(slow: list[int]) -> None:
-    passes = module._Passes("pid")
-    wrong: list[tuple[int, int]] = []
+def test_who_asks_is_given_what_was_begun_after_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, slow, wrong = module._Passes("pid"), Slow(), []
+    monkeypatch.setattr(module, "_look", slow.look)
+    asking = threading.Semaphore(0)
 
     def ask() -> None:
-        for _ in range(3):
-            asked = time.monotonic_ns()
-            got = passes.ask().begun
-            if got <= asked:
-                wrong.append((asked, got))
+        asked = time.monotonic_ns()
+        asking.release()
+        if passes.ask().begun <= asked:
+            wrong.append(asked)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=ask) for _ in range(9)]
     for one in threads:
         one.start()
+        asking.acquire()
+    time.sleep(0.05)  # until they wait: the first for its pass, the others for the next one
+    slow.go_on.set()
     for one in threads:
         one.join()
     assert not wrong
-    assert len(slow) < 12, "24 questions: those that waited together were answered together"
+    assert 2 <= len(slow.begun) < 6, "those that waited together were answered together"
+
+
+@pytest.mark.parametrize("kind", ["pid", "net", "mnt"])
+def test_a_process_whose_first_thread_has_ended(kind: str) -> None:
+    script = "import threading, time, ctypes; threading.Thread(target=time.sleep, args=(60,)).start(); print(flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline()
+            deadline = time.monotonic() + 10
+            while os.path.exists(f"/proc/{process.pid}/ns/net") and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert process.pid in spaces(kind).pids[os.readlink(f"/proc/self/ns/{kind}")]
+        finally:
+            process.kill()
