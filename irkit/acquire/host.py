@@ -104,7 +104,10 @@ class HostView:
 
 
 def _cgroup_mounts() -> tuple[Mount, ...]:
-    """Where this host's cgroups are mounted: read once, since a host of many containers has a long table of mounts."""
+    """Where this host's cgroups are mounted: read once, since a host of many containers has a long table of mounts.
+
+    A reading that failed is not kept: every target of the process would be without its cgroup.
+    """
     if not _CGROUP_MOUNTS.get("all"):
         _CGROUP_MOUNTS["all"] = parse_mountinfo(read_text(f"{PROC}/self/mountinfo"), " - cgroup")
     return _CGROUP_MOUNTS["all"]

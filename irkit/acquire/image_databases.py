@@ -61,14 +61,15 @@ def keep_databases(lower: Lower, places: Places, originals: TarTaker, known: Ima
 
 
 def _store(lower: Lower, found: Databases, originals: TarTaker) -> bool:
-    """All of it; whether anything of it could be stored."""
+    """Whether all of it could be stored; what could not is for a look of its own, which passes over what is stored."""
     held = {path: member for path, member in found.files if member is not None}
     if held and not originals.keep_members(held, b"".join(held.values())):
         return False
-    for path, member in found.files:
-        hit = at(lower, path) if member is None else None
-        if hit is not None:
-            originals.keep_always(hit.entry)
+    for path in (path for path, member in found.files if member is None):
+        hit = at(lower, path)
+        if hit is None:
+            return False
+        originals.keep_always(hit.entry)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,27 @@ def test_who_is_frozen_makes_none() -> None:
         assert _awake(view, {process.pid}) == []
         assert [one.result for one in _awake(view, set())] == ["unknown"]
         process.kill()
+
+
+LEADERLESS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_sharer_whose_first_thread_has_ended_is_seen() -> None:
+    """Its ``/proc/PID/ns`` is empty by then: only its threads tell where it is."""
+    with started(PLAIN, "unshare", "--net") as process:
+        argv = ["nsenter", "--target", str(process.pid), "--net", sys.executable, "-c", LEADERLESS]
+        with subprocess.Popen(argv) as sharer:
+            space, deadline = Path(f"/proc/{sharer.pid}/ns/net"), time.monotonic() + 10
+            while os.path.lexists(space) and time.monotonic() < deadline:  # noqa: PTH110 - a magic link
+                time.sleep(0.02)
+            found = _awake(HostView("x", process.pid), {process.pid})
+            sharer.kill()
+        process.kill()
+    assert [(one.result, str(sharer.pid) in one.path) for one in found] == [("unknown", True)]
 
 
 def test_a_pid_namespace_beneath_is_the_target_s_as_well() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -69,3 +70,22 @@ def test_the_main_thread_stays_where_it_is(spaces: tuple[str, str]) -> None:
     """What others read of /proc/self is the main thread's."""
     seen = in_netns(spaces[0], lambda: (here(), os.readlink("/proc/self/ns/net")))
     assert seen == (os.readlink(spaces[0]), here())
+
+
+def test_who_could_not_come_back_does_not_go() -> None:
+    """Root of a user namespace alone may enter networks of its own, and not the host's again: that must end no process."""
+    script = """
+import os, subprocess, threading
+from irkit.netns import in_netns
+here = lambda: os.readlink("/proc/thread-self/ns/net")
+process = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo; exec sleep 60"], stdout=subprocess.PIPE)
+process.stdout.readline()
+found = []
+thread = threading.Thread(target=lambda: found.extend((in_netns(f"/proc/{process.pid}/ns/net", here), here())))
+thread.start(); thread.join()
+assert found == [os.readlink(f"/proc/{process.pid}/ns/net"), here()] and found[0] != found[1], found
+process.kill()
+print("came back")
+"""
+    done = subprocess.run(["unshare", "-Ur", sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "came back\n", done.stderr
