@@ -99,7 +99,7 @@ def test_a_sharer_whose_first_thread_has_ended_is_seen() -> None:
         argv = ["nsenter", "--target", str(process.pid), "--net", sys.executable, "-c", LEADERLESS]
         with subprocess.Popen(argv) as sharer:
             space, deadline = Path(f"/proc/{sharer.pid}/ns/net"), time.monotonic() + 10
-            while os.path.lexists(space) and time.monotonic() < deadline:  # noqa: PTH110 - a magic link
+            while os.path.lexists(space) and time.monotonic() < deadline:
                 time.sleep(0.02)
             found = _awake(HostView("x", process.pid), {process.pid})
             sharer.kill()
